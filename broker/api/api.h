@@ -1,0 +1,35 @@
+/* The HTTP API under /api/v1 (docs/http-api.md), /metrics, /healthz, /readyz: libmicrohttpd with
+ * epoll threads and suspend/resume. Reads use read transactions of their own; writes suspend the
+ * connection, post a command to the turn and answer when it has committed.
+ * Routes stand in one table (routes.def). Threads: MHD's; api_start and api_stop from main. */
+#ifndef DAVIT_API_H
+#define DAVIT_API_H
+
+#include "broker/blob/blob.h"
+#include "broker/blob/logs.h"
+#include "broker/bus.h"
+#include "broker/net/fleet.h"
+#include "broker/store/store.h"
+#include "broker/turn.h"
+
+struct api;
+struct api_config {
+    struct store *store;
+    struct turn *turn;
+    struct fleet *fleet;
+    struct blobs *blobs;
+    struct logs *logs;
+    struct bus *bus;
+    const char *host;   /* loopback only, until there is TLS: else -E_USAGE */
+    uint16_t port;      /* 0: any */
+};
+int api_start(const struct api_config *config, struct api **ret, struct buf *why);
+uint16_t api_port(const struct api *a);
+/* Refuses new requests, wakes all followers, waits for the rest. */
+void api_stop(struct api *a);
+
+/* The token of an assignment: HMAC over (job, attempt, epoch) with the store's key. It is valid as
+ * long as that assignment is, and opens the blobs of the job's pipeline. Heap. */
+char *job_token(struct str key, uint64_t job_id, uint64_t attempt, uint64_t epoch);
+
+#endif

@@ -1,0 +1,94 @@
+/* The core: every durable change of Davit, as a pure function of (store, command).
+ *
+ * core_apply checks everything first and may then return an error with the state bit-identical; once
+ * it has begun to change it cannot fail but through the tx's sticky error. It reads no clock, no
+ * random source, no file, no environment, and does not depend on hash order: the same commands on an
+ * empty store give the same bytes. What shall happen outside comes back as effects, released by the
+ * turn after the commit; every effect can be derived again from the store by core_recover.
+ *
+ * Depends on: broker/store/tx.h, proto, pure parts of common. Never logs.
+ * Threads: the turn's, for applying; the query functions on any thread with a read tx. */
+#ifndef DAVIT_CORE_H
+#define DAVIT_CORE_H
+
+#include "broker/store/tx.h"
+#include "proto/pb.h"
+
+#define COMMAND_VERSION 1u
+
+/* Times in ms that the core uses; set once before the first command (they are configuration, equal
+ * for every replay of a store: kept in docs/operating.md). */
+#define CORE_UNACKED_MS 10000u          /* an assignment nobody acknowledged goes back */
+#define CORE_TIMEOUT_GRACE_MS 60000u    /* over the job's timeout before the broker steps in */
+#define CORE_CANCELING_MS 90000u        /* a cancel nobody confirmed becomes canceled */
+#define CORE_WAIT_WORKER_MS 600000u     /* on_worker_lost: wait */
+#define CORE_WORKER_LOSS_RETRIES 2u
+#define CORE_DEFAULT_TIMEOUT_MS 3600000u
+#define CORE_DEFAULT_EXPIRE_MS (30ull * 24 * 3600 * 1000)
+
+enum effect_kind {
+    EFFECT_ASSIGN,   /* send the job's spec to worker_id */
+    EFFECT_CANCEL,   /* tell worker_id to end the job: cancel_kind */
+    EFFECT_FINISHED, /* acknowledge the end to worker_id (FinishAck); stale: it was not wanted */
+    EFFECT_WORKER,   /* worker_id's record changed: pause, drain */
+    EFFECT_TERMINAL, /* the job ended: its log can be closed */
+};
+
+struct effect {
+    enum effect_kind kind;
+    uint64_t worker_id;
+    uint64_t job_id;
+    uint64_t attempt;
+    uint64_t epoch;
+    Pb__CancelKind cancel_kind;
+    bool stale;
+};
+
+/* What a command brought: the ids it made, for its reply. */
+struct reply {
+    uint64_t project_id;
+    uint64_t pipeline_id;
+    uint64_t job_id;
+    uint64_t worker_id;
+    uint64_t session;
+    bool duplicate; /* the idempotency key was known: pipeline_id is the old one */
+    char text[160]; /* on error: one line for people */
+};
+
+struct effects {
+    struct effect *items;
+    size_t count;
+    size_t cap;
+};
+
+void effects_init(struct effects *fx);
+void effects_release(struct effects *fx);
+void effects_clear(struct effects *fx);
+void effects_truncate(struct effects *fx, size_t count); /* back to a mark */
+
+/* Applies one command. 0, or a negative error with nothing changed and no effects added. */
+int core_apply(struct tx *tx, const Pb__Command *cmd, struct effects *fx, struct reply *reply);
+
+/* The next timer that is due at now_ms as a command body; false: none. Pure look-up. */
+bool core_due_timer(struct tx *tx, uint64_t now_ms, Pb__TimerFired *ret);
+/* When the earliest timer is due; UINT64_MAX: there is none. */
+uint64_t core_next_due_ms(struct tx *tx);
+
+/* Effects that a worker's (re)connection calls for: its unacknowledged assignments again, its
+ * cancels again. O(jobs of the worker). */
+void core_recover_worker(struct tx *tx, uint64_t worker_id, struct effects *fx);
+
+/* After the start of a broker: lists every holder, O(live). The caller gives each a full lease. */
+typedef void (*core_holder_fn)(void *ctx, const Pb__AssignmentRecord *a);
+void core_recover(struct tx *tx, core_holder_fn fn, void *ctx);
+
+/* The whole spec of an assignment for the wire, in tx_arena(tx); `token` is the job's token.
+ * 0, -E_NOT_FOUND (no assignment), -E_TOO_BIG. */
+int core_job_spec(struct tx *tx, uint64_t job_id, const char *token, Pb__JobSpec **ret);
+
+/* Checks every rule between all rows of the store: states, indexes, counters, references. Calls
+ * `fn` with one line for each breach. Returns the number of breaches. */
+typedef void (*core_audit_fn)(void *ctx, const char *text);
+uint64_t core_audit(struct tx *tx, core_audit_fn fn, void *ctx);
+
+#endif

@@ -1,0 +1,27 @@
+/* The fleet: sessions with workers over nng raw REP. Soft state only: who is connected, when it was
+ * last heard, what is on its way. What must last is in the store (assignments, epochs), and after a
+ * restart everything here is rebuilt from Hellos.
+ *
+ * One nng receive aio hands each message to the turn's inbox at once; all else runs on the turn's
+ * thread. docs/protocol.md has the rules. */
+#ifndef DAVIT_FLEET_H
+#define DAVIT_FLEET_H
+
+#include "common/base.h"
+
+struct fleet;
+
+/* What the API shows of a worker's session; copied under a lock. Any thread. */
+struct fleet_worker {
+    uint64_t worker_id;
+    bool online;
+    bool suspect;
+    uint64_t session;
+    uint64_t last_heard_ms; /* realtime */
+    uint32_t unacked;       /* messages to it in flight */
+    uint32_t queued;        /* messages to it waiting for credit */
+};
+bool fleet_worker_state(struct fleet *f, uint64_t worker_id, struct fleet_worker *ret);
+uint32_t fleet_online_count(struct fleet *f);
+
+#endif

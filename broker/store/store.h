@@ -1,0 +1,57 @@
+/* The store: one LMDB environment in a folder, opened once by one process. Transactions are tx.h.
+ *
+ * Durability: LMDB's default, safest mode; a commit returns when the data is on the disk.
+ * Ownership: the caller frees with store_close, after all transactions ended.
+ * Threads: one writer at a time (the turn), readers on any thread.
+ * Errors: -E_BUSY (another process has it), -E_CORRUPT, -E_VERSION, -E_FULL, -E_NO_SPACE, -E_IO. */
+#ifndef DAVIT_STORE_H
+#define DAVIT_STORE_H
+
+#include "common/buf.h"
+#include "common/err.h"
+
+#define STORE_SCHEMA_VERSION 1u
+
+enum table {
+#define TABLE(name, text, key, row) name,
+#include "broker/store/tables.def"
+#undef TABLE
+    TABLE_COUNT
+};
+
+const char *table_name(enum table t);
+
+struct store;
+
+struct store_options {
+    bool read_only;      /* for fsck and backup beside a running broker: takes no folder lock */
+    uint64_t map_bytes;  /* 0: LIMIT_MAP_BYTES */
+};
+
+/* Opens DIR (made if needed, unless read_only), locks it, refuses network filesystems, opens all
+ * tables, clears stale readers. `why` gets one line for people on failure. */
+int store_open(const char *dir, const struct store_options *opt, struct store **ret, struct buf *why);
+void store_close(struct store *s);
+
+struct store_stat {
+    uint64_t map_bytes;
+    uint64_t used_bytes;       /* highest page in use */
+    uint64_t last_txn;
+    uint64_t oldest_reader_lag; /* transactions since the oldest live reader's */
+    uint32_t readers;
+    bool alarm;                /* used more than 70 % of the map */
+    bool full;                 /* more than 95 %: new work is refused */
+};
+void store_stat(struct store *s, struct store_stat *ret);
+
+/* Clears slots of readers that died. Call every minute. */
+int store_check_readers(struct store *s);
+
+/* A consistent, compacted copy while the broker runs: into DIR (made, must be empty) under a
+ * temporary name, fsync, rename. */
+int store_backup(struct store *s, const char *dir, struct buf *why);
+
+/* SHA-256 over every key and value of every table in order: equal stores hash equal. */
+int store_hash(struct store *s, uint8_t ret[32]);
+
+#endif

@@ -1,0 +1,45 @@
+/* The turn: the one thread that writes. It waits for its inbox or the next deadline, reads the clock
+ * once, applies all that waits in one transaction, lets the scheduler assign, commits (one fsync),
+ * then releases replies and effects.
+ *
+ * The inbox is bounded (LIMIT_INBOX items, LIMIT_INBOX_BYTES): turn_submit answers -E_BUSY above.
+ * Threads: turn_submit, post_* and turn_stop on any thread; everything else on the turn's own. The
+ * fleet (net/fleet.h) lives on the turn's thread. */
+#ifndef DAVIT_TURN_H
+#define DAVIT_TURN_H
+
+#include "broker/core/core.h"
+
+struct turn;
+
+/* A command on its way: built in its own arena, so that it can change threads. */
+struct post;
+struct post *post_new(const char *actor);
+struct arena *post_arena(struct post *p);
+Pb__Command *post_command(struct post *p); /* initialised; fill in the body */
+void post_free(struct post *p);            /* for one that was not submitted */
+
+/* Called on the turn's thread once the command is committed (r == 0) or refused (r < 0, reply->text
+ * says why). Must not block. The reply is the callee's only during the call. */
+typedef void (*turn_done_fn)(void *ctx, int r, const struct reply *reply);
+
+/* Takes the post over in any case. 0: `done` will be called exactly once (also at shutdown, with
+ * -E_SHUTDOWN). -E_BUSY, -E_SHUTDOWN: it will not be called. done may be NULL. */
+int turn_submit(struct turn *t, struct post *p, turn_done_fn done, void *ctx);
+
+/* Blocking form, for start-up and tests: not on the turn's thread. */
+int turn_call(struct turn *t, struct post *p, struct reply *ret_reply);
+
+/* Counters since the start, for /metrics. Any thread. */
+struct turn_stats {
+    uint64_t turns;
+    uint64_t commands;
+    uint64_t rejected;
+    uint64_t commit_us_sum;
+    uint64_t commit_us_max;
+    uint64_t inbox;        /* waiting now */
+    uint64_t assignments;
+};
+void turn_get_stats(struct turn *t, struct turn_stats *ret);
+
+#endif

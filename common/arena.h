@@ -1,0 +1,26 @@
+/* A bump allocator: many small things with one end of life, named by it (request, batch, compile).
+ * Freed as a whole. Past its limit a capped arena returns NULL from arena_try and remembers it.
+ * Memory is zeroed and aligned for any type. Threads: one at a time. */
+#ifndef DAVIT_ARENA_H
+#define DAVIT_ARENA_H
+
+#include "common/str.h"
+
+struct arena_block;
+struct arena {
+    struct arena_block *head;
+    size_t used;  /* bytes handed out */
+    size_t limit; /* 0: none */
+    bool exceeded;
+};
+
+void arena_init(struct arena *a, size_t limit);
+void arena_release(struct arena *a);              /* frees all; usable again */
+void *arena_try(struct arena *a, size_t n);       /* NULL once past the limit */
+void *arena_alloc(struct arena *a, size_t n);     /* for arenas without a limit: never NULL */
+void *arena_array(struct arena *a, size_t count, size_t size); /* overflow checked, never NULL */
+char *arena_strdup(struct arena *a, struct str s); /* NUL-terminated */
+struct str arena_str(struct arena *a, struct str s); /* a copy */
+char *arena_printf(struct arena *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+#endif

@@ -1,0 +1,52 @@
+/* Diagnostics of user input: where it is wrong, what was expected, what could be meant.
+ * A diag list is bounded by LIMIT_DIAGS; what comes after is counted. All text is copied into the
+ * list's own arena. Threads: one at a time. */
+#ifndef DAVIT_DIAG_H
+#define DAVIT_DIAG_H
+
+#include "common/arena.h"
+#include "common/buf.h"
+
+enum diag_level { DIAG_ERROR, DIAG_WARNING };
+
+struct diag {
+    enum diag_level level;
+    const char *code;    /* stable, "unknown-keyword"; a string literal */
+    const char *file;    /* "" where there is none */
+    uint32_t line;       /* 1-based; 0: unknown */
+    uint32_t column;     /* 1-based, in characters */
+    uint32_t length;     /* characters to underline; 0: unknown */
+    const char *message; /* "unknown keyword `scirpt` in job `build`" */
+    const char *hint;    /* "did you mean `script`?"; NULL: none */
+};
+
+struct diags {
+    struct arena arena;
+    struct diag *items;
+    size_t count;
+    size_t cap;
+    size_t errors;  /* all that were reported, kept or not */
+    size_t warnings;
+};
+
+struct diag_at {
+    const char *file;
+    uint32_t line;
+    uint32_t column;
+    uint32_t length;
+};
+
+void diags_init(struct diags *d);
+void diags_release(struct diags *d);
+void diag_add(struct diags *d, enum diag_level level, const char *code, struct diag_at at,
+              const char *hint, const char *fmt, ...) PRINTF_LIKE(6, 7);
+
+/* "FILE:LINE:COLUMN: error: MESSAGE [CODE]", the source line, a caret line, "hint: HINT".
+ * `text_of` gives a file's text for the underline (may be NULL, or return STR_NULL). */
+typedef struct str (*diag_text_fn)(void *ctx, const char *file);
+void diag_render(const struct diag *d, diag_text_fn text_of, void *ctx, bool color, struct buf *out);
+
+/* The nearest of `names` to `word` within a third of its length, or NULL. */
+const char *diag_nearest(struct str word, const char *const *names, size_t count);
+
+#endif

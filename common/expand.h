@@ -1,0 +1,40 @@
+/* Variables as GitLab and its runner expand them: $NAME, ${NAME}, %NAME% only on Windows (never
+ * here), $$ gives $; an unknown variable gives nothing. Values may hold variables of their own:
+ * nested expansion with cycle detection (a cycle leaves the reference as it is written).
+ * Used by the compiler and by the worker. Threads: pure. */
+#ifndef DAVIT_EXPAND_H
+#define DAVIT_EXPAND_H
+
+#include "common/arena.h"
+#include "common/buf.h"
+
+struct var {
+    struct str name;
+    struct str value;
+    bool raw;    /* the value is not expanded */
+    bool file;
+    bool masked;
+};
+
+/* A set by name; a later one of the same name wins and keeps the place of the first. */
+struct vars {
+    struct arena *arena; /* names and values are copied into it */
+    struct var *items;
+    size_t count;
+    size_t cap;
+};
+
+void vars_init(struct vars *v, struct arena *arena);
+void vars_set(struct vars *v, struct var var);
+const struct var *vars_get(const struct vars *v, struct str name); /* NULL: none */
+
+/* Replaces every value that is not raw by its expansion, in dependency order. -E_LIMIT when a value
+ * would pass LIMIT_EXPANDED_VALUE. */
+int vars_expand_all(struct vars *v);
+
+/* Expands one text with v's values as they are. */
+int vars_expand(const struct vars *v, struct str text, struct buf *out);
+
+bool var_name_valid(struct str name); /* [A-Za-z_][A-Za-z0-9_]* */
+
+#endif

@@ -1,0 +1,60 @@
+/* Every bound on what somebody outside controls, in one place. Sizes in bytes, times in ms. */
+#ifndef DAVIT_LIMITS_H
+#define DAVIT_LIMITS_H
+
+#define KIB (1024u)
+#define MIB (1024u * 1024u)
+
+/* pipeline files */
+#define LIMIT_YAML_BYTES (2u * MIB)       /* one file */
+#define LIMIT_YAML_DEPTH 100u
+#define LIMIT_YAML_NODES 100000u          /* aliases counted as if written out */
+#define LIMIT_INCLUDES 500u
+#define LIMIT_PIPELINE_JOBS 2000u
+#define LIMIT_JOB_NEEDS 200u
+#define LIMIT_EXTENDS_DEPTH 11u
+#define LIMIT_PARALLEL 200u
+#define LIMIT_NAME 255u                   /* names of jobs, stages, projects, workers, tags */
+#define LIMIT_TAGS 50u
+#define LIMIT_VARIABLES 1000u             /* of a job or pipeline */
+#define LIMIT_VARIABLE_VALUE (64u * KIB)
+#define LIMIT_EXPANDED_VALUE (256u * KIB)
+#define LIMIT_DIAGS 100u                  /* errors reported of one compilation */
+#define LIMIT_TIMEOUT_MS (30ull * 24 * 3600 * 1000)
+
+/* messages */
+#define LIMIT_WIRE_MESSAGE (1u * MIB)     /* nng frame, either way */
+#define LIMIT_JOB_SPEC (768u * KIB)
+#define LIMIT_LOG_CHUNK (64u * KIB)
+#define LIMIT_UNPACK_FACTOR 8u            /* arena of an unpack: factor * frame + slack */
+#define LIMIT_UNPACK_SLACK (64u * KIB)
+#define LIMIT_COMMAND (16u * MIB)
+#define LIMIT_HELD_JOBS 1024u             /* in one Hello or Heartbeat */
+
+/* HTTP */
+#define LIMIT_HTTP_BODY (16u * MIB)       /* JSON requests */
+#define LIMIT_HTTP_JSON_DEPTH 64u
+#define LIMIT_BLOB_BYTES (4ull * 1024 * MIB)
+#define LIMIT_HTTP_CONNECTIONS 1024u
+#define LIMIT_HTTP_MEMORY (64u * KIB)     /* header memory of one connection */
+#define LIMIT_PAGE 200u                   /* rows of one listing */
+
+/* store and turn */
+#define LIMIT_STORE_VALUE 4080u           /* one LMDB value; larger ones are chunked rows */
+#define LIMIT_STORE_KEY 511u
+#define LIMIT_MAP_BYTES (64ull * 1024 * MIB)
+#define LIMIT_INBOX 65536u                /* commands and messages waiting for the turn */
+#define LIMIT_INBOX_BYTES (256u * MIB)
+#define LIMIT_TURN_COMMANDS 512u          /* from the inbox into one transaction */
+#define LIMIT_EVENTS 200000u              /* kept in the store */
+#define LIMIT_REQUEST_KEEP_MS (24ull * 3600 * 1000)
+
+/* workers */
+#define LIMIT_WORKER_SLOTS 1024u
+#define LIMIT_SESSIONS 20000u
+#define LIMIT_LOG_BYTES (64ull * MIB)     /* of one attempt: head and tail are kept */
+#define LIMIT_LOG_WINDOW (256u * KIB)     /* unacknowledged log bytes of one job */
+#define LIMIT_ARTIFACT_FILES 200000u
+#define LIMIT_ARTIFACT_BYTES (4ull * 1024 * MIB)
+
+#endif

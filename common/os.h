@@ -1,0 +1,59 @@
+/* The platform: clock, random bytes, files, processes. The only place besides the library adapters
+ * (LMDB, nng, MHD, curl, archive) that makes system calls. All descriptors are close-on-exec.
+ * Functions return 0 or a negative enum err; errno is kept for a message. Threads: all safe. */
+#ifndef DAVIT_OS_H
+#define DAVIT_OS_H
+
+#include <sys/types.h>
+
+#include "common/buf.h"
+#include "common/err.h"
+
+/* time */
+uint64_t os_realtime_ms(void);
+uint64_t os_monotonic_ms(void);
+uint64_t os_monotonic_us(void);
+void os_sleep_ms(uint64_t ms); /* resumes after signals */
+/* "2026-02-03T04:05:06Z"; buffer of at least 32. */
+const char *os_time_text(uint64_t realtime_ms, char *ret_text, size_t n);
+
+/* random */
+void os_random(void *p, size_t n); /* from the kernel; ends the process when there is none */
+
+/* whole files; limit in bytes, -E_TOO_BIG above */
+int os_read_file(const char *path, size_t limit, struct buf *out);
+/* tmp in the same folder, write, fsync, rename, fsync folder. */
+int os_write_file(const char *path, const void *p, size_t n, mode_t mode);
+int os_mkdir_p(const char *path, mode_t mode);
+int os_remove_tree(const char *path); /* never follows symlinks; no error when it is not there */
+int os_fsync_dir(const char *path);
+bool os_exists(const char *path);
+int os_write_all(int fd, const void *p, size_t n);
+int os_pwrite_all(int fd, const void *p, size_t n, uint64_t offset);
+int os_disk_free(const char *path, uint64_t *ret_free_bytes, uint64_t *ret_total_bytes);
+/* A lock for a data folder: fails with -E_BUSY when another process holds it. Kept until close. */
+int os_lock_file(const char *path, int *ret_fd);
+char *os_path_join(const char *a, const char *b); /* heap */
+/* The folder of the running program, heap; where its sister programs are. */
+char *os_program_dir(void);
+/* Finds a sister program: DAVIT_BIN_DIR, the own folder, ../libexec/davit. Heap, or NULL. */
+char *os_find_program(const char *name);
+
+/* processes */
+struct os_spawn {
+    const char *const *argv;
+    const char *const *envp; /* NULL: the caller's */
+    const char *cwd;         /* NULL: the caller's */
+    int stdin_fd;            /* -1: /dev/null */
+    int stdout_fd;           /* -1: inherited */
+    int stderr_fd;           /* -1: inherited */
+    bool new_session;        /* setsid */
+};
+/* Signals reset, mask empty, descriptors above 2 closed. */
+int os_spawn(const struct os_spawn *s, pid_t *ret_pid);
+/* Runs to the end; output (stdout, up to limit) into out, which may be NULL. *ret_status as waitpid. */
+int os_run(const struct os_spawn *s, size_t limit, struct buf *out, int *ret_status);
+/* Field 22 of /proc/PID/stat: tells a process from a later one with the same pid. */
+int os_process_start_time(pid_t pid, uint64_t *ret_ticks);
+
+#endif

@@ -1,0 +1,55 @@
+/* An executor turns a job's spec into something that runs under davit-shim, as a small table of
+ * functions. The job's folder is the state: everything can be found again by a new worker process.
+ * Threads: the worker's event loop; no call may block longer than it takes to write small files. */
+#ifndef DAVIT_EXEC_H
+#define DAVIT_EXEC_H
+
+#include "common/diag.h"
+#include "proto/pb.h"
+#include "worker/shim/shim.h"
+
+/* What the executor needs to know of its surroundings. */
+struct exec_context {
+    const char *worker_name;
+    const char *worker_version;
+    uint64_t worker_id;
+    const char *tags;         /* "linux, gcc" */
+    const char *builds_dir;   /* working trees: builds/SLOT/PROJECT */
+    const char *cache_dir;
+    const char *job_dir;      /* this job's folder, holding spec.pb */
+    const char *api_url;
+    const char *shim_program;
+    const char *step_program; /* davit-worker: runs `step NAME FOLDER` */
+    uint32_t slot;
+    uint64_t cancel_grace_ms;
+};
+
+struct executor {
+    const char *name; /* "shell" */
+    /* Can this machine use it? `why` says what is missing. */
+    bool (*usable)(struct buf *why);
+    /* Refuses what it cannot do (an image, for the shell): -E_UNSUPPORTED with a line in `why`. Writes
+     * scripts and shim.conf into the job's folder. */
+    int (*prepare)(const struct exec_context *cx, const Pb__JobSpec *spec, struct buf *why);
+    int (*start)(const struct exec_context *cx, pid_t *ret_pid);
+    int (*cancel)(const struct exec_context *cx, bool force);
+    bool (*alive)(const struct exec_context *cx);
+    /* After the status was read, or the shim died: nothing of the job is left afterwards. */
+    void (*cleanup)(const struct exec_context *cx);
+};
+
+const struct executor *executor_by_name(const char *name);
+extern const struct executor executor_shell;
+
+/* The outcome of a job whose shim has ended, from its status file: which reason, which exit code. */
+void exec_outcome(const struct exec_context *cx, const Pb__JobSpec *spec,
+                  const struct shim_status *status, struct arena *arena, Pb__Outcome *ret);
+
+/* `davit-worker step NAME FOLDER`: what runs under the shim before and after the script. Exit codes
+ * below are read by exec_outcome. */
+#define STEP_EXIT_SOURCE 101   /* source_failure */
+#define STEP_EXIT_ARTIFACT 102 /* artifact_missing, artifact_failure */
+#define STEP_EXIT_SYSTEM 103   /* system_failure */
+int step_main(const char *name, const char *folder);
+
+#endif

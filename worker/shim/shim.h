@@ -1,0 +1,110 @@
+/* The contract between the worker and davit-shim: the files of one job's folder.
+ *
+ *   davit-shim FOLDER
+ *
+ * runs the steps of FOLDER/shim.conf one after the other, keeps their output in FOLDER/spool, and
+ * writes how all ended to FOLDER/status. It is one process, one thread, no network, and outlives the
+ * worker: a new worker finds the folder and goes on reading. All paths in the conf are absolute.
+ *
+ * FOLDER/shim.conf   written by the worker (tmp, fsync, rename) before the shim is started. Records
+ *                    of NUL-terminated fields, each record ended by an empty field; the first field
+ *                    of a record is its name:
+ *     limits   head_bytes tail_bytes grace_ms          kept head and tail of the output
+ *     timeout  ms                                      of all steps but `after` ones together
+ *     step     name kind timeout_ms cwd                kind: main | after | always
+ *     arg      ...                                     the step's argv, after its `step`
+ *     env      NAME=VALUE ...                          the step's whole environment, likewise
+ *   A step of kind `main` runs while all main steps before it ended with 0 and nobody canceled;
+ *   `after` runs once the first `script` step was begun (a canceled job too, unless killed), with its
+ *   own timeout; `always` runs unless killed.
+ * FOLDER/pid         "PID START_TIME\n" of the shim (os_process_start_time), fsynced before the first
+ *                    step; START_TIME tells it from a later process with the same pid.
+ * FOLDER/spool       frames, see below; the log's head.
+ * FOLDER/tail        the last tail_bytes of output, when the head was full: a ring; its state is in
+ *                    `status`.
+ * FOLDER/ctl         a fifo. The worker writes one byte: 'c' cancel (SIGTERM, grace_ms, kill, then
+ *                    after steps), 'k' kill all now and run nothing more.
+ * FOLDER/status      written once, by tmp, fsync, rename, when no process of the job is left and the
+ *                    spool is fsynced. The same record format as shim.conf:
+ *     step     name result code duration_ms            result: exit | signal | timeout | canceled |
+ *                                                      killed | skipped | error; code: exit status,
+ *                                                      signal number or errno
+ *     output   head_bytes tail_bytes elided_bytes tail_start
+ *     leftover count                                   processes that had to be killed after a step
+ *     end
+ *
+ * Killing a step's process tree, the best the machine has (probed once, said in FOLDER/method):
+ * cgroup v2 with cgroup.kill; else a PID namespace; else a sweep of all descendants of the subreaper.
+ * After each step it is verified that nothing is left.
+ *
+ * If the shim itself is killed: FOLDER/status is missing and (pid, start time) is gone. The worker
+ * then kills what is left by `shim_kill_leftovers` and reports system_failure. */
+#ifndef DAVIT_SHIM_H
+#define DAVIT_SHIM_H
+
+#include <sys/types.h>
+
+#include "common/buf.h"
+#include "common/err.h"
+
+/* One frame of the spool: this header (little-endian, packed), then `length` bytes. */
+#define SPOOL_MAGIC 0x4c505344u /* "DSPL" */
+struct spool_header {
+    uint32_t magic;
+    uint32_t length;
+    uint64_t time_ms;
+    uint32_t stream; /* 1: stdout and stderr together, 3: said by Davit itself */
+    uint32_t crc;    /* of the bytes */
+};
+
+/* Reads a spool that may still grow, from any log offset on. */
+struct spool_reader {
+    int fd;
+    uint64_t file_offset; /* of the next frame */
+    uint64_t log_offset;  /* of its first byte */
+};
+int spool_open(struct spool_reader *r, const char *folder); /* -E_NOT_FOUND: not there yet */
+void spool_close(struct spool_reader *r);
+/* Appends at most max bytes to out, from log offset `from` on; 0 bytes when there is no more yet. A
+ * torn frame at the end counts as not there yet. */
+int spool_read(struct spool_reader *r, uint64_t from, size_t max, struct buf *out);
+
+#define SHIM_STEPS_MAX 16u
+struct shim_step_status {
+    char name[32];
+    char result[16];
+    int code;
+    uint64_t duration_ms;
+};
+struct shim_status {
+    struct shim_step_status steps[SHIM_STEPS_MAX];
+    size_t step_count;
+    uint64_t head_bytes;
+    uint64_t tail_bytes;
+    uint64_t elided_bytes;
+    uint64_t tail_start;
+    uint32_t leftovers;
+};
+int shim_status_read(const char *folder, struct shim_status *ret); /* -E_NOT_FOUND: still running */
+/* Appends the kept tail in order, with the mark of what was elided before it. */
+int shim_tail_read(const char *folder, const struct shim_status *status, struct buf *out);
+
+/* Building shim.conf. */
+struct shim_conf;
+struct shim_conf *shim_conf_new(uint64_t head_bytes, uint64_t tail_bytes, uint64_t grace_ms,
+                                uint64_t timeout_ms);
+void shim_conf_step(struct shim_conf *c, const char *name, const char *kind, uint64_t timeout_ms,
+                    const char *cwd);
+void shim_conf_arg(struct shim_conf *c, const char *arg);
+void shim_conf_env(struct shim_conf *c, struct str name, struct str value);
+int shim_conf_write(struct shim_conf *c, const char *folder); /* frees c */
+
+/* Starts davit-shim for a prepared folder; returns once it runs (its pid file is there). */
+int shim_start(const char *program, const char *folder, pid_t *ret_pid);
+/* Is the folder's shim alive? By (pid, start time). */
+bool shim_alive(const char *folder);
+int shim_control(const char *folder, char command); /* -E_NOT_FOUND: no shim reads it */
+/* Kills every process that belonged to a folder whose shim is dead; returns how many. */
+int shim_kill_leftovers(const char *folder);
+
+#endif
