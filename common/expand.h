@@ -1,6 +1,7 @@
-/* Variables as GitLab and its runner expand them: $NAME, ${NAME}, %NAME% only on Windows (never
- * here), $$ gives $; an unknown variable gives nothing. Values may hold variables of their own:
- * nested expansion with cycle detection (a cycle leaves the reference as it is written).
+/* Variables as GitLab and its runner expand them: $NAME and ${NAME}, $$ gives $; an unknown variable
+ * gives nothing. GitLab itself also knows %NAME% and keeps what its runner resolves later: flags.
+ * Values may hold variables of their own: nested expansion with cycle detection (a cycle leaves the
+ * reference as it is written).
  * Used by the compiler and by the worker. Threads: pure. */
 #ifndef DAVIT_EXPAND_H
 #define DAVIT_EXPAND_H
@@ -32,8 +33,16 @@ const struct var *vars_get(const struct vars *v, struct str name); /* NULL: none
  * would pass LIMIT_EXPANDED_VALUE. */
 int vars_expand_all(struct vars *v);
 
-/* Expands one text with v's values as they are. */
+/* Expands one text with v's values as they are. -E_LIMIT when out would pass its limit. */
 int vars_expand(const struct vars *v, struct str text, struct buf *out);
+
+enum expand_flags {
+    EXPAND_PERCENT = 1,       /* %NAME% is a reference, too */
+    EXPAND_KEEP_UNKNOWN = 2,  /* an unknown variable's reference stays as it is written */
+    EXPAND_KEEP_FILE = 4,     /* so does one of a file variable */
+    EXPAND_KEEP_ESCAPES = 8,  /* $$ stays, for a later expansion */
+};
+int vars_expand_with(const struct vars *v, struct str text, unsigned flags, struct buf *out);
 
 bool var_name_valid(struct str name); /* [A-Za-z_][A-Za-z0-9_]* */
 
