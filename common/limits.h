@@ -11,6 +11,7 @@
 #define LIMIT_YAML_NODES 100000u          /* aliases counted as if written out */
 #define LIMIT_INCLUDES 500u
 #define LIMIT_PIPELINE_JOBS 2000u
+#define LIMIT_PIPELINE_STAGES 256u
 #define LIMIT_JOB_NEEDS 200u
 #define LIMIT_EXTENDS_DEPTH 11u
 #define LIMIT_PARALLEL 200u
@@ -54,6 +55,7 @@
 #define LIMIT_SESSIONS 20000u
 #define LIMIT_LOG_BYTES (64ull * MIB)     /* of one attempt: head and tail are kept */
 #define LIMIT_LOG_WINDOW (256u * KIB)     /* unacknowledged log bytes of one job */
+#define LIMIT_JOB_ARTIFACTS 16u
 #define LIMIT_ARTIFACT_FILES 200000u
 #define LIMIT_ARTIFACT_BYTES (4ull * 1024 * MIB)
 

@@ -29,9 +29,9 @@
 enum effect_kind {
     EFFECT_ASSIGN,   /* send the job's spec to worker_id */
     EFFECT_CANCEL,   /* tell worker_id to end the job: cancel_kind */
-    EFFECT_FINISHED, /* acknowledge the end to worker_id (FinishAck); stale: it was not wanted */
+    EFFECT_FINISHED, /* acknowledge the recorded end to worker_id (FinishAck) */
     EFFECT_WORKER,   /* worker_id's record changed: pause, drain */
-    EFFECT_TERMINAL, /* the job ended: its log can be closed */
+    EFFECT_TERMINAL, /* the attempt ended: its log can be closed */
 };
 
 struct effect {
@@ -41,7 +41,6 @@ struct effect {
     uint64_t attempt;
     uint64_t epoch;
     Pb__CancelKind cancel_kind;
-    bool stale;
 };
 
 /* What a command brought: the ids it made, for its reply. */
@@ -66,7 +65,9 @@ void effects_release(struct effects *fx);
 void effects_clear(struct effects *fx);
 void effects_truncate(struct effects *fx, size_t count); /* back to a mark */
 
-/* Applies one command. 0, or a negative error with nothing changed and no effects added. */
+/* Applies one command. 0, or a negative error with nothing changed and no effects added.
+ * What workers say of a job that is no longer theirs under that epoch is -E_STALE_EPOCH; the fleet
+ * answers it (FinishAck{stale}, Cancel{FENCED}). What they say twice is -E_CONFLICT. */
 int core_apply(struct tx *tx, const Pb__Command *cmd, struct effects *fx, struct reply *reply);
 
 /* The next timer that is due at now_ms as a command body; false: none. Pure look-up. */
