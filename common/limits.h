@@ -27,8 +27,8 @@
 #define LIMIT_WIRE_MESSAGE (1u * MIB)     /* nng frame, either way */
 #define LIMIT_JOB_SPEC (768u * KIB)
 #define LIMIT_LOG_CHUNK (64u * KIB)
-#define LIMIT_UNPACK_FACTOR 8u            /* arena of an unpack: factor * frame + slack */
-#define LIMIT_UNPACK_SLACK (64u * KIB)
+#define LIMIT_UNPACK_FACTOR 32u           /* arena of an unpack: factor * frame + slack */
+#define LIMIT_UNPACK_SLACK (1u * MIB)
 #define LIMIT_COMMAND (16u * MIB)
 #define LIMIT_HELD_JOBS 1024u             /* in one Hello or Heartbeat */
 

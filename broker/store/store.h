@@ -3,7 +3,10 @@
  * Durability: LMDB's default, safest mode; a commit returns when the data is on the disk.
  * Ownership: the caller frees with store_close, after all transactions ended.
  * Threads: one writer at a time (the turn), readers on any thread.
- * Errors: -E_BUSY (another process has it), -E_CORRUPT, -E_VERSION, -E_FULL, -E_NO_SPACE, -E_IO. */
+ * Errors: -E_BUSY (another process has it, or this one), -E_CORRUPT, -E_VERSION, -E_UNSUPPORTED (a
+ * network filesystem), -E_LIMIT (address space), -E_FULL, -E_NO_SPACE, -E_IO.
+ * After -E_IO from a commit the caller ends the process: what the kernel still has of the data is
+ * unknown, and a second fsync would lie. A new start reads what is on the disk. */
 #ifndef DAVIT_STORE_H
 #define DAVIT_STORE_H
 
@@ -39,7 +42,7 @@ struct store_stat {
     uint64_t last_txn;
     uint64_t oldest_reader_lag; /* transactions since the oldest live reader's */
     uint32_t readers;
-    bool alarm;                /* used more than 70 % of the map */
+    bool alarm;                /* more than 70 % of the map in use, free pages inside not counted */
     bool full;                 /* more than 95 %: new work is refused */
 };
 void store_stat(struct store *s, struct store_stat *ret);
@@ -47,11 +50,15 @@ void store_stat(struct store *s, struct store_stat *ret);
 /* Clears slots of readers that died. Call every minute. */
 int store_check_readers(struct store *s);
 
-/* A consistent, compacted copy while the broker runs: into DIR (made, must be empty) under a
- * temporary name, fsync, rename. */
+/* A consistent, compacted copy while the broker runs: into DIR (made; must hold no store) under a
+ * temporary name, fsync, rename. -E_CORRUPT: LMDB's own page accounting does not add up. */
 int store_backup(struct store *s, const char *dir, struct buf *why);
 
 /* SHA-256 over every key and value of every table in order: equal stores hash equal. */
 int store_hash(struct store *s, uint8_t ret[32]);
+
+/* Checks the form of every row of every table, and that each piece of a large value belongs to
+ * exactly one row. -E_CORRUPT: `why` gets a line. What the rows say is core_audit's business. */
+int store_check(struct store *s, struct buf *why);
 
 #endif
