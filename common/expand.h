@@ -19,29 +19,31 @@ struct var {
 
 /* A set by name; a later one of the same name wins and keeps the place of the first. */
 struct vars {
-    struct arena *arena; /* names and values are copied into it */
+    struct arena *arena; /* without a limit; names and values are copied into it */
     struct var *items;
     size_t count;
     size_t cap;
+    uint32_t *slots; /* hash index of items: position + 1, 0 is free; 2 * cap slots */
 };
 
 void vars_init(struct vars *v, struct arena *arena);
 void vars_set(struct vars *v, struct var var);
 const struct var *vars_get(const struct vars *v, struct str name); /* NULL: none */
 
+enum expand_flags {
+    EXPAND_PERCENT = 1,      /* %NAME% is a reference, too, and %% an escaped % */
+    EXPAND_KEEP_UNKNOWN = 2, /* an unknown variable's reference stays as it is written */
+    EXPAND_KEEP_FILE = 4,    /* so does one of a file variable */
+    EXPAND_KEEP_ESCAPES = 8, /* $$ stays, for a later expansion */
+};
+
 /* Replaces every value that is not raw by its expansion, in dependency order. -E_LIMIT when a value
- * would pass LIMIT_EXPANDED_VALUE. */
+ * would pass LIMIT_EXPANDED_VALUE, or all together LIMIT_EXPANDED_TOTAL; some are replaced then. */
 int vars_expand_all(struct vars *v);
+int vars_expand_all_with(struct vars *v, unsigned flags);
 
 /* Expands one text with v's values as they are. -E_LIMIT when out would pass its limit. */
 int vars_expand(const struct vars *v, struct str text, struct buf *out);
-
-enum expand_flags {
-    EXPAND_PERCENT = 1,       /* %NAME% is a reference, too */
-    EXPAND_KEEP_UNKNOWN = 2,  /* an unknown variable's reference stays as it is written */
-    EXPAND_KEEP_FILE = 4,     /* so does one of a file variable */
-    EXPAND_KEEP_ESCAPES = 8,  /* $$ stays, for a later expansion */
-};
 int vars_expand_with(const struct vars *v, struct str text, unsigned flags, struct buf *out);
 
 bool var_name_valid(struct str name); /* [A-Za-z_][A-Za-z0-9_]* */

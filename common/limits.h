@@ -20,6 +20,10 @@
 #define LIMIT_VARIABLES 1000u             /* of a job or pipeline */
 #define LIMIT_VARIABLE_VALUE (64u * KIB)
 #define LIMIT_EXPANDED_VALUE (256u * KIB)
+#define LIMIT_EXPANDED_TOTAL (1u * MIB)   /* all expanded values of one set */
+#define LIMIT_GLOB_BYTES 4096u            /* one pattern; longer ones match nothing */
+#define LIMIT_GLOB_ALTERNATIVES 1024u     /* of the braces of one pattern */
+#define LIMIT_GLOB_BRACES 64u             /* groups in one alternative */
 #define LIMIT_DIAGS 100u                  /* errors reported of one compilation */
 #define LIMIT_TIMEOUT_MS (30ull * 24 * 3600 * 1000)
 
