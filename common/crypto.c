@@ -62,6 +62,46 @@ bool crypto_equal(const void *a, const void *b, size_t n)
     return CRYPTO_memcmp(a, b, n) == 0;
 }
 
+void crypto_to_base64(struct str bytes, struct buf *out)
+{
+    check(bytes.n <= INT32_MAX / 2);
+    char *p = buf_space(out, (bytes.n + 2) / 3 * 4 + 1);
+    if (p != NULL) {
+        int n = EVP_EncodeBlock((uint8_t *)p, (const uint8_t *)bytes.p, (int)bytes.n);
+        buf_advance(out, (size_t)n);
+    }
+}
+
+static bool base64_char(char c)
+{
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' ||
+           c == '/';
+}
+
+int crypto_from_base64(struct str text, struct buf *out)
+{
+    size_t padding = 0;
+    while (padding < 2 && padding < text.n && text.p[text.n - 1 - padding] == '=') {
+        padding++;
+    }
+    /* EVP_DecodeBlock skips blanks at both ends: only the alphabet is allowed here. */
+    for (size_t i = 0; i + padding < text.n; i++) {
+        if (!base64_char(text.p[i])) {
+            return -E_INVALID;
+        }
+    }
+    if (text.n % 4 != 0 || text.n > INT32_MAX) {
+        return -E_INVALID;
+    }
+    char *p = text.n > 0 ? buf_space(out, text.n / 4 * 3) : NULL;
+    if (p != NULL) {
+        int n = EVP_DecodeBlock((uint8_t *)p, (const uint8_t *)text.p, (int)text.n);
+        check(n >= 0);
+        buf_advance(out, (size_t)n - padding);
+    }
+    return 0;
+}
+
 char *crypto_token(const char *prefix)
 {
     static const char alphabet[] =

@@ -2,10 +2,11 @@
 #ifndef DAVIT_CRYPTO_H
 #define DAVIT_CRYPTO_H
 
-#include "common/str.h"
+#include "common/buf.h"
+#include "common/err.h"
 
 #define SHA256_BYTES 32u
-#define TOKEN_BYTES 32u
+#define TOKEN_BYTES  32u
 
 struct sha256; /* streaming */
 struct sha256 *sha256_new(void);
@@ -16,6 +17,9 @@ void sha256_free(struct sha256 *h);
 void crypto_sha256(const void *p, size_t n, uint8_t ret[SHA256_BYTES]);
 void crypto_hmac_sha256(struct str key, struct str data, uint8_t ret[SHA256_BYTES]);
 bool crypto_equal(const void *a, const void *b, size_t n); /* constant time */
+/* Standard base64 with padding. Decoding: -E_INVALID, and out as it was, for anything else. */
+void crypto_to_base64(struct str bytes, struct buf *out);
+int crypto_from_base64(struct str text, struct buf *out);
 /* PREFIX then 43 characters of unpadded base64url; 256 random bits. Heap. */
 char *crypto_token(const char *prefix);
 /* CRC-32 (IEEE 802.3, as zlib's crc32): start with 0, feed on. */
