@@ -44,6 +44,10 @@
 #define LIMIT_HTTP_MEMORY (64u * KIB)     /* header memory of one connection */
 #define LIMIT_PAGE 200u                   /* rows of one listing */
 
+/* logs */
+#define LIMIT_LOG_QUEUE (64u * MIB)       /* chunks that wait for the log writer */
+#define LIMIT_LOG_FILES 512u              /* logs kept open */
+
 /* store and turn */
 #define LIMIT_STORE_VALUE 4080u           /* one LMDB value; larger ones are chunked rows */
 #define LIMIT_STORE_KEY 511u
