@@ -52,6 +52,7 @@
 #define LIMIT_STORE_VALUE 4080u           /* one LMDB value; larger ones are chunked rows */
 #define LIMIT_STORE_KEY 511u
 #define LIMIT_MAP_BYTES (64ull * 1024 * MIB)
+#define LIMIT_DISK_RESERVE (64u * MIB)    /* less free on the store's disk: no new work */
 #define LIMIT_INBOX 65536u                /* commands and messages waiting for the turn */
 #define LIMIT_INBOX_BYTES (256u * MIB)
 #define LIMIT_TURN_COMMANDS 512u          /* from the inbox into one transaction */

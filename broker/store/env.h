@@ -27,6 +27,7 @@ struct store {
     bool read_only;
     int lock_fd;
     atomic_int open_tx;
+    char *dir;
     dev_t dev; /* the folder's identity: one open store for each */
     ino_t ino;
     struct store *next;

@@ -69,6 +69,7 @@ void store_stat(struct store *s, struct store_stat *ret)
     MDB_envinfo info;
     MDB_stat env;
     uint64_t busy_bytes;
+    uint64_t disk_bytes;
 
     check(mdb_env_info(s->env, &info) == 0 && mdb_env_stat(s->env, &env) == 0);
     mdb_reader_list(s->env, count_reader, &readers);
@@ -86,6 +87,10 @@ void store_stat(struct store *s, struct store_stat *ret)
     }
     stat.alarm = busy_bytes / ALARM_PERCENT > stat.map_bytes / 100;
     stat.full = busy_bytes / FULL_PERCENT > stat.map_bytes / 100;
+    /* A disk that is full in the middle of a write shows as -E_IO: stop before. */
+    if (os_disk_free(s->dir, &stat.disk_free_bytes, &disk_bytes) == 0) {
+        stat.full = stat.full || stat.disk_free_bytes < LIMIT_DISK_RESERVE;
+    }
     *ret = stat;
 }
 

@@ -51,6 +51,7 @@ int store_error(int rc)
     case MDB_PANIC:
         return -E_IO;
     case EDQUOT:
+    case EFBIG: /* RLIMIT_FSIZE */
         return -E_NO_SPACE;
     default:
         return rc > 0 ? err_from_errno(rc) : -E_INTERNAL;
@@ -262,6 +263,7 @@ int store_open(const char *dir, const struct store_options *opt, struct store **
 
     s->read_only = opt && opt->read_only;
     s->lock_fd = -1;
+    s->dir = xstrdup(dir);
     r = s->read_only ? 0 : os_mkdir_p(dir, 0700);
     if (r < 0) {
         buf_addf(why, "cannot make the store folder %s: %s", dir, err_text(r));
@@ -302,5 +304,6 @@ void store_close(struct store *s)
         close(s->lock_fd);
     }
     release_folder(s);
+    free(s->dir);
     free(s);
 }

@@ -27,23 +27,26 @@ const char *table_name(enum table t);
 struct store;
 
 struct store_options {
-    bool read_only;      /* for fsck and backup beside a running broker: takes no folder lock */
-    uint64_t map_bytes;  /* 0: LIMIT_MAP_BYTES */
+    bool read_only;     /* for fsck and backup beside a running broker: takes no folder lock */
+    uint64_t map_bytes; /* 0: LIMIT_MAP_BYTES */
 };
 
 /* Opens DIR (made if needed, unless read_only), locks it, refuses network filesystems, opens all
  * tables, clears stale readers. `why` gets one line for people on failure. */
-int store_open(const char *dir, const struct store_options *opt, struct store **ret, struct buf *why);
+int store_open(const char *dir, const struct store_options *opt, struct store **ret,
+               struct buf *why);
 void store_close(struct store *s);
 
 struct store_stat {
     uint64_t map_bytes;
-    uint64_t used_bytes;       /* highest page in use */
+    uint64_t used_bytes; /* highest page in use */
     uint64_t last_txn;
     uint64_t oldest_reader_lag; /* transactions since the oldest live reader's */
     uint32_t readers;
-    bool alarm;                /* more than 70 % of the map in use, free pages inside not counted */
-    bool full;                 /* more than 95 %: new work is refused */
+    uint64_t disk_free_bytes;
+    bool alarm; /* more than 70 % of the map in use, free pages inside not counted */
+    bool full;  /* more than 95 %, or less than LIMIT_DISK_RESERVE left on the disk:
+                   new work is refused */
 };
 void store_stat(struct store *s, struct store_stat *ret);
 

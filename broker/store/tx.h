@@ -34,39 +34,44 @@ struct tx;
 
 /* Write transactions: by the turn only. */
 int tx_begin(struct store *s, bool write, struct tx **ret);
-int tx_commit(struct tx *tx); /* frees tx; the sticky error or LMDB's, in which case nothing changed */
-void tx_abort(struct tx *tx); /* NULL is fine; for read transactions the normal end */
+/* Frees tx. Returns the sticky error or LMDB's, in which case nothing changed. */
+int tx_commit(struct tx *tx);
+/* NULL is fine; for read transactions the normal end. */
+void tx_abort(struct tx *tx);
 
 bool tx_ok(const struct tx *tx);
-int tx_error(const struct tx *tx);            /* 0 or the sticky error */
-void tx_fail(struct tx *tx, int r);           /* makes r sticky, if it is the first */
-struct arena *tx_arena(struct tx *tx);        /* lives as long as the tx */
-uint64_t tx_changes(const struct tx *tx);     /* writes done so far; a rejected command makes none */
+int tx_error(const struct tx *tx);        /* 0 or the sticky error */
+void tx_fail(struct tx *tx, int r);       /* makes r sticky, if it is the first */
+struct arena *tx_arena(struct tx *tx);    /* lives as long as the tx */
+uint64_t tx_changes(const struct tx *tx); /* writes done so far; a rejected command makes none */
 
-bool tx_get(struct tx *tx, enum table t, const struct key *k, struct str *ret_value); /* false: none */
+bool tx_get(struct tx *tx, enum table t, const struct key *k,
+            struct str *ret_value); /* false: none */
 bool tx_has(struct tx *tx, enum table t, const struct key *k);
 void tx_put(struct tx *tx, enum table t, const struct key *k, struct str value); /* replaces */
-void tx_del(struct tx *tx, enum table t, const struct key *k);                   /* no error if absent */
+void tx_del(struct tx *tx, enum table t, const struct key *k); /* no error if absent */
 
-/* Rows as messages, unpacked into tx_arena(tx). A row that does not unpack is -E_CORRUPT, sticky. */
+/* Rows as messages, unpacked into tx_arena(tx). A row that does not unpack is -E_CORRUPT, sticky.
+ */
 ProtobufCMessage *tx_get_msg(struct tx *tx, enum table t, const struct key *k,
                              const ProtobufCMessageDescriptor *desc); /* NULL: none */
 void tx_put_msg(struct tx *tx, enum table t, const struct key *k, const ProtobufCMessage *m);
 
 /* Walks the rows whose key starts with `prefix` in key order, from `from` (NULL: the first) on.
  *     for (tx_seek(&c, tx, T_JOB, prefix, NULL); c.valid; tx_next(&c)) { c.key, c.value }
- * Writes to the same table end a walk's validity: collect first, then write. c.value is whole
- * (chunks joined). */
+ * Writes to the same table end a walk: a step after one is a failed check; collect first, then
+ * write. c.value is whole (chunks joined). */
 struct cursor {
     struct tx *tx;
     enum table table;
     struct key prefix;
-    struct str key;   /* whole key, prefix included */
+    struct str key; /* whole key, prefix included */
     struct str value;
     bool valid;
     void *impl;
 };
-void tx_seek(struct cursor *c, struct tx *tx, enum table t, struct str prefix, const struct key *from);
+void tx_seek(struct cursor *c, struct tx *tx, enum table t, struct str prefix,
+             const struct key *from);
 void tx_next(struct cursor *c);
 void tx_prev(struct cursor *c); /* towards smaller keys, still within the prefix */
 void tx_seek_last(struct cursor *c, struct tx *tx, enum table t, struct str prefix);
