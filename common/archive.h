@@ -23,7 +23,10 @@ struct archive_info {
 int archive_pack(const char *root, const char *const *paths, size_t count, int fd,
                  struct archive_info *ret, struct buf *why);
 
-/* Unpacks from `fd` (to its end) below `root`, which exists. */
+/* Unpacks from `fd` (to its end) below `root`, which exists. Files that stand there already are
+ * replaced. What was written before a failure stays. -E_CORRUPT for what is no archive, -E_INVALID
+ * for entries that are refused, -E_LIMIT and -E_TOO_BIG above max_files (folders count) and
+ * max_bytes. */
 int archive_unpack(int fd, const char *root, uint64_t max_files, uint64_t max_bytes,
                    struct archive_info *ret, struct buf *why);
 

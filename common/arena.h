@@ -15,12 +15,12 @@ struct arena {
 };
 
 void arena_init(struct arena *a, size_t limit);
-void arena_release(struct arena *a);              /* frees all; usable again */
-void *arena_try(struct arena *a, size_t n);       /* NULL once past the limit */
-void *arena_alloc(struct arena *a, size_t n);     /* for arenas without a limit: never NULL */
+void arena_release(struct arena *a);          /* frees all; usable again */
+void *arena_try(struct arena *a, size_t n);   /* NULL once past the limit */
+void *arena_alloc(struct arena *a, size_t n); /* for arenas without a limit: never NULL */
 void *arena_array(struct arena *a, size_t count, size_t size); /* overflow checked, never NULL */
-char *arena_strdup(struct arena *a, struct str s); /* NUL-terminated */
-struct str arena_str(struct arena *a, struct str s); /* a copy */
+char *arena_strdup(struct arena *a, struct str s);             /* NUL-terminated */
+struct str arena_str(struct arena *a, struct str s);           /* a copy */
 char *arena_printf(struct arena *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 #endif

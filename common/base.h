@@ -13,16 +13,16 @@
 #include <stdint.h>
 #include <string.h>
 
-#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#define ARRAY_LEN(a)            (sizeof(a) / sizeof((a)[0]))
+#define MIN(a, b)               ((a) < (b) ? (a) : (b))
+#define MAX(a, b)               ((a) > (b) ? (a) : (b))
 
 #define PRINTF_LIKE(fmt, first) __attribute__((format(printf, fmt, first)))
-#define MUST_USE __attribute__((warn_unused_result))
-#define NORETURN __attribute__((noreturn))
-#define UNUSED __attribute__((unused))
+#define MUST_USE                __attribute__((warn_unused_result))
+#define NORETURN                __attribute__((noreturn))
+#define UNUSED                  __attribute__((unused))
 
-#define check(x) ((x) ? (void)0 : check_failed(#x, __FILE__, __LINE__))
+#define check(x)                ((x) ? (void)0 : check_failed(#x, __FILE__, __LINE__))
 
 /* Writes "check failed: WHAT at FILE:LINE" to stderr and aborts. */
 NORETURN void check_failed(const char *what, const char *file, int line);

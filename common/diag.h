@@ -25,7 +25,7 @@ struct diags {
     struct diag *items;
     size_t count;
     size_t cap;
-    size_t errors;  /* all that were reported, kept or not */
+    size_t errors; /* all that were reported, kept or not */
     size_t warnings;
 };
 
@@ -44,7 +44,8 @@ void diag_add(struct diags *d, enum diag_level level, const char *code, struct d
 /* "FILE:LINE:COLUMN: error: MESSAGE [CODE]", the source line, a caret line, "hint: HINT".
  * `text_of` gives a file's text for the underline (may be NULL, or return STR_NULL). */
 typedef struct str (*diag_text_fn)(void *ctx, const char *file);
-void diag_render(const struct diag *d, diag_text_fn text_of, void *ctx, bool color, struct buf *out);
+void diag_render(const struct diag *d, diag_text_fn text_of, void *ctx, bool color,
+                 struct buf *out);
 
 /* The nearest of `names` to `word` within a third of its length, or NULL. */
 const char *diag_nearest(struct str word, const char *const *names, size_t count);

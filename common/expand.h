@@ -1,8 +1,7 @@
-/* Variables as GitLab and its runner expand them: $NAME and ${NAME}, $$ gives $; an unknown variable
- * gives nothing. GitLab itself also knows %NAME% and keeps what its runner resolves later: flags.
- * Values may hold variables of their own: nested expansion with cycle detection (a cycle leaves the
- * reference as it is written).
- * Used by the compiler and by the worker. Threads: pure. */
+/* Variables as GitLab and its runner expand them: $NAME and ${NAME}, $$ gives $; an unknown
+ * variable gives nothing. GitLab itself also knows %NAME% and keeps what its runner resolves later:
+ * flags. Values may hold variables of their own: nested expansion with cycle detection (a cycle
+ * leaves the reference as it is written). Used by the compiler and by the worker. Threads: pure. */
 #ifndef DAVIT_EXPAND_H
 #define DAVIT_EXPAND_H
 
@@ -12,7 +11,7 @@
 struct var {
     struct str name;
     struct str value;
-    bool raw;    /* the value is not expanded */
+    bool raw; /* the value is not expanded */
     bool file;
     bool masked;
 };

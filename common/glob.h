@@ -1,5 +1,6 @@
 /* Shell-like patterns on paths. Two dialects, both with `*`, `?`, `[a-z]`, `[!a]`, `\x`:
- *   GLOB_RUBY  as Ruby's File.fnmatch with PATHNAME | DOTMATCH | EXTGLOB: `**` + `/` crosses folders,
+ *   GLOB_RUBY  as Ruby's File.fnmatch with PATHNAME | DOTMATCH | EXTGLOB: `**` + `/` crosses
+ * folders,
  *              `{a,b}` alternatives. GitLab uses it for rules:changes and rules:exists.
  *   GLOB_STAR  as the doublestar library: the same, and `**` at the end matches everything below.
  *              gitlab-runner uses it for artifacts:paths and cache:paths.

@@ -8,30 +8,34 @@
 #include "common/err.h"
 
 struct http_request {
-    const char *method;        /* "GET" */
+    const char *method; /* "GET" */
     const char *url;
-    const char *token;         /* bearer; NULL: none */
-    const char *content_type;  /* NULL: application/json when there is a body */
+    const char *token;           /* bearer; NULL: none */
+    const char *content_type;    /* NULL: application/json when there is a body */
     const char *idempotency_key; /* NULL: none */
-    struct str body;           /* sent when body_fd < 0 and method is POST or PUT */
-    int body_fd;               /* -1: none; sent from the descriptor's start, body_size bytes */
+    struct str body;             /* sent when body_fd < 0 and method is POST or PUT */
+    int body_fd;                 /* -1: none; sent from the descriptor's start, body_size bytes */
     uint64_t body_size;
-    int out_fd;                /* -1: the answer goes into `out`; else a 2xx body is written here */
-    uint64_t out_limit;        /* bytes; above: -E_TOO_BIG */
+    int out_fd;         /* -1: the answer goes into `out`; else a 2xx body is written here */
+    uint64_t out_limit; /* bytes; above: -E_TOO_BIG */
     uint32_t connect_timeout_ms; /* 0: 5 s */
-    uint32_t idle_timeout_ms;  /* no byte for so long: -E_TIMEOUT; 0: 60 s */
+    uint32_t idle_timeout_ms;    /* no byte for so long: -E_TIMEOUT; 0: 60 s */
 };
 
-#define HTTP_REQUEST_INIT ((struct http_request){.method = "GET", .body_fd = -1, .out_fd = -1, .out_limit = 64u << 20})
+#define HTTP_REQUEST_INIT \
+    ((struct http_request){.method = "GET", .body_fd = -1, .out_fd = -1, .out_limit = 64u << 20})
 
 void http_global_init(void);
 
 /* 0 when an answer came, whatever its status. -E_UNREACHABLE, -E_TIMEOUT, -E_TOO_BIG, -E_IO else;
- * `why` gets one line for people. */
+ * `why` gets one line for people. `out` may be NULL; on failure it is as it was. */
 int http_do(const struct http_request *req, int *ret_status, struct buf *out, struct buf *why);
 
 /* Server-sent events: calls `on_event` for each until it returns false, the stream ends, or
- * *stop becomes true (looked at every 200 ms). `last_id` is sent as Last-Event-ID when not NULL. */
+ * *stop becomes true (looked at every 200 ms; may be NULL): 0. `last_id` is sent as Last-Event-ID
+ * when not NULL; `id` is the last one the stream gave, `event` is "message" where it named none.
+ * -E_UNAUTHORIZED, -E_FORBIDDEN, -E_NOT_FOUND, -E_GONE for such answers; -E_UNREACHABLE for 5xx and
+ * lost connections, -E_TIMEOUT after 60 s without a byte: worth another try. */
 typedef bool (*http_event_fn)(void *ctx, struct str id, struct str event, struct str data);
 int http_events(const char *url, const char *token, const char *last_id, http_event_fn on_event,
                 void *ctx, const volatile bool *stop, struct buf *why);

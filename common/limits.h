@@ -2,6 +2,7 @@
 #ifndef DAVIT_LIMITS_H
 #define DAVIT_LIMITS_H
 
+/* clang-format off: one addition must not move all lines. */
 #define KIB (1024u)
 #define MIB (1024u * 1024u)
 
@@ -43,6 +44,7 @@
 #define LIMIT_HTTP_CONNECTIONS 1024u
 #define LIMIT_HTTP_MEMORY (64u * KIB)     /* header memory of one connection */
 #define LIMIT_PAGE 200u                   /* rows of one listing */
+#define LIMIT_SSE_BYTES (4u * MIB)        /* one event of a stream that we read */
 
 /* logs */
 #define LIMIT_LOG_QUEUE (64u * MIB)       /* chunks that wait for the log writer */

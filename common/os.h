@@ -51,7 +51,8 @@ struct os_spawn {
 };
 /* Signals reset, mask empty, descriptors above 2 closed. */
 int os_spawn(const struct os_spawn *s, pid_t *ret_pid);
-/* Runs to the end; output (stdout, up to limit) into out, which may be NULL. *ret_status as waitpid. */
+/* Runs to the end; output (stdout, up to limit) into out, which may be NULL. *ret_status as
+ * waitpid. */
 int os_run(const struct os_spawn *s, size_t limit, struct buf *out, int *ret_status);
 /* Field 22 of /proc/PID/stat: tells a process from a later one with the same pid. */
 int os_process_start_time(pid_t pid, uint64_t *ret_ticks);

@@ -11,9 +11,9 @@ struct str {
 };
 
 #define STR(literal) ((struct str){(literal), sizeof(literal) - 1})
-#define STR_NULL ((struct str){NULL, 0})
-#define STR_FMT "%.*s"
-#define STR_ARG(s) (int)(s).n, (s).p
+#define STR_NULL     ((struct str){NULL, 0})
+#define STR_FMT      "%.*s"
+#define STR_ARG(s)   (int)(s).n, (s).p
 
 struct str str_from(const char *s); /* NULL gives STR_NULL */
 struct str str_of(const void *p, size_t n);
@@ -22,24 +22,26 @@ bool str_eqz(struct str a, const char *b);
 int str_cmp(struct str a, struct str b); /* bytewise, shorter first */
 bool str_starts(struct str s, struct str prefix);
 bool str_ends(struct str s, struct str suffix);
-struct str str_trim(struct str s); /* blanks, tabs, CR, LF at both ends */
+struct str str_trim(struct str s);                       /* blanks, tabs, CR, LF at both ends */
 struct str str_sub(struct str s, size_t from, size_t n); /* clipped to s */
 ptrdiff_t str_find(struct str s, struct str what);       /* offset or -1 */
 ptrdiff_t str_chr(struct str s, char c);                 /* offset or -1 */
 char *str_dup(struct str s);                             /* heap, NUL-terminated */
 
-/* Cuts the part before `sep` off *rest (the whole rest, where there is no sep). False at the end. */
+/* Cuts the part before `sep` off *rest (the whole rest, where there is no sep). False at the end.
+ */
 bool str_split(struct str *rest, char sep, struct str *ret_part);
 
 /* Whole strings only, no blanks, no sign but '-' for i64; 0 or -E_INVALID. */
 int str_to_u64(struct str s, uint64_t *ret);
 int str_to_i64(struct str s, int64_t *ret);
 
-/* True for well-formed UTF-8 without NUL; *ret_at (may be NULL) gets the offset of the first bad byte. */
+/* True for well-formed UTF-8 without NUL; *ret_at (may be NULL) gets the offset of the first bad
+ * byte. */
 bool str_is_utf8(struct str s, size_t *ret_at);
 
-/* "1h 30m", "90 minutes", "2 days 3h", "3600" (seconds), "never" is not one: as GitLab reads durations.
- * 0 or -E_INVALID. */
+/* "1h 30m", "90 minutes", "2 days 3h", "3600" (seconds), "never" is not one: as GitLab reads
+ * durations. 0 or -E_INVALID. */
 int str_to_duration_ms(struct str s, uint64_t *ret_ms);
 
 /* Damerau-Levenshtein distance, for "did you mean"; gives up above max and returns max + 1. */

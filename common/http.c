@@ -1,0 +1,154 @@
+#include "common/base.h"
+
+#include "common/http.h"
+#include "common/http_transfer.h"
+#include "common/os.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#define CONNECT_TIMEOUT_MS 5000u
+#define IDLE_TIMEOUT_MS    60000u
+
+struct exchange {
+    struct transfer transfer;
+    const struct http_request *req;
+    struct buf *out;
+    uint64_t sent;
+    uint64_t received;
+    uint64_t body_size;
+};
+
+void http_global_init(void)
+{
+    check(curl_global_init(CURL_GLOBAL_ALL) == CURLE_OK);
+}
+
+static size_t send_body(char *ret, size_t size, size_t count, void *ctx)
+{
+    struct exchange *ex = ctx;
+    size_t n = MIN((uint64_t)(size * count), ex->body_size - ex->sent);
+    transfer_touch(&ex->transfer);
+    if (ex->req->body_fd < 0) {
+        if (n > 0) {
+            memcpy(ret, ex->req->body.p + ex->sent, n);
+        }
+        ex->sent += n;
+        return n;
+    }
+    ssize_t got;
+    do {
+        got = n > 0 ? pread(ex->req->body_fd, ret, n, (off_t)ex->sent) : 0;
+    } while (got < 0 && errno == EINTR);
+    if (got < 0 || (got == 0 && n > 0)) {
+        ex->transfer.failed = got < 0 ? err_from_errno(errno) : -E_IO;
+        return CURL_READFUNC_ABORT;
+    }
+    ex->sent += (uint64_t)got;
+    return (size_t)got;
+}
+
+static int seek_body(void *ctx, curl_off_t offset, int origin)
+{
+    struct exchange *ex = ctx;
+    if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > ex->body_size) {
+        return CURL_SEEKFUNC_FAIL;
+    }
+    ex->sent = (uint64_t)offset;
+    return CURL_SEEKFUNC_OK;
+}
+
+static size_t take_body(char *p, size_t size, size_t count, void *ctx)
+{
+    struct exchange *ex = ctx;
+    size_t n = size * count;
+    int status = transfer_status(&ex->transfer);
+    int r = 0;
+    transfer_touch(&ex->transfer);
+    if (n > ex->req->out_limit - MIN(ex->received, ex->req->out_limit)) {
+        r = -E_TOO_BIG;
+    } else if (ex->req->out_fd >= 0 && status >= 200 && status < 300) {
+        r = os_write_all(ex->req->out_fd, p, n);
+    } else if (ex->out != NULL) {
+        buf_add(ex->out, p, n);
+        r = buf_ok(ex->out) ? 0 : -E_TOO_BIG;
+    }
+    ex->received += n;
+    ex->transfer.failed = r;
+    return r < 0 ? 0 : n;
+}
+
+static size_t take_header(char *p, size_t size, size_t count, void *ctx)
+{
+    struct exchange *ex = ctx;
+    transfer_touch(&ex->transfer);
+    return size * count;
+}
+
+#define set_option(ex, option, value) \
+    check(curl_easy_setopt((ex)->transfer.easy, option, value) == CURLE_OK)
+
+static bool sends_body(const struct http_request *req)
+{
+    return req->body_fd >= 0 || strcmp(req->method, "POST") == 0 || strcmp(req->method, "PUT") == 0;
+}
+
+static int set_body(struct exchange *ex)
+{
+    const struct http_request *req = ex->req;
+    ex->body_size = req->body_fd >= 0 ? req->body_size : req->body.n;
+    set_option(ex, CURLOPT_UPLOAD, 1L);
+    set_option(ex, CURLOPT_INFILESIZE_LARGE, (curl_off_t)ex->body_size);
+    set_option(ex, CURLOPT_READFUNCTION, send_body);
+    set_option(ex, CURLOPT_READDATA, ex);
+    set_option(ex, CURLOPT_SEEKFUNCTION, seek_body);
+    set_option(ex, CURLOPT_SEEKDATA, ex);
+    const char *type = req->content_type != NULL ? req->content_type : "application/json";
+    return ex->body_size > 0 ? transfer_header(&ex->transfer, "Content-Type", type) : 0;
+}
+
+static int set_request(struct exchange *ex)
+{
+    const struct http_request *req = ex->req;
+    int r = 0;
+    if (strcmp(req->method, "HEAD") == 0) {
+        set_option(ex, CURLOPT_NOBODY, 1L);
+    } else {
+        r = sends_body(req) ? set_body(ex) : 0;
+        set_option(ex, CURLOPT_CUSTOMREQUEST, req->method);
+    }
+    if (r == 0 && req->idempotency_key != NULL) {
+        r = transfer_header(&ex->transfer, "Idempotency-Key", req->idempotency_key);
+    }
+    uint32_t connect_ms = req->connect_timeout_ms;
+    set_option(ex, CURLOPT_CONNECTTIMEOUT_MS,
+               (long)(connect_ms > 0 ? connect_ms : CONNECT_TIMEOUT_MS));
+    set_option(ex, CURLOPT_WRITEFUNCTION, take_body);
+    set_option(ex, CURLOPT_WRITEDATA, ex);
+    set_option(ex, CURLOPT_HEADERFUNCTION, take_header);
+    set_option(ex, CURLOPT_HEADERDATA, ex);
+    ex->transfer.idle_ms = req->idle_timeout_ms > 0 ? req->idle_timeout_ms : IDLE_TIMEOUT_MS;
+    return r;
+}
+
+int http_do(const struct http_request *req, int *ret_status, struct buf *out, struct buf *why)
+{
+    struct exchange ex = {.req = req, .out = out};
+    size_t start = out != NULL ? out->n : 0;
+    int r = transfer_init(&ex.transfer, req->url, req->token);
+    if (r == 0) {
+        r = set_request(&ex);
+    }
+    if (r < 0) {
+        buf_addz(why, "a header value holds a line break or control character");
+    } else {
+        r = transfer_run(&ex.transfer, why);
+    }
+    if (r == 0) {
+        *ret_status = transfer_status(&ex.transfer);
+    } else if (out != NULL) {
+        buf_truncate(out, start);
+    }
+    transfer_release(&ex.transfer);
+    return r;
+}

@@ -1,0 +1,139 @@
+#include "common/base.h"
+
+#include "common/http_transfer.h"
+#include "common/os.h"
+
+#include <stdio.h>
+
+#define LOOK_MS                      200 /* how often `stop` and the idle time are looked at */
+
+#define set_option(t, option, value) check(curl_easy_setopt((t)->easy, option, value) == CURLE_OK)
+
+int transfer_init(struct transfer *t, const char *url, const char *token)
+{
+    *t = (struct transfer){.easy = curl_easy_init()};
+    check(t->easy != NULL);
+    set_option(t, CURLOPT_NOSIGNAL, 1L);
+    set_option(t, CURLOPT_ERRORBUFFER, t->error);
+    set_option(t, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    set_option(t, CURLOPT_PROXY, "");
+    set_option(t, CURLOPT_FOLLOWLOCATION, 0L);
+    set_option(t, CURLOPT_PROTOCOLS_STR, "http,https");
+    set_option(t, CURLOPT_TCP_KEEPALIVE, 1L);
+    set_option(t, CURLOPT_USERAGENT, "davit/" DAVIT_VERSION);
+    set_option(t, CURLOPT_URL, url);
+    transfer_touch(t);
+    if (token == NULL) {
+        return 0;
+    }
+    struct buf bearer = BUF_INIT;
+    buf_addf(&bearer, "Bearer %s", token);
+    int r = transfer_header(t, "Authorization", bearer.p);
+    buf_release(&bearer);
+    return r;
+}
+
+void transfer_release(struct transfer *t)
+{
+    curl_easy_cleanup(t->easy);
+    curl_slist_free_all(t->headers);
+}
+
+int transfer_header(struct transfer *t, const char *name, const char *value)
+{
+    struct buf line = BUF_INIT;
+    for (const char *at = value; *at != '\0'; at++) {
+        if ((unsigned char)*at < ' ' || *at == 0x7f) {
+            return -E_INVALID;
+        }
+    }
+    buf_addf(&line, "%s: %s", name, value);
+    t->headers = curl_slist_append(t->headers, line.p);
+    check(t->headers != NULL);
+    buf_release(&line);
+    return 0;
+}
+
+void transfer_touch(struct transfer *t)
+{
+    t->last_ms = os_monotonic_ms();
+}
+
+int transfer_status(const struct transfer *t)
+{
+    long status = 0;
+    check(curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status) == CURLE_OK);
+    return (int)status;
+}
+
+static int result_of(CURLcode code)
+{
+    switch ((int)code) {
+    case CURLE_OK:
+        return 0;
+    case CURLE_URL_MALFORMAT:
+    case CURLE_UNSUPPORTED_PROTOCOL:
+        return -E_INVALID;
+    case CURLE_OPERATION_TIMEDOUT:
+        return -E_TIMEOUT;
+    case CURLE_OUT_OF_MEMORY:
+    case CURLE_READ_ERROR:
+    case CURLE_WRITE_ERROR:
+        return -E_IO;
+    case CURLE_WEIRD_SERVER_REPLY:
+        return -E_PROTOCOL;
+    default:
+        return -E_UNREACHABLE;
+    }
+}
+
+static int transfer_result(struct transfer *t, CURLcode code, struct buf *why)
+{
+    /* A server may answer, 413 say, and close before it has read the whole body. */
+    bool answered = code == CURLE_SEND_ERROR && transfer_status(t) >= 200;
+    if (t->finished || answered) {
+        return 0;
+    }
+    int r = t->failed < 0 ? t->failed : result_of(code);
+    if (r == -E_TOO_BIG) {
+        buf_addz(why, "the answer is too big");
+    } else if (r < 0) {
+        buf_addz(why, t->error[0] != '\0' ? t->error : curl_easy_strerror(code));
+    }
+    return r;
+}
+
+/* True when the loop must end before libcurl says so. */
+static bool must_end(struct transfer *t)
+{
+    if (t->stop != NULL && *t->stop) {
+        t->finished = true;
+    } else if (t->idle_ms > 0 && os_monotonic_ms() - t->last_ms > t->idle_ms) {
+        snprintf(t->error, sizeof(t->error), "no answer for %" PRIu64 " ms", t->idle_ms);
+        t->failed = -E_TIMEOUT;
+    }
+    return t->finished || t->failed < 0;
+}
+
+int transfer_run(struct transfer *t, struct buf *why)
+{
+    CURLM *multi = curl_multi_init();
+    CURLcode code = CURLE_OK;
+    int running = 1;
+    check(multi != NULL);
+    set_option(t, CURLOPT_HTTPHEADER, t->headers);
+    check(curl_multi_add_handle(multi, t->easy) == CURLM_OK);
+    while (running > 0 && !must_end(t)) {
+        int left;
+        check(curl_multi_perform(multi, &running) == CURLM_OK);
+        CURLMsg *message = curl_multi_info_read(multi, &left);
+        if (message != NULL && message->msg == CURLMSG_DONE) {
+            code = message->data.result;
+        } else if (running > 0) {
+            check(curl_multi_poll(multi, NULL, 0, LOOK_MS, NULL) == CURLM_OK);
+        }
+    }
+    curl_multi_remove_handle(multi, t->easy);
+    curl_multi_cleanup(multi);
+    return transfer_result(t, code, why);
+}

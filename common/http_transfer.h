@@ -1,0 +1,31 @@
+/* One libcurl transfer with our options, driven to its end: private to http.c and http_events.c. */
+#ifndef DAVIT_HTTP_TRANSFER_H
+#define DAVIT_HTTP_TRANSFER_H
+
+#include <curl/curl.h>
+
+#include "common/buf.h"
+#include "common/err.h"
+
+struct transfer {
+    CURL *easy;
+    struct curl_slist *headers;
+    uint64_t idle_ms;          /* no byte for so long ends it; 0: never */
+    uint64_t last_ms;          /* monotonic, of the last byte either way */
+    const volatile bool *stop; /* NULL: none */
+    int failed;                /* set by a callback of ours that ends the transfer: -E_* */
+    bool finished;             /* set by a callback that has seen enough; not a failure */
+    char error[CURL_ERROR_SIZE];
+};
+
+/* Call transfer_release in any case. */
+int transfer_init(struct transfer *t, const char *url, const char *token);
+void transfer_release(struct transfer *t);
+/* -E_INVALID when the value would break out of its line. */
+int transfer_header(struct transfer *t, const char *name, const char *value);
+void transfer_touch(struct transfer *t); /* a byte was seen */
+/* 0 when an answer came to its end, was finished or stopped. */
+int transfer_run(struct transfer *t, struct buf *why);
+int transfer_status(const struct transfer *t);
+
+#endif
