@@ -31,8 +31,8 @@ static bool read_field(struct str *in, uint32_t *ret_number, uint32_t *ret_type,
     uint64_t tag;
     uint64_t n;
 
-    if (!read_varint(in, &tag) || tag > UINT32_MAX) {
-        return false;
+    if (!read_varint(in, &tag) || tag > UINT32_MAX || tag >> 3 == 0) {
+        return false; /* field numbers are 1 to 2^29 - 1 */
     }
     *ret_number = (uint32_t)(tag >> 3);
     *ret_type = (uint32_t)(tag & 7);

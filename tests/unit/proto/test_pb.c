@@ -256,6 +256,16 @@ static void unknown_fields_are_no_error(void **state)
     buf_release(&b);
 }
 
+/* protobuf-c refuses field number 0, but took it when it was written in two bytes; packed again it
+ * was no message. */
+static void field_number_zero_is_refused_however_it_is_written(void **state)
+{
+    Pb__Envelope *got;
+
+    assert_int_equal(unpack_envelope(*state, "\x02\x01 ", 3, &got), -E_PROTOCOL);
+    assert_int_equal(unpack_envelope(*state, "\x82\x00\x01 ", 4, &got), -E_PROTOCOL);
+}
+
 static void every_truncation_of_a_message_is_refused_or_a_message(void **state)
 {
     Pb__WorkerHello worker = PB__WORKER_HELLO__INIT;
@@ -361,6 +371,7 @@ int main(void)
         TEST(strings_must_be_utf8_without_nul_at_any_depth),
         TEST(a_bad_string_in_a_submessage_that_comes_twice_is_found),
         TEST(unknown_fields_are_no_error),
+        TEST(field_number_zero_is_refused_however_it_is_written),
         TEST(every_truncation_of_a_message_is_refused_or_a_message),
         TEST(random_bytes_never_break_the_door),
         TEST(no_message_contains_itself),
