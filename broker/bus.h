@@ -1,8 +1,8 @@
-/* Wakes those who follow: the turn says which events were committed, the log writer which logs grew.
- * The bus carries no data: followers read the store or the log file from where they stand, so a
- * missed or doubled wake-up is harmless.
- * Threads: publishing from any thread; a subscriber is called on the publisher's thread with the
- * bus's lock held and must only take a note (wake a loop, resume a connection). */
+/* Wakes those who follow: the turn says which events were committed, the log writer which logs
+ * grew. The bus carries no data: followers read the store or the log file from where they stand, so
+ * a missed or doubled wake-up is harmless. Threads: publishing from any thread; a subscriber is
+ * called on the publisher's thread with the bus's lock held and must only take a note (wake a loop,
+ * resume a connection). */
 #ifndef DAVIT_BUS_H
 #define DAVIT_BUS_H
 

@@ -1,6 +1,6 @@
-/* The turn: the one thread that writes. It waits for its inbox or the next deadline, reads the clock
- * once, applies all that waits in one transaction, lets the scheduler assign, commits (one fsync),
- * then releases replies and effects.
+/* The turn: the one thread that writes. It waits for its inbox or the next deadline, reads the
+ * clock once, applies all that waits in one transaction, lets the scheduler assign, commits (one
+ * fsync), then releases replies and effects.
  *
  * The inbox is bounded (LIMIT_INBOX items, LIMIT_INBOX_BYTES): turn_submit answers -E_BUSY above.
  * Threads: turn_submit, post_* and turn_stop on any thread; everything else on the turn's own. The
@@ -37,7 +37,7 @@ struct turn_stats {
     uint64_t rejected;
     uint64_t commit_us_sum;
     uint64_t commit_us_max;
-    uint64_t inbox;        /* waiting now */
+    uint64_t inbox; /* waiting now */
     uint64_t assignments;
 };
 void turn_get_stats(struct turn *t, struct turn_stats *ret);

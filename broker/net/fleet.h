@@ -24,4 +24,19 @@ struct fleet_worker {
 bool fleet_worker_state(struct fleet *f, uint64_t worker_id, struct fleet_worker *ret);
 uint32_t fleet_online_count(struct fleet *f);
 
+/* Counters since the start, for /metrics. Any thread. */
+struct fleet_stats {
+    uint32_t sessions;   /* now, with those that have not said Hello */
+    uint32_t online;     /* now */
+    uint64_t hellos;     /* welcomed */
+    uint64_t refused;    /* wrong token or version, or not now */
+    uint64_t violations; /* sessions ended for garbage or broken rules */
+    uint64_t lost;       /* workers whose lease ran out */
+    uint64_t messages_in;
+    uint64_t bytes_in;
+    uint64_t messages_out;
+    uint64_t bytes_out;
+};
+void fleet_get_stats(struct fleet *f, struct fleet_stats *ret);
+
 #endif

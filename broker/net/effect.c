@@ -1,0 +1,133 @@
+#include "common/base.h"
+
+#include <stdlib.h>
+
+#include "broker/api/api.h"
+#include "broker/core/query.h"
+#include "broker/net/state.h"
+#include "common/log.h"
+
+/* What the core wants said to workers. */
+
+static Pb__JobKey key_of(const struct effect *e)
+{
+    Pb__JobKey key = PB__JOB_KEY__INIT;
+
+    key.job_id = e->job_id;
+    key.attempt = e->attempt;
+    key.epoch = e->epoch;
+    return key;
+}
+
+static void note_unfit(struct fleet *f, const struct effect *e)
+{
+    struct unfit *u = xcalloc(1, sizeof(*u));
+
+    u->job_id = e->job_id;
+    u->attempt = e->attempt;
+    u->epoch = e->epoch;
+    u->worker_id = e->worker_id;
+    u->next = f->unfit;
+    f->unfit = u;
+}
+
+static void send_assign(struct fleet *f, struct session *s, struct tx *tx, const struct effect *e)
+{
+    const Pb__MetaRecord *meta = meta_get(tx);
+    Pb__JobKey key = key_of(e);
+    Pb__JobSpec *spec;
+
+    if (meta == NULL) {
+        return;
+    }
+    char *token = job_token(pb_str(meta->job_token_key), e->job_id, e->attempt, e->epoch);
+    int r = core_job_spec(tx, e->job_id, token, &spec);
+    free(token);
+    if (r == -E_TOO_BIG) {
+        log_warn("net: job %" PRIu64 " does not fit into a message", e->job_id);
+        note_unfit(f, e);
+        return;
+    }
+    if (r < 0) {
+        log_info("net: job %" PRIu64 " is not sent: %s", e->job_id, err_text(r));
+        return;
+    }
+    Pb__Envelope body = PB__ENVELOPE__INIT;
+    Pb__WireAssign assign = PB__WIRE_ASSIGN__INIT;
+    assign.spec = spec;
+    body.body_case = PB__ENVELOPE__BODY_ASSIGN;
+    body.assign = &assign;
+    session_send(f, s, &body, &key);
+}
+
+static void worker_changed(struct fleet *f, struct peer *p, struct tx *tx)
+{
+    peer_load(p, tx);
+    f->capacity_changed = true;
+    if (p->session != NULL && p->record != NULL &&
+        p->record->draining != p->session->told_draining) {
+        send_drain(f, p->session, p->record->draining);
+    }
+}
+
+void effect_take(struct fleet *f, struct tx *tx, const struct effect *e)
+{
+    struct peer *p = peer_find(f, e->worker_id);
+    struct session *s = p != NULL ? p->session : NULL;
+    Pb__JobKey key = key_of(e);
+
+    switch (e->kind) {
+    case EFFECT_ASSIGN:
+        if (s != NULL) {
+            send_assign(f, s, tx, e);
+        }
+        break;
+    case EFFECT_CANCEL:
+        if (s != NULL) {
+            send_cancel(f, s, &key, e->cancel_kind);
+        }
+        break;
+    case EFFECT_FINISHED:
+        if (s != NULL) {
+            send_finish_ack(f, s, &key, false);
+        }
+        break;
+    case EFFECT_WORKER:
+        if (p != NULL) {
+            worker_changed(f, p, tx);
+        }
+        break;
+    case EFFECT_TERMINAL:
+        logs_close_one(f->c.logs, e->job_id, e->attempt);
+        break;
+    }
+}
+
+static void fail_unfit(struct fleet *f, const struct unfit *u)
+{
+    const struct peer *p = peer_find(f, u->worker_id);
+    Pb__Outcome outcome = PB__OUTCOME__INIT;
+    Pb__JobKey key = PB__JOB_KEY__INIT;
+
+    key.job_id = u->job_id;
+    key.attempt = u->attempt;
+    key.epoch = u->epoch;
+    const Pb__AssignmentRecord *a = holder_check(f->turn.tx, u->worker_id, &key);
+    if (a == NULL || p == NULL) {
+        return;
+    }
+    outcome.result = JOB_FAILED;
+    outcome.reason = REASON_CONFIG_ERROR;
+    outcome.detail = (char *)"script and variables are too big for a message to a worker";
+    command_finished(f, p, a, &outcome);
+}
+
+void effect_fail_unfit(struct fleet *f)
+{
+    while (f->unfit != NULL) {
+        struct unfit *next = f->unfit->next;
+        fail_unfit(f, f->unfit);
+        free(f->unfit);
+        f->unfit = next;
+    }
+}

@@ -1,0 +1,333 @@
+#include "common/base.h"
+
+#include <stdlib.h>
+
+#include "broker/core/query.h"
+#include "broker/net/state.h"
+#include "common/log.h"
+
+struct fleet *fleet_new(const struct fleet_config *config)
+{
+    struct fleet *f = xcalloc(1, sizeof(*f));
+
+    f->c = *config;
+    f->c.heartbeat_ms = config->heartbeat_ms != 0 ? config->heartbeat_ms : FLEET_HEARTBEAT_MS;
+    f->c.lease_ms = config->lease_ms != 0 ? config->lease_ms : FLEET_LEASE_MS;
+    f->c.hello_ms = config->hello_ms != 0 ? config->hello_ms : FLEET_HELLO_MS;
+    f->next_scan_ms = UINT64_MAX;
+    arena_init(&f->arena, 0);
+    buf_init(&f->pack, 0);
+    check(pthread_mutex_init(&f->lock, NULL) == 0);
+    return f;
+}
+
+void fleet_free(struct fleet *f)
+{
+    struct session *s;
+    struct session *s_tmp;
+    struct peer *p;
+    struct peer *p_tmp;
+
+    if (f == NULL) {
+        return;
+    }
+    fleet_close(f);
+    HASH_ITER (hh, f->sessions, s, s_tmp) {
+        session_end(f, s);
+    }
+    session_reap(f);
+    HASH_ITER (hh, f->peers, p, p_tmp) {
+        peer_forget(f, p);
+    }
+    while (f->unfit != NULL) {
+        struct unfit *next = f->unfit->next;
+        free(f->unfit);
+        f->unfit = next;
+    }
+    arena_release(&f->arena);
+    buf_release(&f->pack);
+    pthread_mutex_destroy(&f->lock);
+    free(f->api_url);
+    free(f);
+}
+
+int fleet_listen(struct fleet *f, const char *url, const char *api_url, uint16_t *ret_port,
+                 struct buf *why)
+{
+    check(f->wire == NULL);
+    f->api_url = xstrdup(api_url);
+    int r = wire_open(f->c.inbox, &f->wire);
+    if (r < 0) {
+        buf_addz(why, "nng has no socket for us");
+        return r;
+    }
+    return wire_listen(f->wire, url, ret_port, why);
+}
+
+void fleet_close(struct fleet *f)
+{
+    wire_close(f->wire);
+    f->wire = NULL;
+}
+
+static void note_holder(void *ctx, const Pb__AssignmentRecord *a)
+{
+    struct fleet *f = ctx;
+
+    peer_get(f, a->worker_id)->suspect = true;
+}
+
+void fleet_recover(struct fleet *f, struct tx *tx, uint64_t now_ms, uint64_t mono_ms)
+{
+    struct peer *p;
+    struct peer *tmp;
+
+    f->turn = (struct fleet_turn){.tx = tx, .now_ms = now_ms, .mono_ms = mono_ms};
+    f->last_tick_ms = mono_ms;
+    core_recover(tx, note_holder, f);
+    HASH_ITER (hh, f->peers, p, tmp) {
+        peer_load(p, tx);
+        peer_heard(f, p);
+        peer_publish(f, p);
+    }
+    f->turn.tx = NULL;
+}
+
+uint64_t fleet_next_due_ms(const struct fleet *f)
+{
+    uint64_t due_ms = f->next_scan_ms;
+
+    if (f->capacity_changed || f->unfit != NULL) {
+        return 0;
+    }
+    due_ms = f->acks != NULL ? MIN(due_ms, f->acks->ack_due_ms) : due_ms;
+    return f->retry_ms != 0 ? MIN(due_ms, f->retry_ms) : due_ms;
+}
+
+bool fleet_due(const struct fleet *f, uint64_t mono_ms)
+{
+    return fleet_next_due_ms(f) <= mono_ms;
+}
+
+void fleet_begin(struct fleet *f, const struct fleet_turn *turn)
+{
+    session_reap(f);
+    f->turn = *turn;
+}
+
+static void take_message(struct fleet *f, struct item *item)
+{
+    struct session *s = session_find(f, item->pipe);
+
+    pthread_mutex_lock(&f->lock);
+    f->stats.messages_in++;
+    f->stats.bytes_in += item->bytes;
+    pthread_mutex_unlock(&f->lock);
+    if (s != NULL && !s->closing) {
+        message_take(f, s, wire_msg_body(item->msg));
+    }
+}
+
+static void pipe_up(struct fleet *f, uint32_t pipe)
+{
+    if (HASH_COUNT(f->sessions) >= LIMIT_SESSIONS) {
+        log_warn("net: too many connections");
+        wire_close_pipe(f->wire, pipe);
+        return;
+    }
+    session_new(f, pipe);
+}
+
+static void pipe_down(struct fleet *f, uint32_t pipe)
+{
+    struct session *s = session_find(f, pipe);
+
+    if (s == NULL) {
+        return;
+    }
+    if (s->peer != NULL && !s->closing) {
+        log_info("net: %s is gone, its lease runs on", s->peer->actor);
+    }
+    session_end(f, s);
+}
+
+/* The log writer has more of a log on the disk: its worker may forget those bytes. */
+static void log_durable(struct fleet *f, const struct item *item)
+{
+    Pb__JobKey key = PB__JOB_KEY__INIT;
+    const Pb__AssignmentRecord *a = assignment_get(f->turn.tx, item->job_id);
+
+    if (a == NULL || a->attempt != item->attempt || a->epoch != item->epoch) {
+        return;
+    }
+    struct peer *p = peer_find(f, a->worker_id);
+    if (p != NULL && p->session != NULL) {
+        key.job_id = item->job_id;
+        key.attempt = item->attempt;
+        key.epoch = item->epoch;
+        send_log_ack(f, p->session, &key, item->durable);
+    }
+}
+
+void fleet_item(struct fleet *f, struct item *item)
+{
+    switch (item->kind) {
+    case ITEM_POST:
+        check(false);
+        break;
+    case ITEM_MESSAGE:
+        take_message(f, item);
+        break;
+    case ITEM_PIPE_UP:
+        pipe_up(f, item->pipe);
+        break;
+    case ITEM_PIPE_DOWN:
+        pipe_down(f, item->pipe);
+        break;
+    case ITEM_LOG:
+        log_durable(f, item);
+        break;
+    }
+}
+
+void fleet_drop_item(struct item *item)
+{
+    wire_msg_free(item->msg);
+    item->msg = NULL;
+}
+
+void fleet_tick(struct fleet *f)
+{
+    effect_fail_unfit(f);
+    peer_scan(f);
+}
+
+bool fleet_take_capacity_change(struct fleet *f)
+{
+    bool changed = f->capacity_changed;
+
+    f->capacity_changed = false;
+    return changed;
+}
+
+static uint32_t free_slots(struct fleet *f, struct peer *p)
+{
+    const struct session *s = p->session;
+
+    if (s == NULL || s->closing || p->suspect || p->draining || p->disk_low) {
+        return 0;
+    }
+    if (p->record_stale) {
+        peer_load(p, f->turn.tx);
+    }
+    if (p->record == NULL || p->record->paused || p->record->draining) {
+        return 0;
+    }
+    uint32_t used = worker_job_count(f->turn.tx, p->worker_id);
+    uint32_t slots = used < p->record->slots ? p->record->slots - used : 0;
+    return MIN(slots, session_credit(s));
+}
+
+size_t fleet_candidates(struct fleet *f, struct sched_worker **ret)
+{
+    struct sched_worker *list = arena_array(tx_arena(f->turn.tx), HASH_COUNT(f->peers) + 1u,
+                                            sizeof(*list));
+    size_t count = 0;
+    struct peer *p;
+    struct peer *tmp;
+
+    HASH_ITER (hh, f->peers, p, tmp) {
+        uint32_t slots = free_slots(f, p);
+        if (slots > 0) {
+            list[count++] = (struct sched_worker){
+                .worker_id = p->worker_id, .free_slots = slots, .record = p->record};
+        }
+    }
+    *ret = list;
+    return count;
+}
+
+void fleet_committed(struct fleet *f, struct tx *tx, const struct effects *fx)
+{
+    for (size_t i = 0; i < fx->count; i++) {
+        effect_take(f, tx, &fx->items[i]);
+    }
+}
+
+static void forget_lost(struct fleet *f)
+{
+    struct peer *p;
+    struct peer *tmp;
+
+    if (!f->lost_now) {
+        return;
+    }
+    f->lost_now = false;
+    HASH_ITER (hh, f->peers, p, tmp) {
+        if (p->lost) {
+            peer_forget(f, p);
+            pthread_mutex_lock(&f->lock);
+            f->stats.lost++;
+            pthread_mutex_unlock(&f->lock);
+        }
+    }
+}
+
+void fleet_flush(struct fleet *f, uint64_t now_ms, uint64_t mono_ms)
+{
+    forget_lost(f);
+    session_flush_all(f, mono_ms);
+}
+
+void fleet_failed(struct fleet *f)
+{
+    struct session *s;
+    struct session *s_tmp;
+    struct peer *p;
+    struct peer *p_tmp;
+
+    HASH_ITER (hh, f->sessions, s, s_tmp) {
+        if (s->spoke) {
+            session_end(f, s);
+        }
+    }
+    HASH_ITER (hh, f->peers, p, p_tmp) {
+        p->lost = false;
+        p->record_stale = true;
+    }
+    f->lost_now = false;
+    f->capacity_changed = true;
+    f->next_scan_ms = 0;
+}
+
+void fleet_resume(struct fleet *f)
+{
+    wire_resume(f->wire);
+}
+
+bool fleet_worker_state(struct fleet *f, uint64_t worker_id, struct fleet_worker *ret)
+{
+    pthread_mutex_lock(&f->lock);
+    const struct peer *p = peer_find(f, worker_id);
+    if (p != NULL) {
+        *ret = p->view;
+    }
+    pthread_mutex_unlock(&f->lock);
+    return p != NULL;
+}
+
+uint32_t fleet_online_count(struct fleet *f)
+{
+    struct fleet_stats stats;
+
+    fleet_get_stats(f, &stats);
+    return stats.online;
+}
+
+void fleet_get_stats(struct fleet *f, struct fleet_stats *ret)
+{
+    pthread_mutex_lock(&f->lock);
+    *ret = f->stats;
+    ret->sessions = HASH_COUNT(f->sessions);
+    pthread_mutex_unlock(&f->lock);
+}

@@ -1,0 +1,119 @@
+#include "common/base.h"
+
+#include "broker/core/query.h"
+#include "broker/net/state.h"
+#include "common/crypto.h"
+#include "common/log.h"
+
+#define REFUSED_CLOSE_MS 2000u /* for the message to get out before the pipe goes */
+#define REFUSED_RETRY_MS 5000u
+
+static bool token_ok(struct fleet *f, struct str token)
+{
+    uint8_t hash[SHA256_BYTES];
+
+    crypto_sha256(token.p, token.n, hash);
+    const Pb__TokenRecord *record = token_get(f->turn.tx, hash);
+    return record != NULL && str_eqz(str_from(record->role), "worker");
+}
+
+static void refuse(struct fleet *f, struct session *s, int why, const char *text,
+                   uint32_t retry_after_ms)
+{
+    log_warn("net: a worker is refused: %s", text);
+    send_refused(f, s, why, text, retry_after_ms);
+    s->closing = true;
+    s->close_at_ms = f->turn.mono_ms + REFUSED_CLOSE_MS;
+    f->next_scan_ms = MIN(f->next_scan_ms, s->close_at_ms);
+    pthread_mutex_lock(&f->lock);
+    f->stats.refused++;
+    pthread_mutex_unlock(&f->lock);
+}
+
+static bool admit(struct fleet *f, struct session *s, const Pb__Envelope *e)
+{
+    if (e->version != WIRE_VERSION) {
+        refuse(f, s, -E_VERSION, "the worker speaks another version of the protocol", 0);
+    } else if (e->session != 0 || e->seq != 1 || e->ack != 0 || e->hello->worker == NULL ||
+               e->hello->n_jobs > LIMIT_HELD_JOBS) {
+        session_violation(f, s, "a bad Hello");
+    } else if (!token_ok(f, pb_str(e->hello->token))) {
+        refuse(f, s, -E_UNAUTHORIZED, "the worker token is not valid", 0);
+    } else {
+        return true;
+    }
+    return false;
+}
+
+/* From here on the worker's older session is nobody's. */
+static void take_over(struct fleet *f, struct session *s, const struct reply *reply)
+{
+    struct peer *p = peer_get(f, reply->worker_id);
+
+    if (p->session != NULL) {
+        log_info("net: %s came anew, its older session ends", p->actor);
+        session_end(f, p->session);
+    }
+    s->number = reply->session;
+    s->close_at_ms = 0;
+    s->seq_in = 1;
+    s->peer = p;
+    p->session = s;
+    p->suspect = false;
+    p->draining = false;
+    p->disk_low = false;
+    peer_load(p, f->turn.tx);
+    peer_heard(f, p);
+    f->capacity_changed = true;
+}
+
+static void recover(struct fleet *f, struct session *s)
+{
+    struct effects fx;
+
+    effects_init(&fx);
+    core_recover_worker(f->turn.tx, s->peer->worker_id, &fx);
+    for (size_t i = 0; i < fx.count; i++) {
+        effect_take(f, f->turn.tx, &fx.items[i]);
+    }
+    effects_release(&fx);
+}
+
+void hello_take(struct fleet *f, struct session *s, const Pb__Envelope *e)
+{
+    Pb__Command cmd = PB__COMMAND__INIT;
+    struct reply reply;
+
+    if (!admit(f, s, e)) {
+        return;
+    }
+    cmd.body_case = PB__COMMAND__BODY_WORKER_HELLO;
+    cmd.worker_hello = e->hello->worker;
+    int r = command_apply(f, "worker", &cmd, &reply);
+    if (!tx_ok(f->turn.tx)) {
+        return;
+    }
+    if (r < 0) {
+        bool for_good = r == -E_INVALID || r == -E_LIMIT || r == -E_TOO_BIG;
+        refuse(f, s, r, reply.text[0] != '\0' ? reply.text : err_text(r),
+               for_good ? 0 : REFUSED_RETRY_MS);
+        return;
+    }
+    take_over(f, s, &reply);
+    if (!tx_ok(f->turn.tx)) {
+        return;
+    }
+    pthread_mutex_lock(&f->lock);
+    f->stats.hellos++;
+    pthread_mutex_unlock(&f->lock);
+    log_info("net: %s is here, session %" PRIu64 ", with %zu jobs", s->peer->actor, s->number,
+             e->hello->n_jobs);
+    send_welcome(f, s);
+    if (s->peer->record->draining) {
+        send_drain(f, s, true);
+    }
+    reconcile(f, s, e->hello->jobs, e->hello->n_jobs, true);
+    if (!s->ended) {
+        recover(f, s);
+    }
+}

@@ -1,0 +1,194 @@
+#include "common/base.h"
+
+#include "broker/core/query.h"
+#include "broker/net/state.h"
+#include "common/log.h"
+
+#define BYE_CLOSE_MS 2000u /* for ByeAck to get out */
+
+/* The worker kills its copy of a job that is no longer its own. */
+static const Pb__AssignmentRecord *holder_or_fence(struct fleet *f, struct session *s,
+                                                   const Pb__JobKey *key)
+{
+    const Pb__AssignmentRecord *a = holder_check(f->turn.tx, s->peer->worker_id, key);
+
+    if (a == NULL && tx_ok(f->turn.tx)) {
+        send_cancel(f, s, key, PB__CANCEL_KIND__CANCEL_FENCED);
+    }
+    return a;
+}
+
+static void take_job_command(struct fleet *f, struct session *s, const Pb__JobKey *key,
+                             Pb__Command__BodyCase which)
+{
+    const Pb__AssignmentRecord *a = holder_or_fence(f, s, key);
+
+    if (a != NULL) {
+        command_job(f, s->peer, a, which);
+    }
+}
+
+static void take_heartbeat(struct fleet *f, struct session *s, const Pb__Heartbeat *h)
+{
+    struct peer *p = s->peer;
+
+    if (h->n_jobs > LIMIT_HELD_JOBS) {
+        session_violation(f, s, "too many jobs in a heartbeat");
+        return;
+    }
+    if ((p->draining && !h->draining) || (p->disk_low && !h->disk_low)) {
+        f->capacity_changed = true;
+    }
+    p->draining = h->draining;
+    p->disk_low = h->disk_low;
+    s->beat_due = true;
+    s->beat_sent_ms = h->sent_ms;
+    reconcile(f, s, h->jobs, h->n_jobs, false);
+}
+
+static void take_log_chunk(struct fleet *f, struct session *s, const Pb__LogChunk *c)
+{
+    if (c->data.len > LIMIT_LOG_CHUNK || c->offset > LIMIT_LOG_BYTES + LIMIT_LOG_CHUNK) {
+        session_violation(f, s, "a log chunk beyond the bounds");
+        return;
+    }
+    const Pb__AssignmentRecord *a = holder_or_fence(f, s, c->key);
+    if (a == NULL) {
+        return;
+    }
+    uint64_t durable = logs_durable(f->c.logs, a->job_id, a->attempt);
+    if (c->data.len > 0 && c->offset + c->data.len > durable) {
+        int r = logs_append(f->c.logs, a->job_id, a->attempt, a->epoch, c->offset, c->data.data,
+                            c->data.len);
+        if (r == 0) {
+            return; /* the log writer answers, through fleet_item */
+        }
+        log_debug("net: log of job %" PRIu64 " put off: %s", a->job_id, err_text(r));
+    }
+    send_log_ack(f, s, c->key, durable);
+}
+
+static void take_finished(struct fleet *f, struct session *s, const Pb__WireJobFinished *m)
+{
+    const Pb__AssignmentRecord *a = holder_check(f->turn.tx, s->peer->worker_id, m->key);
+
+    if (a == NULL) {
+        if (tx_ok(f->turn.tx)) {
+            send_finish_ack(f, s, m->key, true);
+        }
+        return;
+    }
+    uint64_t durable = logs_durable(f->c.logs, a->job_id, a->attempt);
+    if (durable < m->outcome->log_size) {
+        send_log_ack(f, s, m->key, durable);
+        return;
+    }
+    if (durable > m->outcome->log_size) {
+        log_warn("net: %s has %" PRIu64 " bytes of the log of job %" PRIu64 ", we have %" PRIu64,
+                 s->peer->actor, m->outcome->log_size, a->job_id, durable);
+    }
+    int r = command_finished(f, s->peer, a, m->outcome);
+    if (r == -E_STALE_EPOCH) {
+        send_finish_ack(f, s, m->key, true);
+    } else if (r < 0 && tx_ok(f->turn.tx)) {
+        session_violation(f, s, "an impossible end of a job");
+    }
+}
+
+/* It holds nothing, by its own word: what was on its way to it goes to somebody else at once. */
+static void take_bye(struct fleet *f, struct session *s)
+{
+    const Pb__AssignmentRecord **list;
+    struct peer *p = s->peer;
+    size_t count = worker_assignments(f->turn.tx, p->worker_id, &list);
+
+    for (size_t i = 0; i < count; i++) {
+        command_job(f, p, list[i],
+                    list[i]->acked ? PB__COMMAND__BODY_JOB_LOST : PB__COMMAND__BODY_JOB_RETURNED);
+    }
+    log_info("net: %s says good-bye", p->actor);
+    send_bye_ack(f, s);
+    s->closing = true;
+    s->close_at_ms = f->turn.mono_ms + BYE_CLOSE_MS;
+    f->next_scan_ms = MIN(f->next_scan_ms, s->close_at_ms);
+}
+
+/* The job that a body is about; *ret_whole: it has all its parts. */
+static const Pb__JobKey *key_of(const Pb__Envelope *e, bool *ret_whole)
+{
+    const Pb__JobKey *key = NULL;
+
+    *ret_whole = true;
+    if (e->body_case == PB__ENVELOPE__BODY_ASSIGN_ACK) {
+        key = e->assign_ack->key;
+    } else if (e->body_case == PB__ENVELOPE__BODY_ASSIGN_RETURN) {
+        key = e->assign_return->key;
+    } else if (e->body_case == PB__ENVELOPE__BODY_JOB_STARTED) {
+        key = e->job_started->key;
+    } else if (e->body_case == PB__ENVELOPE__BODY_LOG_CHUNK) {
+        key = e->log_chunk->key;
+    } else if (e->body_case == PB__ENVELOPE__BODY_JOB_FINISHED) {
+        key = e->job_finished->key;
+        *ret_whole = e->job_finished->outcome != NULL;
+    } else {
+        return NULL;
+    }
+    *ret_whole = *ret_whole && key != NULL;
+    return key;
+}
+
+static void take_body(struct fleet *f, struct session *s, const Pb__Envelope *e)
+{
+    bool whole;
+    const Pb__JobKey *key = key_of(e, &whole);
+
+    if (!whole) {
+        session_violation(f, s, "a message about no job");
+        return;
+    }
+    if (e->body_case == PB__ENVELOPE__BODY_HEARTBEAT) {
+        take_heartbeat(f, s, e->heartbeat);
+    } else if (e->body_case == PB__ENVELOPE__BODY_LOG_CHUNK) {
+        take_log_chunk(f, s, e->log_chunk);
+    } else if (e->body_case == PB__ENVELOPE__BODY_ASSIGN_ACK) {
+        take_job_command(f, s, key, PB__COMMAND__BODY_ASSIGN_ACKED);
+    } else if (e->body_case == PB__ENVELOPE__BODY_JOB_STARTED) {
+        take_job_command(f, s, key, PB__COMMAND__BODY_JOB_STARTED);
+    } else if (e->body_case == PB__ENVELOPE__BODY_ASSIGN_RETURN) {
+        take_job_command(f, s, key, PB__COMMAND__BODY_JOB_RETURNED);
+    } else if (e->body_case == PB__ENVELOPE__BODY_JOB_FINISHED) {
+        take_finished(f, s, e->job_finished);
+    } else if (e->body_case == PB__ENVELOPE__BODY_BYE) {
+        take_bye(f, s);
+    } else {
+        session_violation(f, s, "a message that workers do not send");
+    }
+}
+
+void message_take(struct fleet *f, struct session *s, struct str bytes)
+{
+    Pb__Envelope *e;
+
+    arena_release(&f->arena);
+    int r = PB_UNPACK(&f->arena, envelope, bytes.p, bytes.n, LIMIT_WIRE_MESSAGE, &e);
+    if (r < 0) {
+        session_violation(f, s, "no message of ours");
+        return;
+    }
+    s->spoke = true;
+    session_dirty(f, s);
+    if (s->peer == NULL) {
+        if (e->body_case == PB__ENVELOPE__BODY_HELLO) {
+            hello_take(f, s, e);
+        } else {
+            session_violation(f, s, "no Hello");
+        }
+        return;
+    }
+    if (e->version != WIRE_VERSION || e->session != s->number || !session_take_numbers(f, s, e)) {
+        session_violation(f, s, "wrong numbers");
+        return;
+    }
+    peer_heard(f, s->peer);
+    take_body(f, s, e);
+}

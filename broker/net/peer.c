@@ -1,0 +1,193 @@
+#include "common/base.h"
+
+#include <stdlib.h>
+
+#include "broker/core/query.h"
+#include "broker/net/state.h"
+#include "common/log.h"
+
+#define SCAN_MIN_MS 10u   /* however many leases end close to each other */
+#define STALL_MS    2000u /* the turn ticks every second: a longer gap means that we slept */
+
+struct peer *peer_find(struct fleet *f, uint64_t worker_id)
+{
+    struct peer *p;
+
+    HASH_FIND(hh, f->peers, &worker_id, sizeof(worker_id), p);
+    return p;
+}
+
+struct peer *peer_get(struct fleet *f, uint64_t worker_id)
+{
+    struct peer *p = peer_find(f, worker_id);
+
+    if (p == NULL) {
+        check(worker_id != 0);
+        p = xcalloc(1, sizeof(*p));
+        p->worker_id = worker_id;
+        p->record_stale = true;
+        arena_init(&p->record_arena, 0);
+        pthread_mutex_lock(&f->lock);
+        HASH_ADD(hh, f->peers, worker_id, sizeof(p->worker_id), p);
+        pthread_mutex_unlock(&f->lock);
+    }
+    return p;
+}
+
+void peer_load(struct peer *p, struct tx *tx)
+{
+    const Pb__WorkerRecord *record = worker_get(tx, p->worker_id);
+
+    if (record == NULL) {
+        check(!tx_ok(tx)); /* a peer comes from a Hello or an assignment: both have a record */
+        return;
+    }
+    arena_release(&p->record_arena);
+    p->record = (const Pb__WorkerRecord *)pb_copy(&p->record_arena, &record->base);
+    p->actor = arena_printf(&p->record_arena, "worker %s", record->name);
+    p->record_stale = false;
+}
+
+static uint64_t suspect_ms(const struct fleet *f)
+{
+    return f->c.heartbeat_ms + f->c.heartbeat_ms / 2;
+}
+
+void peer_heard(struct fleet *f, struct peer *p)
+{
+    p->heard_ms = f->turn.mono_ms;
+    p->heard_real_ms = f->turn.now_ms;
+    p->overdue = false;
+    f->next_scan_ms = MIN(f->next_scan_ms, p->heard_ms + suspect_ms(f) + 1);
+    if (p->suspect && p->session != NULL) {
+        p->suspect = false;
+        f->capacity_changed = true;
+    }
+}
+
+void peer_forget(struct fleet *f, struct peer *p)
+{
+    if (p->session != NULL) {
+        session_end(f, p->session);
+    }
+    pthread_mutex_lock(&f->lock);
+    HASH_DELETE(hh, f->peers, p);
+    f->stats.online -= p->view.online;
+    pthread_mutex_unlock(&f->lock);
+    arena_release(&p->record_arena);
+    free(p);
+}
+
+void peer_publish(struct fleet *f, struct peer *p)
+{
+    const struct session *s = p->session;
+    struct fleet_worker view = {
+        .worker_id = p->worker_id,
+        .online = s != NULL,
+        .suspect = p->suspect,
+        .session = s != NULL ? s->number : 0,
+        .last_heard_ms = p->heard_real_ms,
+        .unacked = s != NULL ? (uint32_t)(s->seq_out - s->acked) : 0,
+        .queued = s != NULL ? s->queued : 0,
+    };
+
+    pthread_mutex_lock(&f->lock);
+    f->stats.online += (uint32_t)view.online - (uint32_t)p->view.online;
+    p->view = view;
+    pthread_mutex_unlock(&f->lock);
+}
+
+/* Its jobs are somebody else's from the commit on; the peer itself goes after it. */
+static void lose(struct fleet *f, struct peer *p)
+{
+    const Pb__AssignmentRecord **list;
+    size_t count = worker_assignments(f->turn.tx, p->worker_id, &list);
+
+    log_warn("net: %s is lost, silent for %" PRIu64 " ms, with %zu jobs", p->actor,
+             f->turn.mono_ms - p->heard_ms, count);
+    for (size_t i = 0; i < count; i++) {
+        if (!list[i]->waiting) {
+            command_job(f, p, list[i], PB__COMMAND__BODY_JOB_LOST);
+        }
+    }
+    p->lost = true;
+    f->lost_now = true;
+}
+
+/* Silence is silence only once all is read that came before the lease was over: a busy turn must
+ * not take a worker for lost whose heartbeat lies in the inbox. */
+static bool silent(struct fleet *f, struct peer *p)
+{
+    if (!p->overdue) {
+        p->overdue = true;
+        p->overdue_mark = inbox_pushed(f->c.inbox);
+    }
+    return inbox_taken(f->c.inbox) >= p->overdue_mark;
+}
+
+/* Returns when to look again. */
+static uint64_t peer_check(struct fleet *f, struct peer *p)
+{
+    uint64_t silence_ms = f->turn.mono_ms - p->heard_ms;
+
+    if (!p->suspect && silence_ms > suspect_ms(f)) {
+        log_info("net: %s is suspect, silent for %" PRIu64 " ms", p->actor, silence_ms);
+        p->suspect = true;
+        peer_publish(f, p);
+    }
+    if (silence_ms < f->c.lease_ms) {
+        return p->heard_ms + (p->suspect ? f->c.lease_ms : suspect_ms(f) + 1);
+    }
+    if (!silent(f, p)) {
+        return f->turn.mono_ms;
+    }
+    lose(f, p);
+    return UINT64_MAX;
+}
+
+/* We were stopped, or the machine slept: that is not the workers' silence. */
+static void forgive_stall(struct fleet *f)
+{
+    uint64_t gap_ms = f->turn.mono_ms - f->last_tick_ms;
+    struct peer *p;
+    struct peer *tmp;
+
+    f->last_tick_ms = f->turn.mono_ms;
+    if (gap_ms <= STALL_MS || gap_ms == f->turn.mono_ms) {
+        return;
+    }
+    log_warn("net: the broker stood still for %" PRIu64 " ms: leases are longer by that", gap_ms);
+    HASH_ITER (hh, f->peers, p, tmp) {
+        p->heard_ms = MIN(p->heard_ms + gap_ms, f->turn.mono_ms);
+    }
+    f->next_scan_ms = f->turn.mono_ms;
+}
+
+void peer_scan(struct fleet *f)
+{
+    uint64_t next_ms = UINT64_MAX;
+    struct session *s;
+    struct session *s_tmp;
+    struct peer *p;
+    struct peer *p_tmp;
+
+    forgive_stall(f);
+    if (f->turn.mono_ms < f->next_scan_ms) {
+        return;
+    }
+    HASH_ITER (hh, f->sessions, s, s_tmp) {
+        if (s->close_at_ms != 0 && s->close_at_ms <= f->turn.mono_ms) {
+            if (!s->closing) {
+                session_violation(f, s, "said no Hello in time");
+            } else {
+                session_end(f, s);
+            }
+        } else if (s->close_at_ms != 0) {
+            next_ms = MIN(next_ms, s->close_at_ms);
+        }
+    }
+    HASH_ITER (hh, f->peers, p, p_tmp) {
+        next_ms = MIN(next_ms, peer_check(f, p));
+    }
+    f->next_scan_ms = MAX(next_ms, f->turn.mono_ms + SCAN_MIN_MS);
+}

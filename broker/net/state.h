@@ -1,0 +1,172 @@
+/* What the fleet keeps in memory, for the files of this folder.
+ *
+ * A session is a pipe: it begins nameless and gets a number and a worker by its Hello. A peer is a
+ * worker that holds a lease: it outlives its session until the lease is over, and jobs without a
+ * session are found through it. One peer has at most one session.
+ * Threads: the turn's; `lock` guards the table of peers and their views for readers elsewhere. */
+#ifndef DAVIT_NET_STATE_H
+#define DAVIT_NET_STATE_H
+
+#include <pthread.h>
+#include <uthash.h>
+
+#include "broker/net/fleet_turn.h"
+#include "broker/net/wire.h"
+#include "common/limits.h"
+
+/* A message on its way to a worker: the packed body; number and ack are put before it on sending
+ * (two packed halves of an Envelope side by side are the packed whole). */
+struct out {
+    struct out *next;
+    Pb__Envelope__BodyCase kind;
+    uint64_t job_id; /* 0: not about a job */
+    uint64_t attempt;
+    uint64_t epoch;
+    size_t n;
+    char body[];
+};
+
+struct session {
+    uint32_t pipe;
+    uint64_t number;      /* 0: no Hello yet */
+    struct peer *peer;    /* NULL: no Hello yet */
+    uint64_t close_at_ms; /* no Hello by then, or it was refused or said Bye; 0: lives */
+    bool closing;         /* what still comes is dropped */
+    bool spoke;           /* in the present turn */
+
+    uint64_t seq_in;  /* the last one processed */
+    uint64_t seq_out; /* the last one sent */
+    uint64_t acked;   /* of ours */
+    struct out *queue;
+    struct out **queue_tail;
+    uint32_t queued;
+
+    bool beat_due; /* a heartbeat waits for its answer */
+    uint64_t beat_sent_ms;
+    uint64_t ack_due_ms; /* 0: the worker knows what we have */
+    bool told_draining;
+
+    struct session *ack_prev, *ack_next;     /* list of those with ack_due_ms, in its order */
+    struct session *dirty_prev, *dirty_next; /* list of those to flush */
+    struct session *ended_next;              /* list of those to free */
+    bool dirty;
+    bool ended;
+    UT_hash_handle hh;
+};
+
+struct peer {
+    uint64_t worker_id;
+    char *actor;                    /* "worker NAME", for commands and the log */
+    struct session *session;        /* NULL: not connected */
+    const Pb__WorkerRecord *record; /* in record_arena */
+    struct arena record_arena;
+    bool record_stale;
+    uint64_t heard_ms; /* monotonic: when its lease was last renewed */
+    uint64_t heard_real_ms;
+    bool suspect;
+    bool draining; /* by its own word */
+    bool disk_low;
+    bool overdue;             /* its lease is over, by the clock */
+    uint64_t overdue_mark;    /* what the inbox had got by then */
+    bool lost;                /* in this turn */
+    struct fleet_worker view; /* under the fleet's lock */
+    UT_hash_handle hh;
+};
+
+/* A job that was assigned but whose description does not fit into a message. */
+struct unfit {
+    struct unfit *next;
+    uint64_t job_id;
+    uint64_t attempt;
+    uint64_t epoch;
+    uint64_t worker_id;
+};
+
+struct fleet {
+    struct fleet_config c;
+    struct wire *wire;
+    char *api_url;
+    struct session *sessions; /* by pipe */
+    struct peer *peers;       /* by worker_id */
+    struct session *acks;
+    struct session *dirty;
+    struct session *ended; /* freed when the next turn begins */
+    struct unfit *unfit;
+    struct fleet_turn turn; /* the present one */
+    struct arena arena;     /* of the present message */
+    struct buf pack;        /* scratch */
+    uint64_t next_scan_ms;
+    uint64_t last_tick_ms;
+    uint64_t retry_ms; /* nng's queue was full; 0: it was not */
+    bool capacity_changed;
+    bool lost_now; /* some peer's `lost` is set */
+    pthread_mutex_t lock;
+    struct fleet_stats stats; /* under the lock too */
+};
+
+/* session.c: numbers, credit, acknowledgements */
+struct session *session_new(struct fleet *f, uint32_t pipe);
+struct session *session_find(struct fleet *f, uint32_t pipe);
+/* Closes the pipe; nothing reaches the session any more. Its peer lives on; its memory goes with
+ * session_reap, so that whoever is at work on it may go on. */
+void session_end(struct fleet *f, struct session *s);
+void session_reap(struct fleet *f);
+/* A broken rule of the protocol: logged, counted, ended. */
+void session_violation(struct fleet *f, struct session *s, const char *what);
+/* Queues a body; `key` is the job it is about or NULL. */
+void session_send(struct fleet *f, struct session *s, Pb__Envelope *body, const Pb__JobKey *key);
+/* False: the numbers break the rules. */
+bool session_take_numbers(struct fleet *f, struct session *s, const Pb__Envelope *e);
+void session_flush_all(struct fleet *f, uint64_t mono_ms);
+uint32_t session_credit(const struct session *s); /* how many more it may be sent at once */
+void session_dirty(struct fleet *f, struct session *s);
+
+/* peer.c: leases, records, views */
+struct peer *peer_find(struct fleet *f, uint64_t worker_id);
+struct peer *peer_get(struct fleet *f, uint64_t worker_id); /* makes it if needed */
+void peer_load(struct peer *p, struct tx *tx);              /* its record, again */
+void peer_heard(struct fleet *f, struct peer *p);
+void peer_forget(struct fleet *f, struct peer *p);
+void peer_publish(struct fleet *f, struct peer *p);
+/* Whether the worker's jobs can still be said to be its own. */
+void peer_scan(struct fleet *f);
+
+/* message.c */
+void message_take(struct fleet *f, struct session *s, struct str bytes);
+
+/* hello.c */
+void hello_take(struct fleet *f, struct session *s, const Pb__Envelope *e);
+
+/* reconcile.c */
+void reconcile(struct fleet *f, struct session *s, Pb__HeldJob *const *jobs, size_t count,
+               bool new_session);
+/* Every assignment of the worker, in the order of job ids, in the transaction's arena. */
+size_t worker_assignments(struct tx *tx, uint64_t worker_id, const Pb__AssignmentRecord ***ret);
+/* The assignment, if the key names the present one and it is this worker's. */
+const Pb__AssignmentRecord *holder_check(struct tx *tx, uint64_t worker_id, const Pb__JobKey *key);
+
+/* command.c: what the fleet tells the core */
+int command_apply(struct fleet *f, const char *actor, Pb__Command *cmd, struct reply *ret_reply);
+/* Every command that only names an assignment: `which` is one of ASSIGN_ACKED, JOB_STARTED,
+ * JOB_LOST, JOB_RETURNED, WORKER_RECLAIMED. */
+int command_job(struct fleet *f, const struct peer *p, const Pb__AssignmentRecord *a,
+                Pb__Command__BodyCase which);
+int command_finished(struct fleet *f, const struct peer *p, const Pb__AssignmentRecord *a,
+                     Pb__Outcome *outcome);
+
+/* effect.c */
+void effect_take(struct fleet *f, struct tx *tx, const struct effect *e);
+void effect_fail_unfit(struct fleet *f);
+
+/* send.c: the bodies of messages to workers */
+void send_welcome(struct fleet *f, struct session *s);
+void send_bye_ack(struct fleet *f, struct session *s);
+void send_cancel(struct fleet *f, struct session *s, const Pb__JobKey *key, Pb__CancelKind kind);
+void send_finish_ack(struct fleet *f, struct session *s, const Pb__JobKey *key, bool stale);
+void send_log_ack(struct fleet *f, struct session *s, const Pb__JobKey *key, uint64_t durable);
+void send_drain(struct fleet *f, struct session *s, bool draining);
+/* retry_after_ms 0: for good. */
+void send_refused(struct fleet *f, struct session *s, int why, const char *text,
+                  uint32_t retry_after_ms);
+
+#endif
