@@ -66,6 +66,13 @@ void os_random(void *p, size_t n)
     }
 }
 
+char *os_hostname(void)
+{
+    char name[256] = "";
+    (void)gethostname(name, sizeof(name) - 1);
+    return xstrdup(name[0] == '\0' ? "localhost" : name);
+}
+
 char *os_program_dir(void)
 {
     char path[PATH_MAX];

@@ -28,6 +28,9 @@ int os_mkdir_p(const char *path, mode_t mode);
 int os_remove_tree(const char *path); /* never follows symlinks; no error when it is not there */
 int os_fsync_dir(const char *path);
 bool os_exists(const char *path);
+/* Calls fn with each name in the folder but "." and "..", in no order. */
+int os_list_dir(const char *path, void (*fn)(void *ctx, const char *name), void *ctx);
+char *os_absolute_path(const char *path); /* without links and dots, heap; NULL: not there */
 int os_write_all(int fd, const void *p, size_t n);
 int os_pwrite_all(int fd, const void *p, size_t n, uint64_t offset);
 int os_disk_free(const char *path, uint64_t *ret_free_bytes, uint64_t *ret_total_bytes);
@@ -38,6 +41,8 @@ char *os_path_join(const char *a, const char *b); /* heap */
 char *os_program_dir(void);
 /* Finds a sister program: DAVIT_BIN_DIR, the own folder, ../libexec/davit. Heap, or NULL. */
 char *os_find_program(const char *name);
+
+char *os_hostname(void); /* heap */
 
 /* processes */
 struct os_spawn {

@@ -2,6 +2,7 @@
 
 #include "common/os.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -199,6 +200,27 @@ bool os_exists(const char *path)
 {
     struct stat st;
     return lstat(path, &st) == 0;
+}
+
+int os_list_dir(const char *path, void (*fn)(void *ctx, const char *name), void *ctx)
+{
+    DIR *dir = opendir(path);
+    if (dir == NULL) {
+        return last_error();
+    }
+    const struct dirent *entry;
+    while ((entry = readdir(dir)) != NULL) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+            fn(ctx, entry->d_name);
+        }
+    }
+    closedir(dir);
+    return 0;
+}
+
+char *os_absolute_path(const char *path)
+{
+    return realpath(path, NULL);
 }
 
 int os_disk_free(const char *path, uint64_t *ret_free_bytes, uint64_t *ret_total_bytes)
