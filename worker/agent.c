@@ -1,0 +1,335 @@
+#include "common/base.h"
+
+#include "worker/agent.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#include "common/limits.h"
+#include "common/os.h"
+
+#define TICK_MS       500u
+#define PUMP_DELAY_MS 15u /* output of a moment travels together */
+#define PUMP_STEPS    64u /* then the loop has its turn */
+#define UNSENT_MAX    16u
+#define TOKEN_MAX     4096u
+
+const char *agent_refuses_work(const struct agent *a)
+{
+    if (a->leaving) {
+        return "the worker leaves";
+    }
+    if (a->drained) {
+        return "the worker drains";
+    }
+    if (a->health.disk_low) {
+        return "the worker's disk is nearly full";
+    }
+    if (health_paused(&a->health, os_monotonic_ms())) {
+        return "too many jobs in a row failed because of this worker";
+    }
+    return NULL;
+}
+
+struct held *agent_find(const struct agent *a, struct job_key key)
+{
+    struct held *h;
+    DL_FOREACH (a->jobs, h) {
+        if (job_key_eq(h->key, key)) {
+            return h;
+        }
+    }
+    return NULL;
+}
+
+/* A fenced job still runs for a moment, but for the broker its slot is free. */
+size_t agent_slots_taken(const struct agent *a)
+{
+    size_t n = 0;
+    const struct held *h;
+    DL_FOREACH (a->jobs, h) {
+        n += h->phase != HELD_FENCED && h->phase != HELD_RETURNING;
+    }
+    return n;
+}
+
+uint32_t agent_free_slot(const struct agent *a)
+{
+    uint32_t *taken = NULL;
+    size_t n = 0;
+    const struct held *h;
+    DL_FOREACH (a->jobs, h) {
+        taken = xrealloc(taken, (n + 1) * sizeof(*taken));
+        taken[n++] = h->slot;
+    }
+    uint32_t slot = slot_lowest_free(taken, n);
+    free(taken);
+    return slot;
+}
+
+static void on_pump(void *ctx)
+{
+    agent_pump(ctx);
+}
+
+/* One chunk a job and round, beginning with another job each time. */
+void agent_pump(struct agent *a)
+{
+    uint32_t steps = PUMP_STEPS;
+    bool more = session_is_open(&a->session);
+    loop_timer_clear(a->loop, &a->pump_timer);
+    while (more && steps > 0 && session_unsent(&a->session) < UNSENT_MAX) {
+        struct held *h;
+        more = false;
+        DL_FOREACH (a->jobs, h) {
+            bool moved = steps > 0 && held_ship(h);
+            steps -= moved;
+            more = more || moved;
+        }
+    }
+    if (steps == 0) {
+        loop_timer_set(a->loop, &a->pump_timer, os_monotonic_ms(), on_pump, a);
+    }
+    struct held *first = a->jobs;
+    if (first != NULL) {
+        DL_DELETE(a->jobs, first);
+        DL_APPEND(a->jobs, first);
+    }
+}
+
+void agent_pump_soon(struct agent *a)
+{
+    if (a->pump_timer.due_ms == 0) {
+        loop_timer_set(a->loop, &a->pump_timer, os_monotonic_ms() + PUMP_DELAY_MS, on_pump, a);
+    }
+}
+
+/* The broker schedules by what the heartbeat says, so it hears of a change at once. */
+static void tell_willingness(struct agent *a)
+{
+    bool takes_work = agent_refuses_work(a) == NULL;
+    if (takes_work != a->was_taking_work) {
+        a->was_taking_work = takes_work;
+        session_beat(&a->session);
+    }
+}
+
+void agent_job_ended(struct agent *a, bool machine_failed)
+{
+    uint64_t pause = health_job_ended(&a->health, machine_failed, os_monotonic_ms());
+    if (pause > 0) {
+        log_error("%u jobs in a row failed because of this machine: taking no work for %" PRIu64
+                  " s",
+                  a->health.failures, pause / 1000);
+    }
+    tell_willingness(a);
+}
+
+void agent_job_gone(struct agent *a)
+{
+    if (a->leaving && a->jobs == NULL) {
+        session_leave(&a->session, "stopped");
+    }
+}
+
+static void look_at_disk(struct agent *a)
+{
+    uint64_t free_bytes, total_bytes;
+    if (os_disk_free(a->jobs_dir, &free_bytes, &total_bytes) < 0) {
+        return;
+    }
+    bool low = free_bytes / MIB < a->config->min_free_mb;
+    if (low != a->health.disk_low) {
+        a->health.disk_low = low;
+        log_warn("%" PRIu64 " MiB free on disk: %s", free_bytes / MIB,
+                 low ? "taking no work" : "taking work again");
+    }
+}
+
+static void on_tick(void *ctx)
+{
+    struct agent *a = ctx;
+    struct held *h, *next;
+    loop_timer_set(a->loop, &a->tick_timer, os_monotonic_ms() + TICK_MS, on_tick, a);
+    look_at_disk(a);
+    tell_willingness(a);
+    DL_FOREACH_SAFE (a->jobs, h, next) {
+        h->fresh_output = true;
+        held_look(h);
+    }
+    agent_pump(a);
+}
+
+static void leave(struct agent *a)
+{
+    struct held *h, *next;
+    log_info("leaving once the jobs in hand have ended; a second signal leaves at once");
+    a->leaving = true;
+    tell_willingness(a);
+    DL_FOREACH_SAFE (a->jobs, h, next) {
+        if (h->phase == HELD_WAITING) {
+            held_give_back(h);
+        }
+    }
+    agent_job_gone(a);
+}
+
+static void on_signal(void *ctx, int number)
+{
+    struct agent *a = ctx;
+    if (number == SIGHUP) {
+        return;
+    }
+    if (!a->leaving) {
+        leave(a);
+        return;
+    }
+    log_info("leaving at once; %zu jobs run on", agent_slots_taken(a));
+    loop_stop(a->loop);
+}
+
+static Pb__HeldJob **list_jobs(const struct agent *a, struct arena *arena, size_t *ret_count)
+{
+    Pb__HeldJob **list = arena_array(arena, LIMIT_HELD_JOBS, sizeof(*list));
+    size_t n = 0;
+    const struct held *h;
+    DL_FOREACH (a->jobs, h) {
+        if (held_is_listed(h) && n < LIMIT_HELD_JOBS) {
+            list[n] = arena_alloc(arena, sizeof(**list));
+            held_to_wire(h, arena, list[n++]);
+        }
+    }
+    *ret_count = n;
+    return list;
+}
+
+static void fill_worker(const struct agent *a, Pb__WorkerHello *w)
+{
+    const struct worker_config *c = a->config;
+    pb__worker_hello__init(w);
+    w->uid = pb_bytes_ref(str_of(a->uid, sizeof(a->uid)));
+    w->name = c->name;
+    w->pool = c->pool != NULL ? c->pool : w->pool;
+    w->executors = c->executors.names;
+    w->n_executors = c->executors.count;
+    w->tags = c->tags.names;
+    w->n_tags = c->tags.count;
+    w->slots = (uint32_t)c->slots;
+    w->run_untagged = c->run_untagged;
+    w->version = (char *)(uintptr_t)DAVIT_VERSION;
+    w->host = a->host;
+}
+
+static void fill_hello(void *ctx, struct arena *arena, Pb__Hello *hello)
+{
+    struct agent *a = ctx;
+    struct buf token = BUF_INIT;
+    int r = os_read_file(a->config->token_file, TOKEN_MAX, &token);
+    if (r < 0) {
+        log_error("cannot read the token in %s: %s", a->config->token_file, err_text(r));
+    }
+    hello->token = pb_bytes(arena, str_trim(buf_str(&token)));
+    buf_release(&token);
+    hello->worker = arena_alloc(arena, sizeof(*hello->worker));
+    fill_worker(a, hello->worker);
+    hello->jobs = list_jobs(a, arena, &hello->n_jobs);
+}
+
+static void fill_heartbeat(void *ctx, struct arena *arena, Pb__Heartbeat *beat)
+{
+    struct agent *a = ctx;
+    beat->jobs = list_jobs(a, arena, &beat->n_jobs);
+    beat->draining = a->leaving || a->drained || health_paused(&a->health, os_monotonic_ms());
+    beat->disk_low = a->health.disk_low;
+}
+
+static void on_opened(void *ctx)
+{
+    struct agent *a = ctx;
+    struct held *h;
+    DL_FOREACH (a->jobs, h) {
+        held_session_opened(h);
+    }
+    a->was_taking_work = agent_refuses_work(a) == NULL;
+    if (!a->was_taking_work) {
+        session_beat(&a->session); /* Hello has no word for it */
+    }
+    agent_pump(a);
+}
+
+static void on_closed(void *ctx)
+{
+    struct agent *a = ctx;
+    struct held *h;
+    DL_FOREACH (a->jobs, h) {
+        held_session_closed(h);
+    }
+}
+
+static void on_message(void *ctx, const Pb__Envelope *e)
+{
+    agent_take_message(ctx, e);
+}
+
+static void on_acked(void *ctx)
+{
+    struct agent *a = ctx;
+    struct held *h, *next;
+    DL_FOREACH_SAFE (a->jobs, h, next) {
+        held_acked(h);
+    }
+}
+
+static void on_refused(void *ctx, const Pb__Refused *refused)
+{
+    struct agent *a = ctx;
+    log_error("the broker refuses this worker: %s: %s", refused->code, refused->text);
+    a->exit_code = err_exit_code(err_from_code(refused->code));
+    loop_stop(a->loop);
+}
+
+static void on_left(void *ctx)
+{
+    struct agent *a = ctx;
+    log_info("left");
+    loop_stop(a->loop);
+}
+
+static bool in_a_hurry(void *ctx)
+{
+    const struct agent *a = ctx;
+    return a->jobs != NULL;
+}
+
+static const struct session_user session_user = {
+    .fill_hello = fill_hello,
+    .fill_heartbeat = fill_heartbeat,
+    .opened = on_opened,
+    .closed = on_closed,
+    .message = on_message,
+    .acked = on_acked,
+    .room = on_pump,
+    .refused = on_refused,
+    .left = on_left,
+    .in_a_hurry = in_a_hurry,
+};
+
+int agent_run(struct agent *a)
+{
+    on_tick(a);
+    session_start(&a->session);
+    loop_run(a->loop);
+    return a->exit_code;
+}
+
+/* What init makes is in agent_init.c. */
+struct loop *agent_loop_new(struct agent *a)
+{
+    struct loop *loop = NULL;
+    if (loop_new(on_signal, a, &loop) == 0) {
+        session_init(&a->session, loop, a->config->broker, &session_user, a);
+    }
+    return loop;
+}

@@ -1,0 +1,64 @@
+/* The worker process: its state folder, its session with the broker, the jobs in its hands, and
+ * what ends it. One struct, owned by main; everything below it hangs on it.
+ *
+ * Invariant: every folder under STATE/jobs is one `struct held` of `jobs` and the other way round.
+ * Threads: the loop's. */
+#ifndef DAVIT_WORKER_AGENT_H
+#define DAVIT_WORKER_AGENT_H
+
+#include "worker/config.h"
+#include "worker/health.h"
+#include "worker/held.h"
+#include "worker/loop.h"
+#include "worker/session.h"
+
+#define UID_BYTES 16u
+
+struct agent {
+    const struct worker_config *config;
+    struct loop *loop;
+    struct session session;
+    struct health health;
+    struct held *jobs;
+
+    int lock_fd;
+    uint8_t uid[UID_BYTES];
+    char *host;
+    char *jobs_dir;
+    char *builds_dir;
+    char *cache_dir;
+    char *shim_program;
+    char *step_program;
+    char *tags_text; /* "linux, gcc" */
+
+    bool leaving; /* SIGTERM: ends when no job is left */
+    bool drained; /* the broker wants no new work taken */
+    bool was_taking_work;
+    int exit_code;
+    struct buf chunk; /* of log, for one message */
+    struct loop_timer pump_timer;
+    struct loop_timer tick_timer;
+};
+
+/* Takes the state folder and the jobs in it. `why` gets a line on failure. */
+int agent_init(struct agent *a, const struct worker_config *config, struct buf *why);
+int agent_run(struct agent *a);      /* returns the exit code */
+void agent_release(struct agent *a); /* accepts a half-made one; jobs run on */
+
+/* For held.c and inbox.c. */
+struct held *agent_find(const struct agent *a, struct job_key key);
+/* NULL: yes; else why not, for people. */
+const char *agent_refuses_work(const struct agent *a);
+size_t agent_slots_taken(const struct agent *a);
+uint32_t agent_free_slot(const struct agent *a);
+void agent_pump(struct agent *a); /* ships what there is to ship */
+void agent_pump_soon(struct agent *a);
+void agent_job_ended(struct agent *a, bool machine_failed);
+void agent_job_gone(struct agent *a); /* maybe it was the last one */
+
+struct loop *agent_loop_new(struct agent *a); /* with the session on it; NULL: cannot */
+
+/* inbox.c: what the broker says. */
+void agent_take_message(struct agent *a, const Pb__Envelope *e);
+
+#endif

@@ -1,0 +1,173 @@
+/* The state folder: taken, and the jobs in it with it. */
+#include "common/base.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#include "common/os.h"
+#include "worker/agent.h"
+
+struct names {
+    char **items;
+    size_t count;
+};
+
+static void add_name(void *ctx, const char *name)
+{
+    struct names *names = ctx;
+    names->items = xrealloc(names->items, (names->count + 1) * sizeof(char *));
+    names->items[names->count++] = xstrdup(name);
+}
+
+static int adopt_jobs(struct agent *a)
+{
+    struct names names = {0};
+    int r = os_list_dir(a->jobs_dir, add_name, &names);
+    for (size_t i = 0; i < names.count; i++) {
+        held_adopt(a, names.items[i]);
+        free(names.items[i]);
+    }
+    free(names.items);
+    return r;
+}
+
+/* 16 random bytes in hex, made once: by them the broker knows the worker again. */
+static int load_uid(struct agent *a, const char *state)
+{
+    char hex[2 * UID_BYTES + 2];
+    char *path = os_path_join(state, "worker.uid");
+    struct buf text = BUF_INIT;
+    int r = os_read_file(path, sizeof(hex), &text);
+    if (r == 0 && str_from_hex(str_trim(buf_str(&text)), a->uid, UID_BYTES) < 0) {
+        r = -E_CORRUPT;
+    } else if (r == -E_NOT_FOUND) {
+        os_random(a->uid, UID_BYTES);
+        str_to_hex(a->uid, UID_BYTES, hex);
+        hex[2 * UID_BYTES] = '\n';
+        r = os_write_file(path, hex, 2 * UID_BYTES + 1, 0600);
+    }
+    buf_release(&text);
+    free(path);
+    return r;
+}
+
+static int lock_state(struct agent *a, const char *state, struct buf *why)
+{
+    char *path = os_path_join(state, "lock");
+    int r = os_lock_file(path, &a->lock_fd);
+    if (r == -E_BUSY) {
+        buf_addf(why, "another davit-worker uses %s", state);
+    } else if (r < 0) {
+        buf_addf(why, "cannot lock %s: %s", path, err_text(r));
+    }
+    free(path);
+    return r;
+}
+
+static int take_state(struct agent *a, struct buf *why)
+{
+    const char *wanted = a->config->state;
+    int r = os_mkdir_p(wanted, 0700);
+    char *state = r == 0 ? os_absolute_path(wanted) : NULL;
+    if (state == NULL) {
+        buf_addf(why, "cannot make the state folder %s: %s", wanted, err_text(r));
+        return r < 0 ? r : -E_IO;
+    }
+    a->jobs_dir = os_path_join(state, "jobs");
+    a->builds_dir = os_path_join(state, "builds");
+    a->cache_dir = os_path_join(state, "cache");
+    r = lock_state(a, state, why);
+    if (r == 0) {
+        if ((r = load_uid(a, state)) < 0 || (r = os_mkdir_p(a->jobs_dir, 0700)) < 0 ||
+            (r = os_mkdir_p(a->builds_dir, 0700)) < 0 || (r = os_mkdir_p(a->cache_dir, 0700)) < 0) {
+            buf_addf(why, "cannot use the state folder %s: %s", state, err_text(r));
+        }
+    }
+    free(state);
+    return r;
+}
+
+static int find_programs(struct agent *a, struct buf *why)
+{
+    a->shim_program = os_find_program("davit-shim");
+    a->step_program = os_find_program("davit-worker");
+    if (a->shim_program == NULL || a->step_program == NULL) {
+        buf_addz(why, "davit-shim or davit-worker is not where this program is; set DAVIT_BIN_DIR");
+        return -E_NOT_FOUND;
+    }
+    return 0;
+}
+
+static int check_executors(const struct agent *a, struct buf *why)
+{
+    for (size_t i = 0; i < a->config->executors.count; i++) {
+        const char *name = a->config->executors.names[i];
+        size_t start = why->n;
+        buf_addf(why, "executor `%s` cannot be used here: ", name);
+        if (!executor_by_name(name)->usable(why)) {
+            return -E_UNSUPPORTED;
+        }
+        buf_truncate(why, start);
+    }
+    return 0;
+}
+
+static char *join_names(const struct name_list *list)
+{
+    struct buf text = BUF_INIT;
+    for (size_t i = 0; i < list->count; i++) {
+        buf_addf(&text, "%s%s", i > 0 ? ", " : "", list->names[i]);
+    }
+    (void)buf_cstr(&text);
+    return buf_take(&text);
+}
+
+int agent_init(struct agent *a, const struct worker_config *config, struct buf *why)
+{
+    *a = (struct agent){.config = config, .lock_fd = -1, .was_taking_work = true};
+    a->host = os_hostname();
+    a->tags_text = join_names(&config->tags);
+    a->loop = agent_loop_new(a);
+    if (a->loop == NULL) {
+        buf_addz(why, "cannot make an event loop");
+        return -E_IO;
+    }
+    int r = find_programs(a, why);
+    if (r == 0) {
+        r = check_executors(a, why);
+    }
+    if (r == 0) {
+        r = take_state(a, why);
+    }
+    if (r == 0) {
+        r = adopt_jobs(a);
+        if (r < 0) {
+            buf_addf(why, "cannot read %s: %s", a->jobs_dir, err_text(r));
+        }
+    }
+    return r;
+}
+
+void agent_release(struct agent *a)
+{
+    struct held *h, *next;
+    if (a->loop != NULL) {
+        session_release(&a->session);
+        DL_FOREACH_SAFE (a->jobs, h, next) {
+            held_free(h);
+        }
+        loop_free(a->loop);
+    }
+    if (a->lock_fd >= 0) {
+        close(a->lock_fd);
+    }
+    buf_release(&a->chunk);
+    free(a->host);
+    free(a->tags_text);
+    free(a->jobs_dir);
+    free(a->builds_dir);
+    free(a->cache_dir);
+    free(a->shim_program);
+    free(a->step_program);
+}

@@ -1,0 +1,37 @@
+/* What the command line of davit-worker says, checked. Ownership: the strings are the config's.
+ * Threads: read only once parsed. */
+#ifndef DAVIT_WORKER_CONFIG_H
+#define DAVIT_WORKER_CONFIG_H
+
+#include "common/buf.h"
+#include "common/err.h"
+#include "common/log.h"
+
+struct name_list {
+    char **names;
+    size_t count;
+};
+
+struct worker_config {
+    char *broker;
+    char *token_file;
+    char *state;
+    char *name;
+    char *pool;
+    struct name_list tags;
+    struct name_list executors;
+    uint64_t slots;
+    uint64_t cancel_grace_ms;
+    uint64_t min_free_mb;
+    bool run_untagged;
+    bool help;
+    enum log_level log_level;
+};
+
+extern const char worker_usage[];
+
+/* argv without the program's name. -E_USAGE with a line in `why`. */
+int worker_config_parse(struct worker_config *c, int argc, char **argv, struct buf *why);
+void worker_config_release(struct worker_config *c);
+
+#endif

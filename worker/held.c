@@ -1,0 +1,374 @@
+#include "common/base.h"
+
+#include "worker/held.h"
+
+#include <stdlib.h>
+#include <utlist.h>
+
+#include "common/limits.h"
+#include "common/log.h"
+#include "common/os.h"
+#include "worker/agent.h"
+
+#define WHERE_FMT "job %" PRIu64 " (%s) attempt %" PRIu64 " epoch %" PRIu64
+#define WHERE(h)  (h)->key.job_id, (h)->spec->name, (h)->key.attempt, (h)->key.epoch
+
+static struct exec_context context_of(const struct held *h)
+{
+    const struct agent *a = h->agent;
+    return (struct exec_context){
+        .worker_name = a->config->name,
+        .worker_version = DAVIT_VERSION,
+        .worker_id = a->session.worker_id,
+        .tags = a->tags_text,
+        .builds_dir = a->builds_dir,
+        .cache_dir = a->cache_dir,
+        .job_dir = h->dir,
+        .api_url = a->session.api_url,
+        .shim_program = a->shim_program,
+        .step_program = a->step_program,
+        .slot = h->slot,
+        .cancel_grace_ms = a->config->cancel_grace_ms,
+    };
+}
+
+/* The spool, opened once it is there. */
+static int read_spool(void *ctx, uint64_t offset, size_t max, struct buf *out)
+{
+    struct held *h = ctx;
+    if (!h->spool_open) {
+        int r = spool_open(&h->spool, h->dir);
+        if (r < 0) {
+            return r == -E_NOT_FOUND ? 0 : r;
+        }
+        h->spool_open = true;
+    }
+    return spool_read(&h->spool, offset, max, out);
+}
+
+static const char *executor_name(const struct held *h)
+{
+    const struct name_list *have = &h->agent->config->executors;
+    return h->spec->executor[0] != '\0' ? h->spec->executor : have->names[0];
+}
+
+static struct held *held_new(struct agent *a, struct job_key key)
+{
+    struct held *h = xcalloc(1, sizeof(*h));
+    h->agent = a;
+    h->key = key;
+    h->dir = jobdir_path(a->jobs_dir, key);
+    arena_init(&h->arena, 0);
+    return h;
+}
+
+static void unwatch(struct held *h)
+{
+    loop_unwatch(h->agent->loop, h->folder_watch);
+    loop_unwatch(h->agent->loop, h->process_watch);
+    h->folder_watch = NULL;
+    h->process_watch = NULL;
+}
+
+void held_free(struct held *h)
+{
+    if (h == NULL) {
+        return;
+    }
+    unwatch(h);
+    if (h->spool_open) {
+        spool_close(&h->spool);
+    }
+    logship_release(&h->log);
+    arena_release(&h->arena);
+    free(h->dir);
+    free(h);
+}
+
+/* Completes a new object, which the agent has from now on. */
+static void enlist(struct held *h, bool fresh)
+{
+    h->executor = executor_by_name(executor_name(h));
+    logship_init(&h->log, read_spool, h, fresh);
+    DL_APPEND(h->agent->jobs, h);
+}
+
+int held_accept(struct agent *a, const Pb__JobSpec *spec, struct held **ret)
+{
+    struct held *h = held_new(a, job_key_of(spec->key));
+    h->slot = agent_free_slot(a);
+    int r = jobdir_create(h->dir, h->slot, spec);
+    if (r < 0) {
+        held_free(h);
+        return r;
+    }
+    h->spec = (Pb__JobSpec *)pb_copy(&h->arena, &spec->base);
+    enlist(h, true);
+    *ret = h;
+    return 0;
+}
+
+static void on_folder(void *ctx)
+{
+    struct held *h = ctx;
+    h->fresh_output = true;
+    agent_pump_soon(h->agent);
+}
+
+static void on_process(void *ctx)
+{
+    held_look(ctx);
+}
+
+static void watch(struct held *h)
+{
+    pid_t pid;
+    h->folder_watch = loop_watch_folder(h->agent->loop, h->dir, on_folder, h);
+    if (jobdir_shim_pid(h->dir, &pid) == 0 && shim_alive(h->dir)) {
+        h->process_watch = loop_watch_process(h->agent->loop, pid, on_process, h);
+    }
+}
+
+/* The job has ended, now or in an earlier process: what follows its spool in the log is known. */
+static void enter_ended(struct held *h, Pb__Outcome *outcome)
+{
+    struct shim_status status;
+    struct buf tail = BUF_INIT;
+    if (shim_status_read(h->dir, &status) == 0 && shim_tail_read(h->dir, &status, &tail) < 0) {
+        log_error(WHERE_FMT ": the end of its log cannot be read", WHERE(h));
+    }
+    jobdir_note(h->dir, &tail);
+    logship_end(&h->log, buf_str(&tail));
+    buf_release(&tail);
+    unwatch(h);
+    h->phase = HELD_ENDED;
+    h->outcome = outcome;
+    h->fresh_output = true;
+    agent_pump_soon(h->agent);
+}
+
+static const char *result_text(const Pb__Outcome *o)
+{
+    return o->result == JOB_SUCCESS ? "success" : o->result == JOB_CANCELED ? "canceled" : "failed";
+}
+
+static void end(struct held *h, const Pb__Outcome *outcome, struct str note)
+{
+    log_info(WHERE_FMT " ended: %s%s%s", WHERE(h), result_text(outcome),
+             outcome->detail[0] != '\0' ? ": " : "", outcome->detail);
+    int r = jobdir_end(h->dir, outcome, note);
+    if (r < 0) {
+        /* Goes on all the same: a new process would find the shim's files and end here again. */
+        log_error(WHERE_FMT ": cannot write down its end: %s", WHERE(h), err_text(r));
+    }
+    agent_job_ended(h->agent, outcome->reason == REASON_SYSTEM_FAILURE);
+    enter_ended(h, (Pb__Outcome *)pb_copy(&h->arena, &outcome->base));
+}
+
+/* Ends the job with a failure that is none of its script's, said in its log too. */
+static void fail(struct held *h, Pb__Reason reason, const char *detail)
+{
+    Pb__Outcome outcome = PB__OUTCOME__INIT;
+    outcome.result = JOB_FAILED;
+    outcome.reason = reason;
+    outcome.detail = (char *)(uintptr_t)detail;
+    const char *line_end = h->ran ? "\n" : "";
+    end(h, &outcome, str_from(arena_printf(&h->arena, "%sdavit: %s\n", line_end, detail)));
+}
+
+/* A folder that never was, or no longer is, a job's: nothing of it may run on. */
+static void clear_away(const char *dir)
+{
+    if (shim_alive(dir)) {
+        (void)shim_control(dir, 'k');
+    } else {
+        (void)shim_kill_leftovers(dir);
+    }
+    int r = os_remove_tree(dir);
+    if (r < 0) {
+        log_warn("cannot remove %s: %s", dir, err_text(r));
+    }
+}
+
+void held_adopt(struct agent *a, const char *folder_name)
+{
+    struct job_key key;
+    struct jobdir found;
+    if (jobdir_parse(folder_name, &key) < 0) {
+        log_warn("jobs/%s is no job's folder: left alone", folder_name);
+        return;
+    }
+    struct held *h = held_new(a, key);
+    int r = jobdir_load(h->dir, &h->arena, &found);
+    if (r < 0) {
+        log_warn("jobs/%s: %s: removed", folder_name,
+                 r == -E_NOT_FOUND ? "half-written" : err_text(r));
+        clear_away(h->dir);
+        held_free(h);
+        return;
+    }
+    h->slot = found.slot;
+    h->spec = found.spec;
+    h->ran = found.started;
+    enlist(h, false);
+    log_info(WHERE_FMT " is taken over", WHERE(h));
+    if (found.outcome != NULL) {
+        enter_ended(h, found.outcome);
+    } else if (found.started) {
+        h->phase = HELD_RUNNING;
+        watch(h);
+        held_look(h);
+    }
+}
+
+static bool is_configured(const struct held *h)
+{
+    const struct name_list *have = &h->agent->config->executors;
+    for (size_t i = 0; i < have->count; i++) {
+        if (strcmp(have->names[i], executor_name(h)) == 0) {
+            return h->executor != NULL;
+        }
+    }
+    return false;
+}
+
+static void refuse(struct held *h, int r, struct buf *why)
+{
+    bool wishes = r == -E_UNSUPPORTED;
+    bool config = r == -E_INVALID || r == -E_LIMIT || r == -E_TOO_BIG;
+    Pb__Reason reason = wishes   ? REASON_UNMET_PREREQUISITES
+                        : config ? REASON_CONFIG_ERROR
+                                 : REASON_SYSTEM_FAILURE;
+    fail(h, reason, why->n > 0 ? buf_cstr(why) : err_text(r));
+}
+
+void held_start(struct held *h)
+{
+    check(h->phase == HELD_WAITING);
+    struct exec_context cx = context_of(h);
+    struct buf why = BUF_INIT;
+    pid_t pid;
+    if (!is_configured(h)) {
+        buf_addf(&why, "this worker has no executor `%s`", executor_name(h));
+        refuse(h, -E_UNSUPPORTED, &why);
+        buf_release(&why);
+        return;
+    }
+    int r = h->executor->prepare(&cx, h->spec, &why);
+    if (r == 0) {
+        r = h->executor->start(&cx, &pid);
+        if (r < 0) {
+            h->executor->cleanup(&cx);
+            buf_clear(&why);
+            buf_addf(&why, "davit-shim did not start: %s", err_text(r));
+            r = -E_INTERNAL;
+        }
+    }
+    if (r < 0) {
+        refuse(h, r, &why);
+    } else {
+        log_info(WHERE_FMT " runs in slot %" PRIu32, WHERE(h), h->slot);
+        h->phase = HELD_RUNNING;
+        h->ran = true;
+        watch(h);
+        held_tell(h);
+    }
+    buf_release(&why);
+}
+
+/* Tells the shim what is wanted. It may not listen yet, or no more: tried again at every look. */
+static void control(struct held *h)
+{
+    struct exec_context cx = context_of(h);
+    if (h->cancel > h->cancel_told &&
+        h->executor->cancel(&cx, h->cancel == HELD_CANCEL_FORCE) == 0) {
+        h->cancel_told = h->cancel;
+    }
+}
+
+void held_cancel(struct held *h, enum held_cancel how)
+{
+    if (h->phase == HELD_WAITING) {
+        Pb__Outcome outcome = PB__OUTCOME__INIT;
+        outcome.result = JOB_CANCELED;
+        end(h, &outcome, STR_NULL);
+    } else if (h->phase == HELD_RUNNING && how > h->cancel) {
+        log_info(WHERE_FMT " is canceled%s", WHERE(h), how == HELD_CANCEL_FORCE ? " by force" : "");
+        h->cancel = how;
+        control(h);
+    }
+}
+
+void held_give_back(struct held *h)
+{
+    check(h->phase == HELD_WAITING);
+    h->phase = HELD_RETURNING;
+    held_tell(h);
+}
+
+void held_fence(struct held *h)
+{
+    bool runs = h->phase == HELD_RUNNING;
+    if (h->phase == HELD_FENCED) {
+        return;
+    }
+    log_warn(WHERE_FMT " is not ours any more", WHERE(h));
+    h->phase = HELD_FENCED;
+    if (!runs) {
+        held_forget(h);
+        return;
+    }
+    h->cancel = HELD_CANCEL_FORCE;
+    held_look(h);
+}
+
+void held_forget(struct held *h)
+{
+    struct agent *a = h->agent;
+    int r = os_remove_tree(h->dir);
+    if (r < 0) {
+        log_warn(WHERE_FMT ": cannot remove its folder: %s", WHERE(h), err_text(r));
+    }
+    DL_DELETE(a->jobs, h);
+    held_free(h);
+    agent_job_gone(a);
+}
+
+/* Nothing of the job runs any more. */
+static void process_ended(struct held *h, const struct shim_status *status)
+{
+    struct exec_context cx = context_of(h);
+    Pb__Outcome outcome = PB__OUTCOME__INIT;
+    if (h->phase == HELD_RUNNING && status != NULL) {
+        exec_outcome(&cx, h->spec, status, &h->arena, &outcome);
+    }
+    h->executor->cleanup(&cx);
+    if (h->phase == HELD_FENCED) {
+        held_forget(h);
+    } else if (status != NULL) {
+        end(h, &outcome, STR_NULL);
+    } else {
+        fail(h, REASON_SYSTEM_FAILURE,
+             "davit-shim, which watched over this job, is gone; what was left of the job was "
+             "killed");
+    }
+}
+
+void held_look(struct held *h)
+{
+    if (h->phase != HELD_RUNNING && h->phase != HELD_FENCED) {
+        return;
+    }
+    struct exec_context cx = context_of(h);
+    struct shim_status status;
+    /* In this order: the shim writes its status before it ends. */
+    bool alive = h->executor->alive(&cx);
+    int r = shim_status_read(h->dir, &status);
+    if (r == 0) {
+        process_ended(h, &status);
+    } else if (!alive) {
+        process_ended(h, NULL);
+    } else {
+        control(h);
+    }
+}

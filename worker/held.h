@@ -1,0 +1,87 @@
+/* One job in the worker's hands, from its Assign to the broker's FinishAck.
+ *
+ *   WAITING --start--> RUNNING --shim ended--> ENDED --FinishAck--> gone
+ *      |                  |                      ^
+ *      |--give back--> RETURNING --acked--> gone |
+ *      '------------------'----cannot, lost------'
+ *   any --fenced--> FENCED --nothing runs--> gone
+ *
+ * The phase can be told from the job's folder (jobdir.h): spec.pb, pid, outcome.pb. What the broker
+ * knows of it cannot, and is told again in every session until it is acknowledged there.
+ * Ownership: the agent's list. Functions marked "may free" end the object. Threads: the loop's. */
+#ifndef DAVIT_WORKER_HELD_H
+#define DAVIT_WORKER_HELD_H
+
+#include "worker/exec/exec.h"
+#include "worker/jobdir.h"
+#include "worker/logship.h"
+#include "worker/loop.h"
+
+struct agent;
+
+enum held_phase { HELD_WAITING, HELD_RUNNING, HELD_ENDED, HELD_RETURNING, HELD_FENCED };
+enum held_cancel { HELD_CANCEL_NONE, HELD_CANCEL_GRACEFUL, HELD_CANCEL_FORCE };
+
+/* One thing that the broker must hear: the number of the message that says it in this session, and
+ * whether the broker has processed it, in this session or an earlier one. */
+struct held_news {
+    uint64_t seq;
+    bool known;
+};
+
+struct held {
+    struct agent *agent;
+    struct held *prev, *next;
+    struct job_key key;
+    char *dir;
+    struct arena arena; /* of spec and outcome */
+    Pb__JobSpec *spec;
+    Pb__Outcome *outcome; /* HELD_ENDED */
+    uint32_t slot;
+    const struct executor *executor; /* NULL: this worker has no such one */
+    enum held_phase phase;
+    bool ran;                     /* a shim was started */
+    enum held_cancel cancel;      /* wanted */
+    enum held_cancel cancel_told; /* to the shim */
+
+    struct held_news accepted;
+    struct held_news started;
+    struct held_news returned;
+    bool finish_sent; /* in this session */
+
+    struct logship log;
+    struct spool_reader spool;
+    bool spool_open;
+    bool fresh_output; /* something may be there to read */
+    bool unreadable;   /* said so */
+
+    struct loop_watch *folder_watch;
+    struct loop_watch *process_watch;
+};
+
+/* A new job, durable on disk; in HELD_WAITING, added to the agent. */
+int held_accept(struct agent *a, const Pb__JobSpec *spec, struct held **ret);
+/* A job's folder found at start. One that is no job any more is removed. */
+void held_adopt(struct agent *a, const char *folder_name);
+void held_free(struct held *h); /* the object alone; the job runs on */
+
+void held_start(struct held *h);
+void held_cancel(struct held *h, enum held_cancel how);
+void held_give_back(struct held *h); /* HELD_WAITING only */
+void held_fence(struct held *h);     /* may free */
+void held_forget(struct held *h);    /* frees, with its folder */
+void held_look(struct held *h);      /* has its process ended? may free */
+void held_log_acked(struct held *h, uint64_t durable);
+
+/* held_tell.c: what the broker must hear of it. */
+void held_tell(struct held *h); /* what it has not been told in this session and does not know */
+void held_session_opened(struct held *h);
+void held_session_closed(struct held *h);
+void held_acked(struct held *h); /* the broker's acknowledgement moved; may free */
+/* One step of shipping the log, and the end after its last. False: nothing to do now. */
+bool held_ship(struct held *h);
+
+bool held_is_listed(const struct held *h);
+void held_to_wire(const struct held *h, struct arena *arena, Pb__HeldJob *ret);
+
+#endif
