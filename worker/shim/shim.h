@@ -3,39 +3,55 @@
  *   davit-shim FOLDER
  *
  * runs the steps of FOLDER/shim.conf one after the other, keeps their output in FOLDER/spool, and
- * writes how all ended to FOLDER/status. It is one process, one thread, no network, and outlives the
- * worker: a new worker finds the folder and goes on reading. All paths in the conf are absolute.
+ * writes how all ended to FOLDER/status. It is one process, one thread, no network, and outlives
+ * the worker: a new worker finds the folder and goes on reading. All paths in the conf are
+ * absolute. A folder is run once: a second shim for it ends at once.
  *
  * FOLDER/shim.conf   written by the worker (tmp, fsync, rename) before the shim is started. Records
- *                    of NUL-terminated fields, each record ended by an empty field; the first field
- *                    of a record is its name:
+ *                    of NUL-terminated fields that are not empty, each record ended by an empty
+ *                    field; the first field of a record is its name:
  *     limits   head_bytes tail_bytes grace_ms          kept head and tail of the output
- *     timeout  ms                                      of all steps but `after` ones together
- *     step     name kind timeout_ms cwd                kind: main | after | always
+ *     timeout  ms                                      of all main steps together
+ *     step     name kind timeout_ms cwd                kind: main | after | always; timeout_ms of
+ *                                                      its own, 0: none
  *     arg      ...                                     the step's argv, after its `step`
  *     env      NAME=VALUE ...                          the step's whole environment, likewise
- *   A step of kind `main` runs while all main steps before it ended with 0 and nobody canceled;
- *   `after` runs once the first `script` step was begun (a canceled job too, unless killed), with its
- *   own timeout; `always` runs unless killed.
- * FOLDER/pid         "PID START_TIME\n" of the shim (os_process_start_time), fsynced before the first
- *                    step; START_TIME tells it from a later process with the same pid.
+ *   A step of kind `main` runs while all main steps before it ended with 0 and nobody canceled.
+ *   `after` runs once the step named `script` was begun (a canceled job too, unless killed).
+ *   `always` runs unless killed. Both have only their own timeout and are not ended by a cancel.
+ *   The shim adds DAVIT_JOB_FOLDER to every step's environment and, to those of `after` and
+ *   `always`, DAVIT_JOB_STATUS: success, failed or canceled.
+ * FOLDER/pid         "PID START_TIME\n" of the shim (os_process_start_time), fsynced before the
+ *                    first step; START_TIME tells it from a later process with the same pid.
  * FOLDER/spool       frames, see below; the log's head.
- * FOLDER/tail        the last tail_bytes of output, when the head was full: a ring; its state is in
- *                    `status`.
+ * FOLDER/tail        the last tail_bytes of output, when the head was full: a ring; its state is
+ *                    in `status`.
  * FOLDER/ctl         a fifo. The worker writes one byte: 'c' cancel (SIGTERM, grace_ms, kill, then
  *                    after steps), 'k' kill all now and run nothing more.
- * FOLDER/status      written once, by tmp, fsync, rename, when no process of the job is left and the
- *                    spool is fsynced. The same record format as shim.conf:
+ * FOLDER/errors      what the shim itself has to complain of.
+ * FOLDER/status      written once, by fsync and rename, when no process of the job is left and the
+ *                    spool is fsynced; its space is reserved before the first step. The same
+ *                    record format as shim.conf:
  *     step     name result code duration_ms            result: exit | signal | timeout | canceled |
  *                                                      killed | skipped | error; code: exit status,
  *                                                      signal number or errno
  *     output   head_bytes tail_bytes elided_bytes tail_start
  *     leftover count                                   processes that had to be killed after a step
  *     end
+ *   When an order or the timeout comes between two main steps, the first one that does not run for
+ *   it carries the result, with duration 0; those behind it are `skipped`. `error` is also the
+ *   result of a step of which some process could not be killed.
+ *
+ * A step ends when its main process ends. Then what still holds its output has 2 s to end too; what
+ * runs after that is killed.
  *
  * Killing a step's process tree, the best the machine has (probed once, said in FOLDER/method):
- * cgroup v2 with cgroup.kill; else a PID namespace; else a sweep of all descendants of the subreaper.
- * After each step it is verified that nothing is left.
+ * cgroup v2 with cgroup.kill; else a PID namespace; else a sweep of all descendants of the
+ * subreaper. DAVIT_SHIM_METHOD in the shim's environment (cgroup, namespace, sweep) allows one
+ * only. After each step it is verified that nothing is left.
+ *
+ * SIGTERM to the shim means that the machine goes down: the step gets SIGTERM and the grace, its
+ * result is `signal`, and nothing more is run.
  *
  * If the shim itself is killed: FOLDER/status is missing and (pid, start time) is gone. The worker
  * then kills what is left by `shim_kill_leftovers` and reports system_failure. */
@@ -86,10 +102,11 @@ struct shim_status {
     uint32_t leftovers;
 };
 int shim_status_read(const char *folder, struct shim_status *ret); /* -E_NOT_FOUND: still running */
-/* Appends the kept tail in order, with the mark of what was elided before it. */
+/* Appends the kept tail in order, with the mark of what was elided before it. It is the rest of the
+ * log behind the spool's head_bytes. */
 int shim_tail_read(const char *folder, const struct shim_status *status, struct buf *out);
 
-/* Building shim.conf. */
+/* Building shim.conf. Names have at most 31 bytes; no field is empty. */
 struct shim_conf;
 struct shim_conf *shim_conf_new(uint64_t head_bytes, uint64_t tail_bytes, uint64_t grace_ms,
                                 uint64_t timeout_ms);
@@ -99,12 +116,15 @@ void shim_conf_arg(struct shim_conf *c, const char *arg);
 void shim_conf_env(struct shim_conf *c, struct str name, struct str value);
 int shim_conf_write(struct shim_conf *c, const char *folder); /* frees c */
 
-/* Starts davit-shim for a prepared folder; returns once it runs (its pid file is there). */
+/* Starts davit-shim for a prepared folder; returns once it runs (its pid file is there). It is no
+ * child of the caller. -E_FAILED: it ended at once, FOLDER/errors says why. */
 int shim_start(const char *program, const char *folder, pid_t *ret_pid);
 /* Is the folder's shim alive? By (pid, start time). */
 bool shim_alive(const char *folder);
 int shim_control(const char *folder, char command); /* -E_NOT_FOUND: no shim reads it */
-/* Kills every process that belonged to a folder whose shim is dead; returns how many. */
+/* Kills every process that belonged to a folder whose shim is dead; returns how many there were. It
+ * knows them by the shim's cgroup, by DAVIT_JOB_FOLDER in their environment, and as descendants of
+ * such. Takes until they are gone, 10 s at most. */
 int shim_kill_leftovers(const char *folder);
 
 #endif

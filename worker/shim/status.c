@@ -1,0 +1,104 @@
+#include "common/base.h"
+
+#include "worker/shim/status.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/os.h"
+#include "worker/shim/record.h"
+
+void status_encode(const struct shim_status *s, struct buf *out)
+{
+    size_t start = out->n;
+    for (size_t i = 0; i < s->step_count; i++) {
+        record_addz(out, "step");
+        record_addz(out, s->steps[i].name);
+        record_addz(out, s->steps[i].result);
+        record_add_int(out, s->steps[i].code);
+        record_add_u64(out, s->steps[i].duration_ms);
+        record_end(out);
+    }
+    record_addz(out, "output");
+    record_add_u64(out, s->head_bytes);
+    record_add_u64(out, s->tail_bytes);
+    record_add_u64(out, s->elided_bytes);
+    record_add_u64(out, s->tail_start);
+    record_end(out);
+    record_addz(out, "leftover");
+    record_add_u64(out, s->leftovers);
+    record_end(out);
+    record_addz(out, "end");
+    record_end(out);
+    check(out->n - start <= STATUS_BYTES_MAX);
+}
+
+/* False where it does not fit. */
+static bool copy_field(char *to, size_t size, const char *field)
+{
+    if (field == NULL || strlen(field) >= size) {
+        return false;
+    }
+    memcpy(to, field, strlen(field) + 1);
+    return true;
+}
+
+static bool parse_step(struct shim_status *s, struct str record)
+{
+    if (s->step_count == SHIM_STEPS_MAX) {
+        return false;
+    }
+    struct shim_step_status *step = &s->steps[s->step_count++];
+    return copy_field(step->name, sizeof(step->name), record_field(&record)) &&
+           copy_field(step->result, sizeof(step->result), record_field(&record)) &&
+           record_field_int(&record, &step->code) && record_field_u64(&record, &step->duration_ms);
+}
+
+static bool parse_record(struct shim_status *s, struct str record, bool *end)
+{
+    const char *name = record_field(&record);
+    uint64_t leftovers;
+    if (name == NULL || *end) {
+        return false;
+    }
+    if (strcmp(name, "step") == 0) {
+        return parse_step(s, record);
+    }
+    if (strcmp(name, "output") == 0) {
+        return record_field_u64(&record, &s->head_bytes) &&
+               record_field_u64(&record, &s->tail_bytes) &&
+               record_field_u64(&record, &s->elided_bytes) &&
+               record_field_u64(&record, &s->tail_start);
+    }
+    if (strcmp(name, "leftover") == 0) {
+        bool ok = record_field_u64(&record, &leftovers) && leftovers <= UINT32_MAX;
+        s->leftovers = ok ? (uint32_t)leftovers : 0;
+        return ok;
+    }
+    *end = strcmp(name, "end") == 0;
+    return *end;
+}
+
+int shim_status_read(const char *folder, struct shim_status *ret)
+{
+    struct shim_status status = {0};
+    struct buf text = BUF_INIT;
+    struct str record;
+    bool ok = true;
+    bool end = false;
+    char *path = os_path_join(folder, "status");
+    int r = os_read_file(path, STATUS_BYTES_MAX, &text);
+    free(path);
+    if (r == 0) {
+        struct str rest = buf_str(&text);
+        while (ok && record_next(&rest, &record)) {
+            ok = parse_record(&status, record, &end);
+        }
+        r = ok && end && rest.n == 0 ? 0 : -E_CORRUPT;
+    }
+    buf_release(&text);
+    if (r == 0) {
+        *ret = status;
+    }
+    return r;
+}
