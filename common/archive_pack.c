@@ -19,30 +19,37 @@ struct packer {
     int root_fd;
     int out_fd;
     int out_error; /* of writing to out_fd */
+    int out_errno;
+    bool dropping; /* something failed: nothing more is written */
     struct sha256 *hash;
     struct archive_info info;
     struct buf *why;
 };
 
+/* Never fails for libarchive, which would leak its buffers then: an error is kept, and what comes
+ * later is dropped. */
 static la_ssize_t pack_write(struct archive *archive, void *ctx, const void *p, size_t n)
 {
     struct packer *pk = ctx;
-    int r = os_write_all(pk->out_fd, p, n);
-    if (r < 0) {
-        pk->out_error = r;
-        archive_set_error(archive, errno, "cannot write the archive: %s", strerror(errno));
-        return -1;
+    if (!pk->dropping) {
+        pk->out_error = os_write_all(pk->out_fd, p, n);
+        pk->out_errno = errno;
+        pk->dropping = pk->out_error < 0;
+        sha256_add(pk->hash, p, n);
+        pk->info.size += n;
     }
-    sha256_add(pk->hash, p, n);
-    pk->info.size += n;
     return (la_ssize_t)n;
 }
 
-static int library_failed(struct packer *pk)
+static int write_failed(struct packer *pk)
 {
     const char *text = archive_error_string(pk->archive);
+    if (pk->out_error < 0) {
+        buf_addf(pk->why, "cannot write the archive: %s", strerror(pk->out_errno));
+        return pk->out_error;
+    }
     buf_addz(pk->why, text != NULL ? text : "cannot make the archive");
-    return pk->out_error < 0 ? pk->out_error : -E_IO;
+    return -E_IO;
 }
 
 static int file_failed(struct packer *pk, const char *name)
@@ -67,8 +74,8 @@ static int pack_content(struct packer *pk, const char *name, int fd, uint64_t si
         } else if (n == 0) {
             buf_addf(pk->why, "%s became shorter while it was packed", name);
             r = -E_CONFLICT;
-        } else if (archive_write_data(pk->archive, bytes, (size_t)n) != n) {
-            r = library_failed(pk);
+        } else if (archive_write_data(pk->archive, bytes, (size_t)n) != n || pk->out_error < 0) {
+            r = write_failed(pk);
         } else {
             size -= (uint64_t)n;
             pk->info.content_bytes += (uint64_t)n;
@@ -92,8 +99,8 @@ static int pack_entry(struct packer *pk, const char *name, int fd, const struct 
     if (target != NULL) {
         archive_entry_set_symlink(entry, target);
     }
-    if (archive_write_header(pk->archive, entry) != ARCHIVE_OK) {
-        r = library_failed(pk);
+    if (archive_write_header(pk->archive, entry) != ARCHIVE_OK || pk->out_error < 0) {
+        r = write_failed(pk);
     } else if (S_ISREG(st->st_mode)) {
         r = pack_content(pk, name, fd, (uint64_t)st->st_size);
     }
@@ -221,21 +228,20 @@ int archive_pack(const char *root, const char *const *paths, size_t count, int f
     if (r == 0) {
         qsort(names, count, sizeof(*names), compare_names);
         if (archive_write_open(pk.archive, &pk, NULL, pack_write, NULL) != ARCHIVE_OK) {
-            r = library_failed(&pk);
+            r = write_failed(&pk);
         }
     }
     if (r == 0) {
         r = pack_names(&pk, names, count);
     }
-    if (r == 0 && archive_write_close(pk.archive) != ARCHIVE_OK) {
-        r = library_failed(&pk);
+    if (r == 0 && (archive_write_close(pk.archive) != ARCHIVE_OK || pk.out_error < 0)) {
+        r = write_failed(&pk);
     }
     if (r == 0) {
         sha256_end(pk.hash, pk.info.digest);
         *ret = pk.info;
     }
-    /* Freeing would otherwise try to end the archive properly, and write. */
-    archive_write_fail(pk.archive);
+    pk.dropping = true; /* freeing ends the archive properly, which writes */
     archive_write_free(pk.archive);
     sha256_free(pk.hash);
     for (size_t i = 0; i < count; i++) {

@@ -284,7 +284,6 @@ static void open_archive(struct unpacker *up)
     check(up->archive != NULL);
     check(archive_read_support_filter_zstd(up->archive) == ARCHIVE_OK);
     check(archive_read_support_format_tar(up->archive) == ARCHIVE_OK);
-    check(archive_read_set_options(up->archive, "hdrcharset=BINARY") == ARCHIVE_OK);
     up->block = xmalloc(BLOCK_BYTES);
     up->hash = sha256_new();
 }
