@@ -183,7 +183,7 @@ struct alternatives {
 
 static bool match_alternatives(struct alternatives *alts, struct str pattern, unsigned depth)
 {
-    struct braces at;
+    struct braces at = {0};
     struct str one;
     bool matched = false;
     if (!find_braces(pattern, &at)) {

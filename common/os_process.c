@@ -111,7 +111,7 @@ int os_run(const struct os_spawn *s, size_t limit, struct buf *out, int *ret_sta
     struct os_spawn child = *s;
     int ends[2] = {-1, -1};
     pid_t pid;
-    int status;
+    int status = 0;
     if (out != NULL) {
         if (pipe2(ends, O_CLOEXEC) < 0) {
             return err_from_errno(errno);

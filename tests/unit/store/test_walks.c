@@ -184,7 +184,7 @@ static void a_step_after_a_write_to_the_table_is_our_mistake(void **state)
     tx_del(tx, T_ATTEMPT, &k);
     pid = fork();
     if (pid == 0) {
-        freopen("/dev/null", "w", stderr);
+        close(STDERR_FILENO); /* where the failed check would be told */
         signal(SIGABRT, SIG_DFL);
         tx_next(&c);
         _exit(0);
