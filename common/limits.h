@@ -11,9 +11,13 @@
 #define LIMIT_YAML_BYTES (2u * MIB)       /* one file */
 #define LIMIT_YAML_DEPTH 100u
 #define LIMIT_YAML_NODES 100000u          /* aliases counted as if written out */
+#define LIMIT_YAML_TOTAL (16u * MIB)      /* all files of a pipeline together */
+#define LIMIT_COMPILE_WORK 4000000u       /* nodes and pairs visited or made by one compilation */
+#define LIMIT_EXPRESSION (16u * KIB)      /* one rules:if */
 #define LIMIT_INCLUDES 500u
 #define LIMIT_PIPELINE_JOBS 2000u
 #define LIMIT_PIPELINE_STAGES 256u
+#define LIMIT_JOB_DEFINITIONS 10000u       /* in a file, before rules choose */
 #define LIMIT_JOB_NEEDS 200u
 #define LIMIT_EXTENDS_DEPTH 11u
 #define LIMIT_PARALLEL 200u
@@ -36,6 +40,7 @@
 #define LIMIT_UNPACK_FACTOR 32u           /* arena of an unpack: factor * frame + slack */
 #define LIMIT_UNPACK_SLACK (1u * MIB)
 #define LIMIT_COMMAND (16u * MIB)
+#define LIMIT_PLAN (12u * MIB)            /* packed, it travels in a command */
 #define LIMIT_HELD_JOBS 1024u             /* in one Hello or Heartbeat */
 
 /* HTTP */

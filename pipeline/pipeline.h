@@ -14,12 +14,12 @@
 #include "common/expand.h"
 #include "proto/pb.h"
 
-/* The text of a file of the repository by its path from the root (no leading slash); false: there is
- * no such file. The text must live as long as the compilation and its diagnostics. */
+/* The text of a file of the repository by its path from the root (no leading slash); false: there
+ * is no such file. The text must live as long as the compilation and its diagnostics. */
 typedef bool (*pipeline_file_fn)(void *ctx, const char *path, struct str *ret_text);
 
 struct pipeline_input {
-    const char *file;          /* path of the root file, for messages */
+    const char *file; /* path of the root file, for messages */
     struct str text;
     pipeline_file_fn read_file;
     void *read_file_ctx;
@@ -38,18 +38,18 @@ struct pipeline_input {
     /* Facts behind only/except; also in CI_* of predefined. */
     const char *ref;
     bool tag;
-    const char *origin;        /* CI_PIPELINE_SOURCE */
+    const char *origin; /* CI_PIPELINE_SOURCE */
 };
 
-/* 0 and a plan; -E_PIPELINE with at least one error in `diags`. A file that is right, but whose rules
- * leave no job or whose workflow says no, gives -E_PIPELINE with one of the codes "no-jobs",
+/* 0 and a plan; -E_PIPELINE with at least one error in `diags`. A file that is right, but whose
+ * rules leave no job or whose workflow says no, gives -E_PIPELINE with one of the codes "no-jobs",
  * "workflow-false". Warnings may come with either. */
 int pipeline_compile(struct arena *arena, const struct pipeline_input *in, struct diags *diags,
                      Pb__Plan **ret_plan);
 
 /* The facts of one pipeline, from which the CI_* variables are made. NULL text: unknown. */
 struct pipeline_facts {
-    const char *project;        /* "group/name" */
+    const char *project; /* "group/name" */
     const char *ref;
     bool tag;
     const char *sha;
@@ -62,8 +62,8 @@ struct pipeline_facts {
     const char *config_path;
     const char *server_url;
 };
-/* The CI_*, GITLAB_CI, DAVIT_* variables that are known at submit (ids of pipeline and job, paths and
- * worker facts come later, see docs/pipeline.md). */
+/* The CI_*, GITLAB_CI, DAVIT_* variables that are known at submit (ids of pipeline and job, paths
+ * and worker facts come later, see docs/pipeline.md). */
 void pipeline_predefined(struct vars *ret, const struct pipeline_facts *facts);
 
 #endif

@@ -1,0 +1,234 @@
+/* Inside of the compiler: what its phases share. Only pipeline.h is for others.
+ *
+ * The phases, in the order in which compile.c runs them, and their files:
+ *   read (yaml.c), include (include.c), !reference (reference.c), extends (extends.c),
+ *   the file's own keywords (config.c), keywords of jobs (job*.c), workflow and rules (rules.c,
+ *   policy.c), the graph of needs and the plan (plan.c).
+ * A phase reports what is wrong and goes on with what is left, so that all errors of a file come at
+ * once; rules are judged only where nothing was wrong. */
+#ifndef DAVIT_PIPELINE_COMPILE_H
+#define DAVIT_PIPELINE_COMPILE_H
+
+#include "common/glob.h"
+#include "common/limits.h"
+#include "pipeline/expr.h"
+#include "pipeline/keyword.h"
+#include "pipeline/node.h"
+#include "pipeline/pipeline.h"
+#include "pipeline/regex.h"
+
+struct texts {
+    struct str *items;
+    size_t count;
+};
+
+struct need {
+    const struct node *at;
+    struct str job;
+    bool artifacts;
+    bool optional;
+};
+
+struct needs {
+    bool present; /* an empty list too */
+    struct need *items;
+    size_t count;
+};
+
+struct variables {
+    struct var *items;
+    size_t count;
+};
+
+enum choice { UNSET, NO, YES };
+
+struct rule {
+    const struct node *at;
+    const struct node *if_at;
+    struct expr *condition; /* NULL: none */
+    bool has_changes;
+    struct texts changes;
+    bool has_exists;
+    struct texts exists;
+    bool has_when;
+    bool never;
+    Pb__When when;
+    uint64_t start_in_ms;
+    enum choice allow_failure;
+    int32_t *exit_codes; /* of allow_failure */
+    size_t exit_code_count;
+    enum choice interruptible;
+    struct variables variables;
+    struct needs needs;
+    const struct node *auto_cancel; /* workflow */
+};
+
+struct rules {
+    bool present; /* an empty list too: nothing matches then */
+    struct rule *items;
+    size_t count;
+};
+
+/* only, except */
+struct policy_ref {
+    const struct node *at;
+    struct str text; /* without @path */
+    struct str path; /* of the project, or empty */
+    struct regex *regex;
+};
+
+struct policy_condition {
+    const struct node *at;
+    struct expr *expr;
+};
+
+struct policy {
+    bool present;
+    bool has_refs;
+    struct policy_ref *refs;
+    size_t ref_count;
+    bool has_conditions;
+    struct policy_condition *conditions;
+    size_t condition_count;
+    bool has_changes;
+    struct texts changes;
+};
+
+/* inherit: what a job takes over of `default`, or of the file's variables. */
+struct inherit {
+    bool all;
+    struct texts names; /* when not all */
+};
+
+struct job {
+    Pb__PlanJob plan; /* grows from phase to phase */
+    struct str name;
+    const struct node *at; /* its name in the file */
+    const struct node *body;
+    const struct node *stage_at;
+    uint32_t stage;  /* index into compile.stages */
+    bool misspelled; /* has keys that are no keywords, or not supported: one of them may be meant */
+    bool has_when;
+    enum choice allow_failure;
+    struct rules rules;
+    struct policy only;
+    struct policy except;
+    struct variables variables;
+    struct inherit inherit_defaults;
+    struct inherit inherit_variables;
+    struct texts before_script;
+    struct texts script;
+    struct texts tags;
+    struct str resource_group;
+    struct needs needs;
+    bool has_dependencies;
+    struct need *dependencies;
+    size_t dependency_count;
+    uint32_t parallel;   /* 0: not written */
+    bool selected;       /* its rules take it into the pipeline */
+    uint32_t plan_index; /* when selected */
+};
+
+struct compile {
+    struct arena *arena;
+    const struct pipeline_input *in;
+    struct diags *diags;
+    size_t errors_before; /* that diags held when the compilation began */
+    size_t work;          /* see compile_charge */
+    size_t text_bytes;    /* of all files read */
+    size_t includes;
+    bool incomplete;   /* a file is missing: what refers to it is no error of its own */
+    bool exhausted;    /* the work limit was reported */
+    struct vars outer; /* predefined and submitted variables, expanded: what include sees */
+    const struct node *root;
+    const struct node *job_at; /* the job being read, for messages; NULL: none */
+    struct texts stages;
+    const struct node *defaults; /* a mapping of what jobs inherit */
+    struct variables variables;  /* the file's own */
+    struct variables workflow_variables;
+    struct rules workflow;
+    const struct node *workflow_name;
+    struct str name; /* of the pipeline, expanded */
+    Pb__AutoCancelOnFailure on_job_failure;
+    bool auto_cancel_new_commits;
+    struct job *jobs;
+    size_t job_count;
+    size_t job_cap;
+};
+
+/* Messages. `at` gives the place; the job being read is named. The same mistake at the same place
+ * (shared by extends, say) is reported once. */
+void report(struct compile *c, const struct node *at, const char *code, const char *hint,
+            const char *fmt, ...) PRINTF_LIKE(5, 6);
+void report_warning(struct compile *c, const struct node *at, const char *code, const char *hint,
+                    const char *fmt, ...) PRINTF_LIKE(5, 6);
+bool compile_failed(const struct compile *c);
+
+/* Counts steps against LIMIT_COMPILE_WORK; false and an error once they are used up. */
+bool compile_charge(struct compile *c, size_t steps, const struct node *at);
+
+/* Reading values (read.c). `what` names the keyword for messages. False: reported; null nodes are
+ * the caller's to sort out before. */
+bool read_text(struct compile *c, const struct node *n, const char *what, struct str *ret);
+bool read_name(struct compile *c, const struct node *n, const char *what, struct str *ret);
+bool read_bool(struct compile *c, const struct node *n, const char *what, bool *ret);
+bool read_number(struct compile *c, const struct node *n, const char *what, int64_t min,
+                 int64_t max, int64_t *ret);
+bool read_duration(struct compile *c, const struct node *n, const char *what, uint64_t *ret_ms);
+bool read_choice(struct compile *c, const struct node *n, const char *what,
+                 const char *const *names, size_t count, size_t *ret);
+/* A list of texts; a single text where `single` allows it; lists in lists up to `depth`. */
+struct read_texts {
+    const char *what;
+    bool single;
+    unsigned depth;
+};
+bool read_texts(struct compile *c, const struct node *n, struct read_texts how, struct texts *ret);
+bool read_exit_codes(struct compile *c, const struct node *n, int32_t **ret, size_t *ret_count);
+/* Refuses what is no mapping, and keys that the scope does not know or support. */
+bool read_keys(struct compile *c, const struct node *n, enum scope scope, const char *what);
+bool read_variables(struct compile *c, const struct node *n, struct variables *ret);
+bool read_needs(struct compile *c, const struct node *n, struct needs *ret);
+bool read_when(struct compile *c, const struct node *n, bool allow_never, bool *ret_never,
+               Pb__When *ret);
+ProtobufCBinaryData *texts_to_bytes(struct arena *a, struct texts t);
+char **texts_to_strings(struct arena *a, struct texts t);
+
+/* Phases */
+const struct node *include_all(struct compile *c); /* the merged file; NULL: reported, or empty */
+const struct node *reference_resolve(struct compile *c, const struct node *root);
+const struct node *extends_resolve(struct compile *c, const struct node *root);
+void config_read(struct compile *c); /* all but the jobs */
+void config_auto_cancel(struct compile *c, const struct node *n);
+void jobs_read(struct compile *c);
+/* The value of one keyword of a job into `job`; false: the compiler has no code for it. */
+bool job_read_keyword(struct compile *c, struct job *job, const char *name, const struct node *n);
+bool inherits(const struct inherit *i, struct str name);
+void artifacts_read(struct compile *c, const struct node *n, struct job *job);
+void retry_read(struct compile *c, const struct node *n, struct job *job);
+
+void rules_read(struct compile *c, const struct node *n, enum scope scope, struct rules *ret);
+struct expr *condition_read(struct compile *c, const struct node *n); /* NULL: reported */
+/* The first rule that matches, or NULL. */
+const struct rule *rules_match(struct compile *c, const struct rules *rules,
+                               const struct vars *env);
+bool condition_holds(struct compile *c, const struct node *at, struct expr *e,
+                     const struct vars *env);
+bool changes_hold(struct compile *c, const struct texts *globs, const struct vars *env);
+
+void policy_read(struct compile *c, const struct node *n, const char *what, struct policy *ret);
+bool policy_all(struct compile *c, const struct policy *p, const struct vars *env); /* only */
+bool policy_any(struct compile *c, const struct policy *p, const struct vars *env); /* except */
+
+/* Workflow: false when it says that there is no pipeline (reported). */
+bool select_workflow(struct compile *c);
+void select_jobs(struct compile *c);
+/* The text with its variables replaced; flags of expand_flags. */
+struct str expand_text(struct compile *c, const struct vars *env, struct str text, unsigned flags);
+void set_all(struct vars *env, const struct var *items, size_t count);
+void expand_all(struct compile *c, struct vars *env, const struct node *at);
+
+bool stage_find(const struct compile *c, struct str name, uint32_t *ret);
+Pb__Plan *plan_build(struct compile *c); /* NULL: reported */
+
+#endif

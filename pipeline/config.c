@@ -1,0 +1,144 @@
+/* What stands at the top of a file beside the jobs: stages, variables, default, workflow. */
+#include "common/base.h"
+
+#include "pipeline/compile.h"
+
+bool stage_find(const struct compile *c, struct str name, uint32_t *ret)
+{
+    for (size_t i = 0; i < c->stages.count; i++) {
+        if (str_eq(c->stages.items[i], name)) {
+            *ret = (uint32_t)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void add_stage(struct compile *c, struct str name)
+{
+    uint32_t at;
+    if (!stage_find(c, name, &at)) {
+        c->stages.items[c->stages.count++] = name;
+    }
+}
+
+static void read_stages(struct compile *c, const struct node *n)
+{
+    static const struct str usual[] = {{"build", 5}, {"test", 4}, {"deploy", 6}};
+    struct texts t = {.items = (struct str *)usual, .count = ARRAY_LEN(usual)};
+    if (!node_is_null(n)) {
+        read_texts(c, n, (struct read_texts){.what = "stages", .depth = 10}, &t);
+    }
+    if (t.count > LIMIT_PIPELINE_JOBS) {
+        report(c, n, "limit", NULL, "more than %u stages", LIMIT_PIPELINE_JOBS);
+        t.count = 0;
+    }
+    c->stages.items = arena_array(c->arena, t.count + 2, sizeof(*c->stages.items));
+    add_stage(c, STR(".pre"));
+    for (size_t i = 0; i < t.count; i++) {
+        if (t.items[i].n == 0 || t.items[i].n > LIMIT_NAME || !str_is_utf8(t.items[i], NULL)) {
+            report(c, n, "bad-value", NULL, "the name of a stage must have 1 to %u bytes",
+                   LIMIT_NAME);
+        } else if (!str_eqz(t.items[i], ".post")) {
+            add_stage(c, t.items[i]);
+        }
+    }
+    add_stage(c, STR(".post"));
+}
+
+/* What jobs inherit: the keys of `default`, and the same written at the top of the file. */
+static void read_defaults(struct compile *c)
+{
+    struct node *all = node_new(c->arena, NODE_MAPPING, c->root);
+    const struct node *section = node_get(c->root, "default");
+    if (!node_is_null(section) && read_keys(c, section, SCOPE_DEFAULT, "default")) {
+        for (uint32_t i = 0; i < section->count; i++) {
+            node_set(c->arena, all, section->pairs[i].key, section->pairs[i].value);
+        }
+    }
+    for (uint32_t i = 0; i < c->root->count; i++) {
+        const struct pair *p = &c->root->pairs[i];
+        if (!keyword_find(SCOPE_TOP, p->key->text) || !keyword_find(SCOPE_DEFAULT, p->key->text) ||
+            node_is_null(p->value)) {
+            continue;
+        }
+        if (!node_is_null(node_get(section, keyword_find(SCOPE_TOP, p->key->text)->name))) {
+            report(c, p->key, "duplicate-default", "keep the one in `default`",
+                   "`" STR_FMT "` stands in `default`, too", STR_ARG(p->key->text));
+        }
+        node_set(c->arena, all, p->key, p->value);
+    }
+    c->defaults = all;
+}
+
+void config_auto_cancel(struct compile *c, const struct node *n)
+{
+    static const char *const failure[] = {"none", "all"};
+    static const char *const commit[] = {"none", "interruptible", "conservative"};
+    size_t i;
+    if (!read_keys(c, n, SCOPE_AUTO_CANCEL, "auto_cancel")) {
+        return;
+    }
+    const struct node *on_failure = node_get(n, "on_job_failure");
+    const struct node *on_commit = node_get(n, "on_new_commit");
+    if (!node_is_null(on_failure) &&
+        read_choice(c, on_failure, "on_job_failure", failure, ARRAY_LEN(failure), &i)) {
+        c->on_job_failure = i == 1 ? PB__AUTO_CANCEL_ON_FAILURE__AUTO_CANCEL_ON_FAILURE_ALL
+                                   : PB__AUTO_CANCEL_ON_FAILURE__AUTO_CANCEL_ON_FAILURE_NONE;
+    }
+    if (!node_is_null(on_commit) &&
+        read_choice(c, on_commit, "on_new_commit", commit, ARRAY_LEN(commit), &i)) {
+        c->auto_cancel_new_commits = i == 1;
+        if (i == 2) {
+            report(c, on_commit, "not-supported", "`interruptible` and `none` work",
+                   "`on_new_commit: conservative` is not supported yet");
+        }
+    }
+}
+
+static void read_workflow(struct compile *c, const struct node *n)
+{
+    if (!read_keys(c, n, SCOPE_WORKFLOW, "workflow")) {
+        return;
+    }
+    const struct node *rules = node_get(n, "rules");
+    const struct node *name = node_get(n, "name");
+    const struct node *auto_cancel = node_get(n, "auto_cancel");
+    struct str text;
+    if (!node_is_null(rules)) {
+        rules_read(c, rules, SCOPE_WORKFLOW_RULE, &c->workflow);
+    }
+    if (!node_is_null(name) && read_name(c, name, "workflow:name", &text)) {
+        c->workflow_name = name;
+    }
+    if (!node_is_null(auto_cancel)) {
+        config_auto_cancel(c, auto_cancel);
+    }
+}
+
+/* The keywords at the top that are known, but not acted on. */
+static void refuse_not_yet(struct compile *c)
+{
+    for (uint32_t i = 0; i < c->root->count; i++) {
+        const struct pair *p = &c->root->pairs[i];
+        const struct keyword *k = keyword_find(SCOPE_TOP, p->key->text);
+        if (k && k->support == NOT_YET && !node_is_null(p->value)) {
+            report(c, p->key, "not-supported", NULL, "`%s` is not supported yet", k->name);
+        }
+    }
+}
+
+void config_read(struct compile *c)
+{
+    const struct node *variables = node_get(c->root, "variables");
+    const struct node *workflow = node_get(c->root, "workflow");
+    refuse_not_yet(c);
+    read_stages(c, node_get(c->root, "stages"));
+    read_defaults(c);
+    if (!node_is_null(variables)) {
+        read_variables(c, variables, &c->variables);
+    }
+    if (!node_is_null(workflow)) {
+        read_workflow(c, workflow);
+    }
+}

@@ -1,0 +1,469 @@
+/* Jobs of the file: which keys of the file are jobs, what they inherit, and their keywords. */
+#include "common/base.h"
+
+#include "pipeline/compile.h"
+
+#define SCRIPT_NESTING 10
+
+static const struct read_texts script_texts = {.single = true, .depth = SCRIPT_NESTING};
+
+static bool read_lines(struct compile *c, const struct node *n, const char *what, struct texts *ret)
+{
+    struct read_texts how = script_texts;
+    how.what = what;
+    return read_texts(c, n, how, ret);
+}
+
+static void read_script(struct compile *c, const struct node *n, struct job *job)
+{
+    if (read_lines(c, n, "script", &job->script) && job->script.count == 0) {
+        report(c, n, "no-script", NULL, "`script` is empty");
+    }
+}
+
+static void read_before_script(struct compile *c, const struct node *n, struct job *job)
+{
+    read_lines(c, n, "before_script", &job->before_script);
+}
+
+static void read_after_script(struct compile *c, const struct node *n, struct job *job)
+{
+    struct texts t = {0};
+    if (read_lines(c, n, "after_script", &t)) {
+        job->plan.after_script = texts_to_bytes(c->arena, t);
+        job->plan.n_after_script = t.count;
+    }
+}
+
+static void read_stage(struct compile *c, const struct node *n, struct job *job)
+{
+    struct str name;
+    if (read_name(c, n, "stage", &name)) {
+        job->stage_at = n;
+    }
+}
+
+static void read_job_variables(struct compile *c, const struct node *n, struct job *job)
+{
+    read_variables(c, n, &job->variables);
+}
+
+static void read_image(struct compile *c, const struct node *n, struct job *job)
+{
+    Pb__Image *image = arena_alloc(c->arena, sizeof(*image));
+    struct str name = STR_NULL;
+    struct texts entrypoint = {0};
+    const struct node *name_at = n;
+    pb__image__init(image);
+    if (n->kind == NODE_MAPPING) {
+        const struct node *list = node_get(n, "entrypoint");
+        name_at = node_get(n, "name");
+        if (!read_keys(c, n, SCOPE_IMAGE, "image")) {
+            return;
+        }
+        if (!node_is_null(list)) {
+            struct read_texts how = {.what = "entrypoint", .single = true};
+            read_texts(c, list, how, &entrypoint);
+        }
+    }
+    if (node_is_null(name_at)) {
+        report(c, n, "missing-key", NULL, "`image` needs a `name`");
+        return;
+    }
+    if (!read_name(c, name_at, "image", &name)) {
+        return;
+    }
+    image->name = arena_strdup(c->arena, name);
+    image->entrypoint = texts_to_strings(c->arena, entrypoint);
+    image->n_entrypoint = entrypoint.count;
+    job->plan.image = image;
+}
+
+static void read_tags(struct compile *c, const struct node *n, struct job *job)
+{
+    struct read_texts how = {.what = "tags", .depth = SCRIPT_NESTING};
+    if (!read_texts(c, n, how, &job->tags)) {
+        return;
+    }
+    if (job->tags.count > LIMIT_TAGS) {
+        report(c, n, "limit", NULL, "more than %u tags", LIMIT_TAGS);
+    }
+}
+
+static void read_job_needs(struct compile *c, const struct node *n, struct job *job)
+{
+    read_needs(c, n, &job->needs);
+}
+
+static void read_dependencies(struct compile *c, const struct node *n, struct job *job)
+{
+    struct texts t = {0};
+    struct read_texts how = {.what = "dependencies", .depth = SCRIPT_NESTING};
+    if (!read_texts(c, n, how, &t)) {
+        return;
+    }
+    job->has_dependencies = true;
+    job->dependencies = arena_array(c->arena, t.count + 1, sizeof(*job->dependencies));
+    for (size_t i = 0; i < t.count; i++) {
+        job->dependencies[i] = (struct need){
+            .at = i < n->count && node_is_string(n->items[i]) ? n->items[i] : n, .job = t.items[i]};
+    }
+    job->dependency_count = t.count;
+}
+
+static void read_allow_failure(struct compile *c, const struct node *n, struct job *job)
+{
+    bool b = false;
+    if (n->kind == NODE_MAPPING) {
+        const struct node *codes = node_get(n, "exit_codes");
+        int32_t *items = NULL;
+        size_t count = 0;
+        if (read_keys(c, n, SCOPE_ALLOW_FAILURE, "allow_failure") && !node_is_null(codes) &&
+            read_exit_codes(c, codes, &items, &count)) {
+            job->allow_failure = NO;
+            job->plan.allow_failure_exit_codes = items;
+            job->plan.n_allow_failure_exit_codes = count;
+        }
+    } else if (read_bool(c, n, "allow_failure", &b)) {
+        job->allow_failure = b ? YES : NO;
+    }
+}
+
+static void read_job_when(struct compile *c, const struct node *n, struct job *job)
+{
+    bool never = false;
+    if (node_is_string(n) && str_eqz(n->text, "never")) {
+        report(c, n, "bad-value", "rules: [{ when: never }]", "`when: never` belongs into a rule");
+        return;
+    }
+    job->has_when = read_when(c, n, false, &never, &job->plan.when);
+}
+
+static void read_start_in(struct compile *c, const struct node *n, struct job *job)
+{
+    read_duration(c, n, "start_in", &job->plan.start_in_ms);
+}
+
+static void read_rules(struct compile *c, const struct node *n, struct job *job)
+{
+    rules_read(c, n, SCOPE_RULE, &job->rules);
+}
+
+static void read_only(struct compile *c, const struct node *n, struct job *job)
+{
+    policy_read(c, n, "only", &job->only);
+}
+
+static void read_except(struct compile *c, const struct node *n, struct job *job)
+{
+    policy_read(c, n, "except", &job->except);
+}
+
+static void read_extends(struct compile *c, const struct node *n, struct job *job)
+{
+    (void)c; /* resolved by extends.c before */
+    (void)n;
+    (void)job;
+}
+
+static void read_parallel(struct compile *c, const struct node *n, struct job *job)
+{
+    int64_t count = 0;
+    if (n->kind == NODE_MAPPING) {
+        read_keys(c, n, SCOPE_PARALLEL, "parallel");
+    } else if (read_number(c, n, "parallel", 1, LIMIT_PARALLEL, &count)) {
+        job->parallel = (uint32_t)count;
+    }
+}
+
+static void read_timeout(struct compile *c, const struct node *n, struct job *job)
+{
+    uint64_t ms = 0;
+    if (!read_duration(c, n, "timeout", &ms)) {
+        return;
+    }
+    if (ms == 0 || ms > LIMIT_TIMEOUT_MS) {
+        report(c, n, "bad-value", NULL, "`timeout` must be from 1 second to 30 days");
+        return;
+    }
+    job->plan.timeout_ms = ms;
+}
+
+static void read_interruptible(struct compile *c, const struct node *n, struct job *job)
+{
+    bool b = false;
+    if (read_bool(c, n, "interruptible", &b)) {
+        job->plan.interruptible = b;
+    }
+}
+
+static void read_resource_group(struct compile *c, const struct node *n, struct job *job)
+{
+    read_name(c, n, "resource_group", &job->resource_group);
+}
+
+static void read_priority(struct compile *c, const struct node *n, struct job *job)
+{
+    int64_t v = 0;
+    if (read_number(c, n, "priority", -100, 100, &v)) {
+        job->plan.priority = (int32_t)v;
+    }
+}
+
+static void read_on_worker_lost(struct compile *c, const struct node *n, struct job *job)
+{
+    static const char *const names[] = {"requeue", "fail", "wait"};
+    static const Pb__OnWorkerLost values[] = {PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE,
+                                              PB__ON_WORKER_LOST__ON_WORKER_LOST_FAIL,
+                                              PB__ON_WORKER_LOST__ON_WORKER_LOST_WAIT};
+    size_t i;
+    if (read_choice(c, n, "on_worker_lost", names, ARRAY_LEN(names), &i)) {
+        job->plan.on_worker_lost = values[i];
+    }
+}
+
+static void read_executor(struct compile *c, const struct node *n, struct job *job)
+{
+    struct str name;
+    if (read_name(c, n, "executor", &name)) {
+        job->plan.executor = arena_strdup(c->arena, name);
+    }
+}
+
+/* One that says what is inherited: true, false, or a list of names. */
+static void read_inherit_one(struct compile *c, const struct node *n, const char *what,
+                             struct inherit *ret)
+{
+    bool b = true;
+    if (node_is_null(n)) {
+        return;
+    }
+    ret->all = false;
+    if (n->kind == NODE_LIST) {
+        read_texts(c, n, (struct read_texts){.what = what, .depth = SCRIPT_NESTING}, &ret->names);
+    } else if (read_bool(c, n, what, &b)) {
+        ret->all = b;
+    }
+}
+
+static void read_inherit(struct compile *c, const struct node *n, struct job *job)
+{
+    if (read_keys(c, n, SCOPE_INHERIT, "inherit")) {
+        read_inherit_one(c, node_get(n, "default"), "inherit:default", &job->inherit_defaults);
+        read_inherit_one(c, node_get(n, "variables"), "inherit:variables", &job->inherit_variables);
+    }
+}
+
+static const struct {
+    const char *name;
+    void (*read)(struct compile *c, const struct node *n, struct job *job);
+} readers[] = {
+    {"after_script", read_after_script},
+    {"allow_failure", read_allow_failure},
+    {"artifacts", artifacts_read},
+    {"before_script", read_before_script},
+    {"dependencies", read_dependencies},
+    {"except", read_except},
+    {"executor", read_executor},
+    {"extends", read_extends},
+    {"image", read_image},
+    {"inherit", read_inherit},
+    {"interruptible", read_interruptible},
+    {"needs", read_job_needs},
+    {"on_worker_lost", read_on_worker_lost},
+    {"only", read_only},
+    {"parallel", read_parallel},
+    {"priority", read_priority},
+    {"resource_group", read_resource_group},
+    {"retry", retry_read},
+    {"rules", read_rules},
+    {"script", read_script},
+    {"stage", read_stage},
+    {"start_in", read_start_in},
+    {"tags", read_tags},
+    {"timeout", read_timeout},
+    {"variables", read_job_variables},
+    {"when", read_job_when},
+};
+
+bool job_read_keyword(struct compile *c, struct job *job, const char *name, const struct node *n)
+{
+    for (size_t i = 0; i < ARRAY_LEN(readers); i++) {
+        if (strcmp(readers[i].name, name) == 0) {
+            if (n) {
+                readers[i].read(c, n, job);
+            }
+            return true;
+        }
+    }
+    return false;
+}
+
+bool inherits(const struct inherit *i, struct str name)
+{
+    for (size_t k = 0; k < i->names.count; k++) {
+        if (str_eq(i->names.items[k], name)) {
+            return true;
+        }
+    }
+    return i->all;
+}
+
+static void read_mapping(struct compile *c, const struct node *m, struct job *job)
+{
+    for (uint32_t i = 0; i < m->count && compile_charge(c, 1, m); i++) {
+        const struct pair *p = &m->pairs[i];
+        const struct keyword *k = keyword_find(SCOPE_JOB, p->key->text);
+        if (k && k->support == ACTED && !node_is_null(p->value)) {
+            check(job_read_keyword(c, job, k->name, p->value));
+        }
+    }
+}
+
+/* A default counts where the job itself says nothing. */
+static void read_inherited(struct compile *c, struct job *job)
+{
+    for (uint32_t i = 0; i < c->defaults->count; i++) {
+        const struct pair *p = &c->defaults->pairs[i];
+        const struct keyword *k = keyword_find(SCOPE_DEFAULT, p->key->text);
+        const struct pair *own = node_find(job->body, p->key->text);
+        if (k->support == ACTED && !node_is_null(p->value) && (!own || node_is_null(own->value)) &&
+            inherits(&job->inherit_defaults, p->key->text)) {
+            check(job_read_keyword(c, job, k->name, p->value));
+        }
+    }
+}
+
+static void resolve_stage(struct compile *c, struct job *job)
+{
+    struct str name = job->stage_at ? job->stage_at->text : STR("test");
+    if (stage_find(c, name, &job->stage) || c->incomplete) {
+        return;
+    }
+    struct buf list = BUF_INIT;
+    const char **names = arena_array(c->arena, c->stages.count, sizeof(*names));
+    for (size_t i = 0; i < c->stages.count; i++) {
+        names[i] = arena_strdup(c->arena, c->stages.items[i]);
+        buf_addf(&list, "%s%s", i == 0 ? "" : ", ", names[i]);
+    }
+    const char *nearest = diag_nearest(name, names, c->stages.count);
+    report(c, job->stage_at ? job->stage_at : job->at, "unknown-stage",
+           nearest ? arena_printf(c->arena, "did you mean `%s`?", nearest)
+                   : arena_printf(c->arena, "the stages are %.300s", buf_cstr(&list)),
+           "there is no stage `" STR_FMT "`%s", STR_ARG(name),
+           job->stage_at ? "" : ", where jobs without `stage` go");
+    buf_release(&list);
+}
+
+static void check_job(struct compile *c, const struct job *job)
+{
+    bool other_work = !node_is_null(node_get(job->body, "trigger")) ||
+                      !node_is_null(node_get(job->body, "run"));
+    const struct pair *script = node_find(job->body, STR("script"));
+    bool has_script = script && (!node_is_null(script->value) || script->value->reference);
+    if (!has_script && !other_work && !job->misspelled && !c->incomplete) {
+        const char *nearest = keyword_nearest(SCOPE_TOP, job->name);
+        report(c, job->at, "no-script",
+               nearest ? arena_printf(c->arena, "did you mean `%s`?", nearest) : NULL,
+               "a job needs a `script`");
+    }
+    if (job->rules.present && (job->only.present || job->except.present)) {
+        report(c, job->at, "rules-with-only", "say it all in `rules`",
+               "`rules` cannot stand beside `%s`", job->only.present ? "only" : "except");
+    }
+    bool delayed = job->has_when && job->plan.when == WHEN_DELAYED;
+    if (delayed != (job->plan.start_in_ms > 0) && !job->rules.present) {
+        report(c, job->at, "bad-value", NULL, "`when: delayed` and `start_in` go together");
+    }
+    for (size_t i = 0; job->needs.count > 0 && i < job->dependency_count; i++) {
+        bool needed = false;
+        for (size_t k = 0; k < job->needs.count; k++) {
+            needed |= str_eq(job->needs.items[k].job, job->dependencies[i].job);
+        }
+        if (!needed) {
+            report(c, job->dependencies[i].at, "dependency-not-needed", NULL,
+                   "`dependencies`: `" STR_FMT "` must be among the `needs`, too",
+                   STR_ARG(job->dependencies[i].job));
+        }
+    }
+}
+
+static struct job *new_job(struct compile *c)
+{
+    if (c->job_count == c->job_cap) {
+        c->job_cap = MAX(2 * c->job_cap, (size_t)64);
+        struct job *jobs = arena_array(c->arena, c->job_cap, sizeof(*jobs));
+        if (c->job_count > 0) {
+            memcpy(jobs, c->jobs, c->job_count * sizeof(*jobs));
+        }
+        c->jobs = jobs;
+    }
+    return &c->jobs[c->job_count++];
+}
+
+/* A job with `parallel: N` becomes N jobs with the number in their name. */
+static void unfold(struct compile *c, const struct job *job)
+{
+    uint32_t total = job->parallel;
+    if (c->job_count + MAX(total, 1u) > LIMIT_JOB_DEFINITIONS) {
+        report(c, job->at, "limit", NULL, "more than %u jobs in the file", LIMIT_JOB_DEFINITIONS);
+        return;
+    }
+    for (uint32_t i = 1; i <= MAX(total, 1u); i++) {
+        struct job *instance = new_job(c);
+        *instance = *job;
+        if (total > 0) {
+            instance->name = str_from(
+                arena_printf(c->arena, STR_FMT " %u/%u", STR_ARG(job->name), i, total));
+            instance->plan.node_index = i;
+            instance->plan.node_total = total;
+        }
+        instance->plan.base_name = arena_strdup(c->arena, job->name);
+        instance->plan.name = arena_strdup(c->arena, instance->name);
+    }
+}
+
+static void read_job(struct compile *c, const struct pair *p)
+{
+    struct job job = {.name = p->key->text,
+                      .at = p->key,
+                      .body = p->value,
+                      .inherit_defaults = {.all = true},
+                      .inherit_variables = {.all = true}};
+    pb__plan_job__init(&job.plan);
+    struct str name;
+    if (!read_name(c, p->key, "name of the job", &name)) {
+        return;
+    }
+    if (job.body->kind != NODE_MAPPING) {
+        const char *nearest = keyword_nearest(SCOPE_TOP, job.name);
+        report(c, p->key, "wrong-type",
+               nearest ? arena_printf(c->arena, "did you mean `%s`?", nearest) : NULL,
+               "`" STR_FMT "` is no keyword, and no job: a job is a mapping, found %s",
+               STR_ARG(job.name), node_what(job.body));
+        return;
+    }
+    job.misspelled = !read_keys(c, job.body, SCOPE_JOB, "job");
+    read_mapping(c, job.body, &job);
+    read_inherited(c, &job);
+    resolve_stage(c, &job);
+    check_job(c, &job);
+    if (str_eqz(job.name, "pages")) {
+        report_warning(c, p->key, "pages-not-published", NULL,
+                       "`pages` runs as any job, but nothing is published yet");
+    }
+    unfold(c, &job);
+}
+
+void jobs_read(struct compile *c)
+{
+    for (uint32_t i = 0; i < c->root->count; i++) {
+        const struct pair *p = &c->root->pairs[i];
+        if (keyword_find(SCOPE_TOP, p->key->text) || str_starts(p->key->text, STR("."))) {
+            continue;
+        }
+        c->job_at = p->key;
+        read_job(c, p);
+    }
+    c->job_at = NULL;
+}

@@ -1,0 +1,58 @@
+#include "common/base.h"
+
+#include "common/diag.h"
+#include "pipeline/keyword.h"
+
+const struct keyword keywords[] = {
+#define SCOPE(name, text)
+#define KEYWORD(scope, name, support) {SCOPE_##scope, #name, support},
+#include "pipeline/keywords.def"
+#undef SCOPE
+#undef KEYWORD
+};
+const size_t keyword_count = ARRAY_LEN(keywords);
+
+const struct keyword *keyword_find(enum scope scope, struct str name)
+{
+    for (size_t i = 0; i < keyword_count; i++) {
+        if (keywords[i].scope == scope && str_eqz(name, keywords[i].name)) {
+            return &keywords[i];
+        }
+    }
+    return NULL;
+}
+
+const char *keyword_nearest(enum scope scope, struct str word)
+{
+    const char *names[ARRAY_LEN(keywords)];
+    size_t count = 0;
+    for (size_t i = 0; i < keyword_count; i++) {
+        if (keywords[i].scope == scope) {
+            names[count++] = keywords[i].name;
+        }
+    }
+    return diag_nearest(word, names, count);
+}
+
+enum scope keyword_elsewhere(struct str word)
+{
+    for (size_t i = 0; i < keyword_count; i++) {
+        if (str_eqz(word, keywords[i].name)) {
+            return keywords[i].scope;
+        }
+    }
+    return SCOPE_COUNT;
+}
+
+const char *scope_text(enum scope scope)
+{
+    static const char *const texts[] = {
+#define SCOPE(name, text) text,
+#define KEYWORD(scope, name, support)
+#include "pipeline/keywords.def"
+#undef SCOPE
+#undef KEYWORD
+    };
+    check(scope < SCOPE_COUNT);
+    return texts[scope];
+}

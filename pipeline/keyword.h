@@ -1,0 +1,35 @@
+/* The keywords of pipeline files by the place where they stand, from keywords.def.
+ * Threads: pure. */
+#ifndef DAVIT_PIPELINE_KEYWORD_H
+#define DAVIT_PIPELINE_KEYWORD_H
+
+#include "common/str.h"
+
+enum scope {
+#define SCOPE(name, text) SCOPE_##name,
+#define KEYWORD(scope, name, support)
+#include "pipeline/keywords.def"
+#undef SCOPE
+#undef KEYWORD
+    SCOPE_COUNT
+};
+
+enum support { ACTED, NOT_YET };
+
+struct keyword {
+    enum scope scope;
+    const char *name;
+    enum support support;
+};
+
+extern const struct keyword keywords[];
+extern const size_t keyword_count;
+
+const struct keyword *keyword_find(enum scope scope, struct str name); /* NULL: unknown */
+/* The nearest name of the scope within a third of the word, or NULL. */
+const char *keyword_nearest(enum scope scope, struct str word);
+/* Another scope where the word is known; SCOPE_COUNT: none. */
+enum scope keyword_elsewhere(struct str word);
+const char *scope_text(enum scope scope); /* "in a job" */
+
+#endif

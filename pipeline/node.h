@@ -1,0 +1,70 @@
+/* The tree that a YAML file becomes: scalars with their text as written and the type that GitLab's
+ * loader sees in it, lists, and mappings in the order of the file. Every node knows where it
+ * stands.
+ *
+ * Invariant: a node that was handed on is never changed again, so nodes are shared freely (aliases,
+ * extends, !reference); what differs is built anew around the shared parts.
+ * weight counts the nodes of a subtree as if all sharing were written out.
+ * Ownership: all in one arena. Threads: pure. */
+#ifndef DAVIT_PIPELINE_NODE_H
+#define DAVIT_PIPELINE_NODE_H
+
+#include "common/diag.h"
+
+enum node_kind { NODE_SCALAR, NODE_LIST, NODE_MAPPING };
+enum scalar_type { SCALAR_NULL, SCALAR_BOOL, SCALAR_INT, SCALAR_FLOAT, SCALAR_STRING };
+
+struct node;
+struct pair {
+    const struct node *key; /* a scalar */
+    const struct node *value;
+    bool merged; /* came by `<<` */
+};
+
+struct node {
+    enum node_kind kind;
+    enum scalar_type type; /* of a scalar */
+    bool truth;            /* SCALAR_BOOL */
+    bool surprising;       /* YAML 1.1 reads something else than the text says: yes, 010, 1:30 */
+    bool open;             /* still being read */
+    bool reference;        /* a list tagged !reference */
+    bool has_reference;    /* this or a node below is one */
+    int64_t integer;       /* SCALAR_INT */
+    struct str text;       /* of a scalar: its content without quotes */
+    const char *file;
+    uint32_t line;
+    uint32_t column;
+    uint32_t length;
+    uint32_t count; /* of items or pairs */
+    uint32_t cap;
+    const struct node **items;
+    struct pair *pairs;
+    uint32_t *slots; /* hash index of a larger mapping: place + 1, 0 is free */
+    uint32_t slot_count;
+    uint64_t weight;
+};
+
+/* Empty nodes that stand where `at` stands (may be NULL). */
+struct node *node_new(struct arena *a, enum node_kind kind, const struct node *at);
+struct node *node_text(struct arena *a, struct str text, const struct node *at);
+
+void node_append(struct arena *a, struct node *list, const struct node *item);
+/* The last one of a key wins and keeps the place of the first, as in Ruby's hashes. */
+void node_set(struct arena *a, struct node *mapping, const struct node *key,
+              const struct node *value);
+
+/* NULL: no such key, or `mapping` is no mapping. */
+struct pair *node_find(const struct node *mapping, struct str key);
+const struct node *node_get(const struct node *mapping, const char *key);
+
+/* NULL, a null scalar, a !reference that leads nowhere (reported then): as good as not written. */
+bool node_is_null(const struct node *n);
+bool node_is_string(const struct node *n);
+struct diag_at node_at(const struct node *n);
+const char *node_what(const struct node *n); /* "a list", for messages */
+
+/* Mappings merge key by key, all else is replaced by `over`. Adds the pairs it made to *work. */
+const struct node *node_merge(struct arena *a, const struct node *base, const struct node *over,
+                              size_t *work);
+
+#endif

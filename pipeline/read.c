@@ -1,0 +1,275 @@
+#include "common/base.h"
+
+#include "pipeline/compile.h"
+
+static bool refuse_type(struct compile *c, const struct node *n, const char *what,
+                        const char *wanted)
+{
+    report(c, n, "wrong-type", NULL, "`%s` must be %s, found %s", what, wanted, node_what(n));
+    return false;
+}
+
+/* GitLab sees numbers and booleans where these are written without quotes; the text as it was
+ * written is what people meant, so that 3.10 stays 3.10. */
+static void warn_surprise(struct compile *c, const struct node *n)
+{
+    if (n->surprising) {
+        report_warning(c, n, "yaml-surprise", "put it in quotes",
+                       "`" STR_FMT "` without quotes is %s to GitLab, Davit takes the text",
+                       STR_ARG(n->text), n->type == SCALAR_BOOL ? "a boolean" : "another number");
+    }
+}
+
+bool read_text(struct compile *c, const struct node *n, const char *what, struct str *ret)
+{
+    if (!n || n->kind != NODE_SCALAR || n->type == SCALAR_NULL) {
+        return refuse_type(c, n, what, "a text");
+    }
+    warn_surprise(c, n);
+    *ret = n->text;
+    return true;
+}
+
+bool read_name(struct compile *c, const struct node *n, const char *what, struct str *ret)
+{
+    struct str s;
+    if (!read_text(c, n, what, &s)) {
+        return false;
+    }
+    if (!str_is_utf8(s, NULL)) {
+        report(c, n, "bad-value", NULL, "`%s` holds a NUL character", what);
+        return false;
+    }
+    if (s.n == 0 || s.n > LIMIT_NAME) {
+        report(c, n, "bad-value", NULL, "`%s` must have 1 to %u bytes, found %zu", what, LIMIT_NAME,
+               s.n);
+        return false;
+    }
+    *ret = s;
+    return true;
+}
+
+bool read_bool(struct compile *c, const struct node *n, const char *what, bool *ret)
+{
+    if (!n || n->kind != NODE_SCALAR || n->type != SCALAR_BOOL) {
+        return refuse_type(c, n, what, "true or false");
+    }
+    *ret = n->truth;
+    return true;
+}
+
+bool read_number(struct compile *c, const struct node *n, const char *what, int64_t min,
+                 int64_t max, int64_t *ret)
+{
+    if (!n || n->kind != NODE_SCALAR || n->type != SCALAR_INT) {
+        return refuse_type(c, n, what, "a number");
+    }
+    if (n->integer < min || n->integer > max) {
+        report(c, n, "bad-value", NULL,
+               "`%s` must be from %" PRId64 " to %" PRId64 ", found %" PRId64, what, min, max,
+               n->integer);
+        return false;
+    }
+    *ret = n->integer;
+    return true;
+}
+
+bool read_duration(struct compile *c, const struct node *n, const char *what, uint64_t *ret_ms)
+{
+    uint64_t ms = 0;
+    if (!n || n->kind != NODE_SCALAR ||
+        (n->type != SCALAR_STRING && n->type != SCALAR_INT && n->type != SCALAR_FLOAT)) {
+        return refuse_type(c, n, what, "a duration such as `1h 30m`");
+    }
+    if (str_to_duration_ms(n->text, &ms) < 0) {
+        report(c, n, "bad-value", "durations are written as `90 minutes`, `1h 30m`, `2 days`",
+               "`%s`: `" STR_FMT "` is no duration", what, STR_ARG(n->text));
+        return false;
+    }
+    *ret_ms = ms;
+    return true;
+}
+
+bool read_choice(struct compile *c, const struct node *n, const char *what,
+                 const char *const *names, size_t count, size_t *ret)
+{
+    if (!n || n->kind != NODE_SCALAR || n->type == SCALAR_NULL) {
+        return refuse_type(c, n, what, "one of its names");
+    }
+    struct buf list = BUF_INIT;
+    for (size_t i = 0; i < count; i++) {
+        if (str_eqz(n->text, names[i])) {
+            buf_release(&list);
+            *ret = i;
+            return true;
+        }
+        buf_addf(&list, "%s`%s`", i == 0 ? "" : i + 1 == count ? " or " : ", ", names[i]);
+    }
+    const char *nearest = diag_nearest(n->text, names, count);
+    report(c, n, "bad-value",
+           nearest ? arena_printf(c->arena, "did you mean `%s`?", nearest) : NULL,
+           "`%s` must be %s, found `" STR_FMT "`", what, buf_cstr(&list), STR_ARG(n->text));
+    buf_release(&list);
+    return false;
+}
+
+/* Where a mapping stands in place of a text, a colon in it is the usual reason. */
+static bool refuse_item(struct compile *c, const struct node *n, const char *what)
+{
+    const char *hint = n->kind == NODE_MAPPING
+                           ? "a text with `: ` in it needs quotes around the whole of it"
+                           : NULL;
+    report(c, n, "wrong-type", hint, "`%s` must hold texts only, found %s", what, node_what(n));
+    return false;
+}
+
+static void push_text(struct compile *c, struct texts *t, struct str s)
+{
+    /* Grows at the powers of two. */
+    if ((t->count & (t->count + 1)) == 0) {
+        struct str *items = arena_array(c->arena, 2 * t->count + 2, sizeof(*items));
+        if (t->count > 0) {
+            memcpy(items, t->items, t->count * sizeof(*items));
+        }
+        t->items = items;
+    }
+    t->items[t->count++] = s;
+}
+
+/* Recurses as deep as `depth` says. */
+static bool read_items(struct compile *c, const struct node *n, const struct read_texts *how,
+                       unsigned depth, struct texts *ret)
+{
+    bool ok = true;
+    for (uint32_t i = 0; i < n->count; i++) {
+        const struct node *item = n->items[i];
+        if (!compile_charge(c, 1, item)) {
+            return false;
+        }
+        if (item->reference) {
+            continue; /* it led nowhere, which was reported */
+        }
+        if (item->kind == NODE_LIST && how->depth > 0) {
+            if (depth == how->depth) {
+                report(c, item, "wrong-type", NULL, "`%s`: lists nested deeper than %u levels",
+                       how->what, how->depth);
+                return false;
+            }
+            ok &= read_items(c, item, how, depth + 1, ret);
+        } else if (node_is_string(item)) {
+            push_text(c, ret, item->text);
+        } else {
+            ok &= refuse_item(c, item, how->what);
+        }
+    }
+    return ok;
+}
+
+bool read_texts(struct compile *c, const struct node *n, struct read_texts how, struct texts *ret)
+{
+    struct texts t = {0};
+    if (how.single && node_is_string(n)) {
+        push_text(c, &t, n->text);
+        *ret = t;
+        return true;
+    }
+    if (!n || n->kind != NODE_LIST) {
+        const char *wanted = how.single ? "a text or a list of texts" : "a list of texts";
+        const char *hint = node_is_string(n) ? "write it as a list: [...]" : NULL;
+        report(c, n, "wrong-type", hint, "`%s` must be %s, found %s", how.what, wanted,
+               node_what(n));
+        return false;
+    }
+    if (!read_items(c, n, &how, 1, &t)) {
+        return false;
+    }
+    *ret = t;
+    return true;
+}
+
+bool read_exit_codes(struct compile *c, const struct node *n, int32_t **ret, size_t *ret_count)
+{
+    bool list = n->kind == NODE_LIST;
+    size_t count = list ? n->count : 1;
+    int32_t *codes = arena_array(c->arena, count + 1, sizeof(*codes));
+    for (size_t i = 0; i < count; i++) {
+        int64_t v;
+        if (!read_number(c, list ? n->items[i] : n, "exit_codes", 0, 255, &v)) {
+            return false;
+        }
+        codes[i] = (int32_t)v;
+    }
+    *ret = codes;
+    *ret_count = count;
+    return true;
+}
+
+static void report_unknown(struct compile *c, const struct node *key, enum scope scope)
+{
+    const char *nearest = keyword_nearest(scope, key->text);
+    enum scope other = keyword_elsewhere(key->text);
+    const char *hint = NULL;
+    if (nearest) {
+        hint = arena_printf(c->arena, "did you mean `%s`?", nearest);
+    } else if (other != SCOPE_COUNT) {
+        hint = arena_printf(c->arena, "`" STR_FMT "` belongs %s", STR_ARG(key->text),
+                            scope_text(other));
+    }
+    report(c, key, "unknown-keyword", hint, "unknown keyword `" STR_FMT "` %s", STR_ARG(key->text),
+           scope_text(scope));
+}
+
+bool read_keys(struct compile *c, const struct node *n, enum scope scope, const char *what)
+{
+    if (!n || n->kind != NODE_MAPPING) {
+        return refuse_type(c, n, what, "a mapping");
+    }
+    bool ok = true;
+    for (uint32_t i = 0; i < n->count; i++) {
+        const struct pair *p = &n->pairs[i];
+        const struct keyword *k = keyword_find(scope, p->key->text);
+        if (!k) {
+            report_unknown(c, p->key, scope);
+            ok = false;
+        } else if (k->support == NOT_YET && !node_is_null(p->value)) {
+            report(c, p->key, "not-supported", NULL, "`%s` %s is not supported yet", k->name,
+                   scope_text(scope));
+            ok = false;
+        }
+    }
+    return ok;
+}
+
+bool read_when(struct compile *c, const struct node *n, bool allow_never, bool *ret_never,
+               Pb__When *ret)
+{
+    static const char *const names[] = {"on_success", "on_failure", "always",
+                                        "manual",     "delayed",    "never"};
+    static const Pb__When values[] = {WHEN_ON_SUCCESS, WHEN_ON_FAILURE, WHEN_ALWAYS,
+                                      WHEN_MANUAL,     WHEN_DELAYED,    WHEN_ALWAYS};
+    size_t i;
+    if (!read_choice(c, n, "when", names, ARRAY_LEN(names) - !allow_never, &i)) {
+        return false;
+    }
+    *ret_never = i == ARRAY_LEN(names) - 1;
+    *ret = values[i];
+    return true;
+}
+
+ProtobufCBinaryData *texts_to_bytes(struct arena *a, struct texts t)
+{
+    ProtobufCBinaryData *all = arena_array(a, t.count + 1, sizeof(*all));
+    for (size_t i = 0; i < t.count; i++) {
+        all[i] = pb_bytes_ref(t.items[i]);
+    }
+    return all;
+}
+
+char **texts_to_strings(struct arena *a, struct texts t)
+{
+    char **all = arena_array(a, t.count + 1, sizeof(*all));
+    for (size_t i = 0; i < t.count; i++) {
+        all[i] = arena_strdup(a, t.items[i]);
+    }
+    return all;
+}

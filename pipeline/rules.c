@@ -1,0 +1,224 @@
+/* rules of jobs, of workflow and of include: reading and judging. */
+#include "common/base.h"
+
+#include "pipeline/compile.h"
+
+/* Points into an expression that is written on one line. */
+static struct node *part_of(struct compile *c, const struct node *n, size_t at)
+{
+    struct node *place = node_new(c->arena, NODE_SCALAR, n);
+    if (n->length >= n->text.n && n->length <= n->text.n + 2) {
+        place->column += (uint32_t)(at + (n->length - n->text.n) / 2);
+        place->length = 1;
+    }
+    return place;
+}
+
+struct expr *condition_read(struct compile *c, const struct node *n)
+{
+    struct expr *e = NULL;
+    struct expr_error error = {0};
+    if (!node_is_string(n)) {
+        report(c, n, "wrong-type", "an expression such as `$CI_COMMIT_BRANCH == \"main\"`",
+               "`if` must be an expression, found %s", node_what(n));
+        return NULL;
+    }
+    if (expr_parse(c->arena, n->text, &e, &error) < 0) {
+        report(c, part_of(c, n, error.at), "bad-expression", NULL, "%s", error.message);
+        return NULL;
+    }
+    return e;
+}
+
+/* changes, exists: a list of globs, or a mapping with `paths`. */
+static bool read_globs(struct compile *c, const struct node *n, enum scope scope, const char *what,
+                       struct texts *ret)
+{
+    const struct node *paths = n;
+    if (n->kind == NODE_MAPPING) {
+        if (!read_keys(c, n, scope, what)) {
+            return false;
+        }
+        paths = node_get(n, "paths");
+        if (node_is_null(paths)) {
+            report(c, n, "missing-key", NULL, "`%s` needs `paths`", what);
+            return false;
+        }
+    }
+    return read_texts(c, paths, (struct read_texts){.what = what, .single = true, .depth = 10},
+                      ret);
+}
+
+static void read_rule_failure(struct compile *c, const struct node *n, struct rule *rule)
+{
+    bool b = false;
+    if (n->kind == NODE_MAPPING) {
+        const struct node *codes = node_get(n, "exit_codes");
+        if (read_keys(c, n, SCOPE_ALLOW_FAILURE, "allow_failure") && !node_is_null(codes)) {
+            rule->allow_failure = NO;
+            read_exit_codes(c, codes, &rule->exit_codes, &rule->exit_code_count);
+        }
+    } else if (read_bool(c, n, "allow_failure", &b)) {
+        rule->allow_failure = b ? YES : NO;
+    }
+}
+
+static void read_rule_when(struct compile *c, const struct node *n, enum scope scope,
+                           struct rule *rule)
+{
+    static const char *const names[] = {"always", "never"};
+    size_t i = 0;
+    if (scope == SCOPE_RULE) {
+        rule->has_when = read_when(c, n, true, &rule->never, &rule->when);
+    } else if (read_choice(c, n, "when", names, ARRAY_LEN(names), &i)) {
+        rule->has_when = true;
+        rule->never = i == 1;
+    }
+}
+
+static void read_rule_key(struct compile *c, const char *name, const struct node *n,
+                          enum scope scope, struct rule *rule)
+{
+    bool b = false;
+    if (strcmp(name, "if") == 0) {
+        rule->if_at = n;
+        rule->condition = condition_read(c, n);
+    } else if (strcmp(name, "changes") == 0) {
+        rule->has_changes = read_globs(c, n, SCOPE_CHANGES, "changes", &rule->changes);
+    } else if (strcmp(name, "exists") == 0) {
+        rule->has_exists = read_globs(c, n, SCOPE_EXISTS, "exists", &rule->exists);
+    } else if (strcmp(name, "when") == 0) {
+        read_rule_when(c, n, scope, rule);
+    } else if (strcmp(name, "start_in") == 0) {
+        read_duration(c, n, "start_in", &rule->start_in_ms);
+    } else if (strcmp(name, "allow_failure") == 0) {
+        read_rule_failure(c, n, rule);
+    } else if (strcmp(name, "interruptible") == 0) {
+        if (read_bool(c, n, "interruptible", &b)) {
+            rule->interruptible = b ? YES : NO;
+        }
+    } else if (strcmp(name, "variables") == 0) {
+        read_variables(c, n, &rule->variables);
+    } else if (strcmp(name, "needs") == 0) {
+        read_needs(c, n, &rule->needs);
+    } else if (strcmp(name, "auto_cancel") == 0) {
+        rule->auto_cancel = n;
+    }
+}
+
+static void read_rule(struct compile *c, const struct node *n, enum scope scope, struct rule *rule)
+{
+    *rule = (struct rule){.at = n};
+    if (n->kind == NODE_MAPPING && n->count == 0) {
+        report(c, n, "wrong-type", NULL, "a rule must say something");
+        return;
+    }
+    if (!read_keys(c, n, scope, "rules")) {
+        return;
+    }
+    for (uint32_t i = 0; i < n->count; i++) {
+        const struct pair *p = &n->pairs[i];
+        if (!node_is_null(p->value)) {
+            read_rule_key(c, keyword_find(scope, p->key->text)->name, p->value, scope, rule);
+        } else if (str_eqz(p->key->text, "if") && !p->value->reference) {
+            report(c, p->key, "wrong-type", NULL, "`if` must be an expression, found nothing");
+        }
+    }
+    bool delayed = rule->has_when && !rule->never && rule->when == WHEN_DELAYED;
+    if (scope == SCOPE_RULE && delayed != (rule->start_in_ms > 0)) {
+        report(c, n, "bad-value", NULL, "`when: delayed` and `start_in` go together");
+    }
+}
+
+static size_t count_rules(const struct node *n)
+{
+    size_t count = 0;
+    for (uint32_t i = 0; i < n->count; i++) {
+        const struct node *item = n->items[i];
+        count += item->kind == NODE_LIST && !item->reference ? count_rules(item) : 1;
+    }
+    return count;
+}
+
+/* Lists in lists come from !reference; they are as deep as references are nested. */
+static void read_list(struct compile *c, const struct node *n, enum scope scope, struct rules *ret)
+{
+    for (uint32_t i = 0; i < n->count && compile_charge(c, 1, n); i++) {
+        const struct node *item = n->items[i];
+        if (item->reference) {
+            continue;
+        }
+        if (item->kind == NODE_LIST) {
+            read_list(c, item, scope, ret);
+        } else {
+            read_rule(c, item, scope, &ret->items[ret->count++]);
+        }
+    }
+}
+
+void rules_read(struct compile *c, const struct node *n, enum scope scope, struct rules *ret)
+{
+    ret->present = true;
+    if (n->kind != NODE_LIST) {
+        report(c, n, "wrong-type", NULL, "`rules` must be a list, found %s", node_what(n));
+        return;
+    }
+    size_t count = count_rules(n);
+    if (!compile_charge(c, count, n)) {
+        return;
+    }
+    if (n->count == 0) {
+        report_warning(c, n, "rules-empty", NULL, "`rules` without a rule: nothing can match");
+    }
+    ret->items = arena_array(c->arena, count + 1, sizeof(*ret->items));
+    read_list(c, n, scope, ret);
+}
+
+bool condition_holds(struct compile *c, const struct node *at, struct expr *e,
+                     const struct vars *env)
+{
+    struct expr_value v;
+    if (expr_evaluate(e, env, &v) < 0) {
+        report(c, at, "regex-limit", "simplify it: repetitions inside of repetitions take long",
+               "a regular expression takes too long on this text");
+        return false;
+    }
+    return expr_holds(v);
+}
+
+/* Does any path match any glob, once its variables are replaced. */
+static bool any_match(struct compile *c, const struct texts *globs, const struct str *paths,
+                      size_t path_count, const struct vars *env)
+{
+    for (size_t i = 0; i < globs->count; i++) {
+        struct str glob = expand_text(c, env, globs->items[i], EXPAND_KEEP_UNKNOWN);
+        for (size_t k = 0; k < path_count; k++) {
+            if (glob_match(GLOB_RUBY, glob, paths[k])) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+bool changes_hold(struct compile *c, const struct texts *globs, const struct vars *env)
+{
+    return !c->in->changes_known || any_match(c, globs, c->in->changes, c->in->change_count, env);
+}
+
+static bool rule_matches(struct compile *c, const struct rule *rule, const struct vars *env)
+{
+    return (!rule->condition || condition_holds(c, rule->if_at, rule->condition, env)) &&
+           (!rule->has_changes || changes_hold(c, &rule->changes, env)) &&
+           (!rule->has_exists || any_match(c, &rule->exists, c->in->paths, c->in->path_count, env));
+}
+
+const struct rule *rules_match(struct compile *c, const struct rules *rules, const struct vars *env)
+{
+    for (size_t i = 0; i < rules->count; i++) {
+        if (rule_matches(c, &rules->items[i], env)) {
+            return &rules->items[i];
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,119 @@
+#include "common/base.h"
+
+#include "tests/golden/case_input.h"
+
+static bool read_file(void *ctx, const char *path, struct str *ret_text)
+{
+    struct case_input *c = ctx;
+    for (size_t i = 1; i < c->file_count; i++) {
+        if (strcmp(c->files[i].path, path) == 0) {
+            *ret_text = c->files[i].text;
+            return true;
+        }
+    }
+    return false;
+}
+
+struct str case_text_of(void *ctx, const char *file)
+{
+    struct case_input *c = ctx;
+    for (size_t i = 0; i < c->file_count; i++) {
+        if (strcmp(c->files[i].path, file) == 0) {
+            return c->files[i].text;
+        }
+    }
+    return STR_NULL;
+}
+
+static void set_fact(struct case_input *c, struct str line)
+{
+    struct str word;
+    check(str_split(&line, ' ', &word));
+    const char *value = arena_strdup(&c->arena, line);
+    if (str_eqz(word, "ref") || str_eqz(word, "tag")) {
+        c->facts.ref = value;
+        c->facts.tag = str_eqz(word, "tag");
+    } else if (str_eqz(word, "origin")) {
+        c->facts.origin = value;
+    } else if (str_eqz(word, "var")) {
+        struct str name;
+        str_split(&line, '=', &name);
+        vars_set(&c->submitted, (struct var){.name = name, .value = line});
+    } else if (str_eqz(word, "path")) {
+        check(c->in.path_count < ARRAY_LEN(c->paths));
+        c->paths[c->in.path_count++] = line;
+    } else if (str_eqz(word, "change")) {
+        check(c->in.change_count < ARRAY_LEN(c->changes));
+        c->changes[c->in.change_count++] = line;
+        c->in.changes_known = true;
+    } else {
+        check(str_eqz(word, "changes"));
+        c->in.changes_known = true;
+    }
+}
+
+static void split_files(struct case_input *c, struct str text)
+{
+    struct str rest = text;
+    struct str line;
+    while (str_split(&rest, '\n', &line)) {
+        struct case_file *last = &c->files[c->file_count - 1];
+        if (str_starts(line, STR("#--- "))) {
+            check(c->file_count < ARRAY_LEN(c->files));
+            last->text.n = (size_t)(line.p - last->text.p);
+            struct str path = str_sub(line, 5, line.n);
+            c->files[c->file_count++] = (struct case_file){.path = arena_strdup(&c->arena, path),
+                                                           .text = rest};
+            c->paths[c->in.path_count++] = path;
+        } else if (str_starts(line, STR("#! "))) {
+            set_fact(c, str_sub(line, 3, line.n));
+        }
+    }
+}
+
+void case_input_init(struct case_input *c, const char *file, struct str text)
+{
+    memset(c, 0, sizeof(*c));
+    arena_init(&c->arena, 0);
+    vars_init(&c->submitted, &c->arena);
+    c->facts = (struct pipeline_facts){
+        .project = "group/demo",
+        .ref = "main",
+        .sha = "1f0e4a3b5c6d7e8f9a0b1c2d3e4f5a6b7c8d9e0f",
+        .origin = "push",
+        .default_branch = "main",
+        .commit_message = "Add a crane\n\nIt lowers boats.\n",
+        .commit_author = "Ada <ada@example.org>",
+        .commit_timestamp = "2026-02-03T04:05:06Z",
+        .config_path = ".gitlab-ci.yml",
+        .server_url = "http://127.0.0.1:7433",
+    };
+    c->files[0] = (struct case_file){.path = file, .text = text};
+    c->file_count = 1;
+    split_files(c, text);
+    case_input_prepare(c);
+}
+
+void case_input_prepare(struct case_input *c)
+{
+    vars_init(&c->predefined, &c->arena);
+    pipeline_predefined(&c->predefined, &c->facts);
+    c->in.file = c->files[0].path;
+    c->in.text = c->files[0].text;
+    c->in.read_file = read_file;
+    c->in.read_file_ctx = c;
+    c->in.paths = c->paths;
+    c->in.changes = c->changes;
+    c->in.predefined = c->predefined.items;
+    c->in.predefined_count = c->predefined.count;
+    c->in.submitted = c->submitted.items;
+    c->in.submitted_count = c->submitted.count;
+    c->in.ref = c->facts.ref;
+    c->in.tag = c->facts.tag;
+    c->in.origin = c->facts.origin;
+}
+
+void case_input_release(struct case_input *c)
+{
+    arena_release(&c->arena);
+}

@@ -1,0 +1,35 @@
+/* The input of the compiler for tests, with usual facts: branch main of group/demo, pushed.
+ *
+ * A text of several files is split at lines "#--- PATH"; what stands before the first is the root
+ * file. Lines that begin with "#! " set facts:
+ *   #! ref NAME | tag NAME | origin WORD | var NAME=VALUE | path PATH | change PATH | changes none
+ */
+#ifndef DAVIT_TESTS_CASE_INPUT_H
+#define DAVIT_TESTS_CASE_INPUT_H
+
+#include "pipeline/pipeline.h"
+
+struct case_file {
+    const char *path;
+    struct str text;
+};
+
+struct case_input {
+    struct arena arena;
+    struct pipeline_input in;
+    struct vars predefined;
+    struct pipeline_facts facts;
+    struct vars submitted;
+    struct case_file files[64];
+    size_t file_count;
+    struct str paths[256];
+    struct str changes[64];
+};
+
+void case_input_init(struct case_input *c, const char *file, struct str text);
+void case_input_prepare(struct case_input *c); /* after facts were changed: predefined variables */
+void case_input_release(struct case_input *c);
+/* For diag_render. */
+struct str case_text_of(void *ctx, const char *file);
+
+#endif
