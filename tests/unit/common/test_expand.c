@@ -3,7 +3,6 @@
 #include "common/err.h"
 #include "common/expand.h"
 #include "common/limits.h"
-#include "tests/unit/common/tables.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -151,53 +150,6 @@ static void test_names(void **state)
     assert_false(var_name_valid(STR("")));
 }
 
-static void check_row(json_t *row)
-{
-    struct arena arena;
-    struct vars vars;
-    size_t i;
-    json_t *item;
-    unsigned flags = EXPAND_PERCENT;
-    arena_init(&arena, 0);
-    vars_init(&vars, &arena);
-    json_array_foreach(json_object_get(row, "variables"), i, item)
-    {
-        vars_set(&vars, (struct var){
-                            .name = str_from(json_string_value(json_object_get(item, "key"))),
-                            .value = str_from(json_string_value(json_object_get(item, "value"))),
-                            .file = json_is_true(json_object_get(item, "file")),
-                        });
-    }
-    if (strcmp(json_string_value(json_object_get(row, "fn")), "expand_existing") == 0) {
-        flags |= EXPAND_KEEP_UNKNOWN;
-    }
-    if (json_is_false(json_object_get(row, "expand_file_refs"))) {
-        flags |= EXPAND_KEEP_FILE;
-    }
-    struct buf out = BUF_INIT;
-    assert_int_equal(vars_expand_with(&vars,
-                                      str_from(json_string_value(json_object_get(row, "value"))),
-                                      flags, &out),
-                     0);
-    assert_string_equal(buf_cstr(&out), json_string_value(json_object_get(row, "result")));
-    buf_release(&out);
-    arena_release(&arena);
-}
-
-static void test_the_table_of_gitlab(void **state)
-{
-    json_t *table = table_load("expand_variables.json");
-    size_t i;
-    json_t *row;
-    json_array_foreach(table, i, row)
-    {
-        check_row(row);
-    }
-    print_message("%zu rows\n", json_array_size(table));
-    assert_true(json_array_size(table) > 0);
-    json_decref(table);
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -211,7 +163,6 @@ int main(void)
         TEST(test_values_that_explode_hit_the_limit),
         TEST(test_all_values_together_hit_the_limit),
         TEST(test_names),
-        TEST(test_the_table_of_gitlab),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,7 @@
 #include "common/base.h"
 
-#include "common/expand.h"
+#include "common/buf.h"
 #include "common/glob.h"
-#include "tests/unit/common/tables.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -111,73 +110,11 @@ static void test_hostile_patterns_end_soon(void **state)
     buf_release(&path);
 }
 
-/* Expands the pattern as the compiler does: what is not known stays. */
-static bool matches_any(struct vars *vars, const char *pattern, json_t *changed)
-{
-    struct buf expanded = BUF_INIT;
-    bool matched = false;
-    size_t i;
-    json_t *path;
-    assert_int_equal(
-        vars_expand_with(vars, str_from(pattern), EXPAND_PERCENT | EXPAND_KEEP_UNKNOWN, &expanded),
-        0);
-    json_array_foreach(changed, i, path)
-    {
-        matched |= glob_match(GLOB_RUBY, buf_str(&expanded), str_from(json_string_value(path)));
-    }
-    buf_release(&expanded);
-    return matched;
-}
-
-static void check_row(json_t *row)
-{
-    struct arena arena;
-    struct vars vars;
-    const char *name;
-    json_t *value;
-    size_t i;
-    bool satisfied = false;
-    arena_init(&arena, 0);
-    vars_init(&vars, &arena);
-    json_object_foreach(json_object_get(row, "vars"), name, value)
-    {
-        vars_set(&vars,
-                 (struct var){.name = str_from(name), .value = str_from(json_string_value(value))});
-    }
-    assert_int_equal(vars_expand_all(&vars), 0);
-    json_array_foreach(json_object_get(row, "paths"), i, value)
-    {
-        satisfied |= matches_any(&vars, json_string_value(value), json_object_get(row, "changed"));
-    }
-    assert_int_equal(satisfied, json_is_true(json_object_get(row, "satisfied")));
-    arena_release(&arena);
-}
-
-static void test_the_table_of_gitlab(void **state)
-{
-    json_t *table = table_load("rules_changes.json");
-    size_t checked = 0;
-    size_t i;
-    json_t *row;
-    json_array_foreach(table, i, row)
-    {
-        /* The rows of compare_to are about which files have changed, not about patterns. */
-        if (json_object_get(row, "changed") != NULL) {
-            check_row(row);
-            checked++;
-        }
-    }
-    print_message("%zu of %zu rows are about patterns\n", checked, json_array_size(table));
-    assert_true(checked > 0);
-    json_decref(table);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_patterns_in_both_dialects),
         cmocka_unit_test(test_hostile_patterns_end_soon),
-        cmocka_unit_test(test_the_table_of_gitlab),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
