@@ -1,10 +1,10 @@
 /* The core: every durable change of Davit, as a pure function of (store, command).
  *
- * core_apply checks everything first and may then return an error with the state bit-identical; once
- * it has begun to change it cannot fail but through the tx's sticky error. It reads no clock, no
- * random source, no file, no environment, and does not depend on hash order: the same commands on an
- * empty store give the same bytes. What shall happen outside comes back as effects, released by the
- * turn after the commit; every effect can be derived again from the store by core_recover.
+ * core_apply checks everything first and may then return an error with the state bit-identical;
+ * once it has begun to change it cannot fail but through the tx's sticky error. It reads no clock,
+ * no random source, no file, no environment, and does not depend on hash order: the same commands
+ * on an empty store give the same bytes. What shall happen outside comes back as effects, released
+ * by the turn after the commit; every effect can be derived again from the store by core_recover.
  *
  * Depends on: broker/store/tx.h, proto, pure parts of common. Never logs.
  * Threads: the turn's, for applying; the query functions on any thread with a read tx. */
@@ -18,13 +18,13 @@
 
 /* Times in ms that the core uses; set once before the first command (they are configuration, equal
  * for every replay of a store: kept in docs/operating.md). */
-#define CORE_UNACKED_MS 10000u          /* an assignment nobody acknowledged goes back */
-#define CORE_TIMEOUT_GRACE_MS 60000u    /* over the job's timeout before the broker steps in */
-#define CORE_CANCELING_MS 90000u        /* a cancel nobody confirmed becomes canceled */
-#define CORE_WAIT_WORKER_MS 600000u     /* on_worker_lost: wait */
+#define CORE_UNACKED_MS          10000u  /* an assignment nobody acknowledged goes back */
+#define CORE_TIMEOUT_GRACE_MS    60000u  /* over the job's timeout before the broker steps in */
+#define CORE_CANCELING_MS        90000u  /* a cancel nobody confirmed becomes canceled */
+#define CORE_WAIT_WORKER_MS      600000u /* on_worker_lost: wait */
 #define CORE_WORKER_LOSS_RETRIES 2u
-#define CORE_DEFAULT_TIMEOUT_MS 3600000u
-#define CORE_DEFAULT_EXPIRE_MS (30ull * 24 * 3600 * 1000)
+#define CORE_DEFAULT_TIMEOUT_MS  3600000u
+#define CORE_DEFAULT_EXPIRE_MS   (30ull * 24 * 3600 * 1000)
 
 enum effect_kind {
     EFFECT_ASSIGN,   /* send the job's spec to worker_id */

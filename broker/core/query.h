@@ -20,6 +20,11 @@ const Pb__TokenRecord *token_get(struct tx *tx, const uint8_t hash[32]);
 /* Assignments of a worker: its used slots. */
 uint32_t worker_job_count(struct tx *tx, uint64_t worker_id);
 
+/* Executor, tags, untagged: could the worker ever take a job of the class? */
+bool worker_serves(const Pb__WorkerRecord *w, const Pb__ClassRecord *class);
+/* Whether an artifact or a pipeline's source needs the blob of this SHA-256. */
+bool blob_referenced(struct tx *tx, struct str digest);
+
 /* The oldest sequence number still kept is in the first row; events of a pipeline (0: all) with
  * seq > after, at most max. Returns the count. */
 size_t events_after(struct tx *tx, uint64_t pipeline_id, uint64_t after, size_t max,

@@ -1,0 +1,119 @@
+/* Inside of the core: one command being applied. A handler reads and checks, and may return
+ * reject(...); from its first write on it cannot fail. Not for use outside broker/core. */
+#ifndef DAVIT_APPLY_H
+#define DAVIT_APPLY_H
+
+#include "broker/core/core.h"
+#include "broker/core/query.h"
+#include "broker/core/state.h"
+
+#define CORE_LOCK_KEY_BYTES 40u /* project, SHA-256 of the resource group */
+
+/* A resource group that was let go by this command: its oldest waiting job is next. */
+struct freed_lock {
+    struct freed_lock *next;
+    uint8_t key[CORE_LOCK_KEY_BYTES];
+};
+
+struct core {
+    struct tx *tx;
+    struct arena *arena; /* the tx's */
+    struct effects *fx;
+    struct reply *reply;
+    Pb__MetaRecord *meta; /* written back by core_apply */
+    uint64_t now_ms;
+    const char *actor;
+    struct freed_lock *freed_first;
+    struct freed_lock **freed_end;
+};
+
+/* Puts the text into the reply and returns r. */
+int reject(struct core *c, int r, const char *fmt, ...) PRINTF_LIKE(3, 4);
+uint64_t core_new_id(struct core *c);
+/* A row that must be there: where it is not, the tx fails as corrupt and the row is an empty one.
+ */
+ProtobufCMessage *core_row(struct core *c, enum table t, const struct key *k,
+                           const ProtobufCMessageDescriptor *desc);
+void effect_add(struct effects *fx, struct effect e);
+
+/* Handlers, one a command, in the file named before each group. */
+/* setup.c */
+int apply_init_store(struct core *c, const Pb__InitStore *cmd);
+int apply_project_create(struct core *c, const Pb__ProjectCreate *cmd);
+int apply_token_add(struct core *c, const Pb__TokenAdd *cmd);
+/* create.c */
+int apply_pipeline_create(struct core *c, const Pb__PipelineCreate *cmd);
+/* control.c */
+int apply_pipeline_cancel(struct core *c, const Pb__PipelineCancel *cmd);
+int apply_pipeline_retry(struct core *c, const Pb__PipelineRetry *cmd);
+int apply_job_cancel(struct core *c, const Pb__JobCancel *cmd);
+int apply_job_retry(struct core *c, const Pb__JobRetry *cmd);
+int apply_job_play(struct core *c, const Pb__JobPlay *cmd);
+/* worker.c */
+int apply_worker_hello(struct core *c, const Pb__WorkerHello *cmd);
+int apply_worker_set(struct core *c, const Pb__WorkerSet *cmd);
+/* attempt.c */
+int apply_assign(struct core *c, const Pb__Assign *cmd);
+int apply_assign_acked(struct core *c, const Pb__AssignAcked *cmd);
+int apply_job_started(struct core *c, const Pb__JobStarted *cmd);
+int apply_job_finished(struct core *c, const Pb__JobFinished *cmd);
+/* loss.c */
+int apply_job_lost(struct core *c, const Pb__JobLost *cmd);
+int apply_job_returned(struct core *c, const Pb__JobReturned *cmd);
+int apply_worker_reclaimed(struct core *c, const Pb__WorkerReclaimed *cmd);
+/* timer.c */
+int apply_timer_fired(struct core *c, const Pb__TimerFired *cmd);
+
+/* setup.c */
+struct key meta_key(void);
+/* The project of that name, made if it is not there. */
+Pb__ProjectRecord *project_open(struct core *c, const char *name);
+
+/* text.c: checks of foreign text. */
+bool name_ok(const char *s);               /* 1 to LIMIT_NAME bytes of UTF-8, no control bytes */
+bool text_ok(const char *s, size_t limit); /* the same, but may be empty */
+char *text_clip(struct arena *a, const char *s, size_t limit); /* a copy, whole characters */
+
+/* variable.c */
+int variables_check(struct core *c, Pb__Variable *const *v, size_t n, const char *of);
+size_t variables_size(Pb__Variable *const *v, size_t n); /* packed */
+
+/* Room in a job's spec: for what a player adds, and for all small fields. */
+#define SPEC_PLAY_BYTES  (64u * 1024)
+#define SPEC_FIXED_BYTES (16u * 1024)
+
+/* plan.c: whether a plan is one that the core can run. */
+int plan_check(struct core *c, const Pb__PipelineCreate *cmd);
+
+/* class.c: the class of a requirement, made if it is new. */
+uint64_t class_open(struct core *c, const char *executor, char *const *tags, size_t tag_count);
+
+/* event.c */
+struct event {
+    enum event_kind kind;
+    uint64_t project_id;
+    uint64_t pipeline_id;
+    uint64_t job_id;
+    uint64_t attempt;
+    uint64_t worker_id;
+    const char *from;
+    const char *to;
+    const char *name;
+    const char *detail;
+};
+void event_add(struct core *c, const struct event *e); /* NULL texts are fine */
+
+/* timer.c */
+uint64_t timer_add(struct core *c, uint64_t due_ms, const Pb__TimerRecord *t); /* its id */
+void timer_del(struct core *c, uint64_t due_ms, uint64_t timer_id);
+struct key timer_key(uint64_t due_ms, uint64_t timer_id);
+
+/* artifact.c */
+enum blob_kind { BLOB_SOURCE = 1, BLOB_ARTIFACT = 2 };
+void blob_ref_add(struct core *c, struct str digest, enum blob_kind kind, uint64_t owner);
+struct key blob_ref_key(struct str digest, enum blob_kind kind, uint64_t owner);
+int artifacts_check(struct core *c, const Pb__Outcome *o);
+void artifacts_add(struct core *c, const Pb__JobRecord *job, const Pb__Outcome *o);
+void artifact_expire(struct core *c, const Pb__ArtifactTimer *t);
+
+#endif

@@ -1,0 +1,267 @@
+#include "common/base.h"
+
+#include "broker/core/audit.h"
+#include "common/crypto.h"
+#include "common/limits.h"
+
+#include <stdarg.h>
+
+void breach(struct audit *a, const char *fmt, ...)
+{
+    struct buf b = BUF_INIT;
+    va_list ap;
+
+    va_start(ap, fmt);
+    buf_vaddf(&b, fmt, ap);
+    va_end(ap);
+    a->breaches++;
+    a->fn(a->ctx, buf_cstr(&b));
+    buf_release(&b);
+}
+
+ProtobufCMessage *audit_row(struct audit *a, enum table t, const struct key *k,
+                            const ProtobufCMessageDescriptor *desc, bool count)
+{
+    ProtobufCMessage *m;
+    struct str v;
+
+    a->expected[t] += count;
+    if (!tx_get(a->tx, t, k, &v) || pb_unpack(&a->scratch, desc, v.p, v.n, LIMIT_COMMAND, &m) < 0) {
+        breach(a, "%s: a row is missing or damaged", table_name(t));
+        return NULL;
+    }
+    return m;
+}
+
+void audit_index(struct audit *a, enum table t, const struct key *k, bool wanted, uint64_t owner)
+{
+    a->expected[t] += wanted;
+    if (tx_has(a->tx, t, k) != wanted) {
+        breach(a, "%s: %s row of %" PRIu64, table_name(t), wanted ? "no" : "a needless", owner);
+    }
+}
+
+void audit_id(struct audit *a, uint64_t id, const char *what)
+{
+    if (id == 0 || id >= a->meta->next_id) {
+        breach(a, "%s %" PRIu64 " is not below next_id %" PRIu64, what, id, a->meta->next_id);
+    }
+}
+
+void audit_timer(struct audit *a, uint64_t due_ms, uint64_t timer_id, const Pb__TimerRecord *want)
+{
+    const struct key k = timer_key(due_ms, timer_id);
+    const ProtobufCMessage *m = audit_row(a, T_TIMER, &k, &pb__timer_record__descriptor, true);
+    struct buf have = BUF_INIT, wanted = BUF_INIT;
+
+    audit_id(a, timer_id, "timer");
+    if (m != NULL) {
+        pb_pack(m, &have);
+        PB_PACK(want, &wanted);
+        if (!str_eq(buf_str(&have), buf_str(&wanted))) {
+            breach(a, "timer %" PRIu64 " is not the one that its owner wants", timer_id);
+        }
+    }
+    buf_release(&have);
+    buf_release(&wanted);
+}
+
+/* A row that holds the id of another: the way from a name back to its record. */
+static void audit_name(struct audit *a, enum table t, struct str name, uint64_t id)
+{
+    const struct key k = key_bytes(name.p, name.n);
+    struct str v;
+
+    a->expected[t]++;
+    if (!tx_get(a->tx, t, &k, &v) || v.n != sizeof(uint64_t) || key_read_u64(v, 0) != id) {
+        breach(a, "%s: no row leads to %" PRIu64, table_name(t), id);
+    }
+}
+
+typedef void (*audit_each_fn)(struct audit *a, struct str key);
+
+/* Calls fn for every key of a table; nothing is written meanwhile, so the cursor stays valid. */
+static void each(struct audit *a, enum table t, audit_each_fn fn)
+{
+    struct cursor cur;
+
+    for (tx_seek(&cur, a->tx, t, STR_NULL, NULL); cur.valid; tx_next(&cur)) {
+        fn(a, cur.key);
+    }
+}
+
+static void audit_project(struct audit *a, struct str key)
+{
+    const struct key k = key_bytes(key.p, key.n);
+    const Pb__ProjectRecord *p = (const Pb__ProjectRecord *)audit_row(
+        a, T_PROJECT, &k, &pb__project_record__descriptor, true);
+
+    if (p != NULL) {
+        audit_id(a, p->id, "project");
+        audit_name(a, T_PROJECT_NAME, str_from(p->name), p->id);
+    }
+}
+
+static void audit_worker(struct audit *a, struct str key)
+{
+    const struct key k = key_bytes(key.p, key.n);
+    const Pb__WorkerRecord *w = (const Pb__WorkerRecord *)audit_row(
+        a, T_WORKER, &k, &pb__worker_record__descriptor, true);
+
+    if (w == NULL) {
+        return;
+    }
+    audit_id(a, w->id, "worker");
+    audit_name(a, T_WORKER_UID, pb_str(w->uid), w->id);
+    if (w->session == 0 || w->session >= a->meta->next_session) {
+        breach(a, "worker %" PRIu64 ": session %" PRIu64 " was never given", w->id, w->session);
+    }
+}
+
+static void audit_class(struct audit *a, struct str key)
+{
+    a->expected[T_CLASS]++;
+    a->expected[T_CLASS_HASH]++;
+    audit_id(a, key_read_u64(key, 0), "class");
+}
+
+static void audit_class_hash(struct audit *a, struct str key)
+{
+    const struct key k = key_bytes(key.p, key.n);
+    struct str v;
+
+    if (tx_get(a->tx, T_CLASS_HASH, &k, &v)) {
+        const struct key id = key_bytes(v.p, v.n);
+        audit_row(a, T_CLASS, &id, &pb__class_record__descriptor, false);
+    }
+}
+
+static void audit_request(struct audit *a, struct str key)
+{
+    const struct key k = key_bytes(key.p, key.n);
+    const Pb__RequestRecord *r = (const Pb__RequestRecord *)audit_row(
+        a, T_REQUEST, &k, &pb__request_record__descriptor, true);
+    Pb__RequestTimer what = PB__REQUEST_TIMER__INIT;
+    Pb__TimerRecord t = PB__TIMER_RECORD__INIT;
+
+    if (r != NULL) {
+        const struct key p = key_u64(r->pipeline_id);
+        what.key_hash = pb_bytes_ref(key);
+        t.what_case = PB__TIMER_RECORD__WHAT_REQUEST;
+        t.request = &what;
+        audit_timer(a, r->expires_ms, r->timer_id, &t);
+        audit_row(a, T_PIPELINE, &p, &pb__pipeline_record__descriptor, false);
+    }
+}
+
+static void audit_token(struct audit *a, struct str key)
+{
+    const struct key k = key_bytes(key.p, key.n);
+
+    audit_row(a, T_TOKEN, &k, &pb__token_record__descriptor, true);
+    if (key.n != SHA256_BYTES) {
+        breach(a, "token: a key of %zu bytes", key.n);
+    }
+}
+
+static void audit_job_vars(struct audit *a, struct str key)
+{
+    const struct key k = key_bytes(key.p, key.n);
+
+    audit_row(a, T_JOB_VARS, &k, &pb__job_variables_record__descriptor, true);
+    audit_row(a, T_JOB, &k, &pb__job_record__descriptor, false);
+}
+
+/* A group has one holder; it comes twice in a row when it has two. */
+static void audit_locks(struct audit *a)
+{
+    struct cursor cur;
+    uint8_t last[CORE_LOCK_KEY_BYTES] = {0};
+
+    for (tx_seek(&cur, a->tx, T_RESOURCE_HOLD, STR_NULL, NULL); cur.valid; tx_next(&cur)) {
+        if (str_eq(str_sub(cur.key, 0, sizeof(last)), str_of(last, sizeof(last)))) {
+            breach(a, "a resource group has two holders");
+        }
+        memcpy(last, cur.key.p, MIN(cur.key.n, sizeof(last)));
+    }
+    for (tx_seek(&cur, a->tx, T_RESOURCE_WAIT, STR_NULL, NULL); cur.valid; tx_next(&cur)) {
+        struct cursor holder;
+        tx_seek(&holder, a->tx, T_RESOURCE_HOLD, str_sub(cur.key, 0, sizeof(last)), NULL);
+        if (!holder.valid) {
+            breach(a, "a job waits for a resource group that nobody holds");
+        }
+        cursor_end(&holder);
+    }
+}
+
+static void audit_event(struct audit *a, struct str key)
+{
+    const struct key k = key_bytes(key.p, key.n);
+    const Pb__EventRecord *e = (const Pb__EventRecord *)audit_row(
+        a, T_EVENT, &k, &pb__event_record__descriptor, true);
+
+    if (e != NULL && e->seq != key_read_u64(key, 0)) {
+        breach(a, "event %" PRIu64 " stands at another place", e->seq);
+    }
+    if (e != NULL && e->pipeline_id != 0) {
+        const struct key of_pipeline = key_u64_u64(e->pipeline_id, e->seq);
+        audit_index(a, T_PIPELINE_EVENT, &of_pipeline, true, e->seq);
+    }
+    arena_release(&a->scratch);
+}
+
+static void audit_events(struct audit *a)
+{
+    const uint64_t made = a->meta->next_event - 1;
+    const uint64_t kept = MIN(made, LIMIT_EVENTS);
+
+    each(a, T_EVENT, audit_event);
+    if (a->expected[T_EVENT] != kept) {
+        breach(a, "%" PRIu64 " events instead of %" PRIu64, a->expected[T_EVENT], kept);
+    }
+}
+
+static void audit_one_pipeline(struct audit *a, struct str key)
+{
+    audit_pipeline(a, key_read_u64(key, 0));
+    arena_release(&a->scratch);
+}
+
+static void audit_counts(struct audit *a)
+{
+    for (unsigned t = 0; t < TABLE_COUNT; t++) {
+        const uint64_t rows = tx_count(a->tx, (enum table)t);
+        if (t != T_META && rows != a->expected[t]) {
+            breach(a, "%s: %" PRIu64 " rows, but %" PRIu64 " are accounted for",
+                   table_name((enum table)t), rows, a->expected[t]);
+        }
+    }
+}
+
+uint64_t core_audit(struct tx *tx, core_audit_fn fn, void *ctx)
+{
+    struct audit a = {.tx = tx, .fn = fn, .ctx = ctx, .meta = meta_get(tx)};
+
+    arena_init(&a.scratch, 0);
+    if (a.meta != NULL) {
+        if (a.meta->schema_version != STORE_SCHEMA_VERSION) {
+            breach(&a, "schema version %u", a.meta->schema_version);
+        }
+        each(&a, T_PROJECT, audit_project);
+        each(&a, T_WORKER, audit_worker);
+        each(&a, T_CLASS, audit_class);
+        each(&a, T_CLASS_HASH, audit_class_hash);
+        each(&a, T_REQUEST, audit_request);
+        each(&a, T_TOKEN, audit_token);
+        each(&a, T_JOB_VARS, audit_job_vars);
+        each(&a, T_PIPELINE, audit_one_pipeline);
+        audit_locks(&a);
+        audit_events(&a);
+    }
+    audit_counts(&a);
+    if (!tx_ok(tx)) {
+        breach(&a, "reading failed: %s", err_text(tx_error(tx)));
+    }
+    arena_release(&a.scratch);
+    return a.breaches;
+}

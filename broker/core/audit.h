@@ -1,0 +1,38 @@
+/* Inside of the audit: rows are read into a scratch arena that is emptied after each pipeline, so
+ * that a large store can be audited. A table is right when every row that the others call for is
+ * there, and when there are no more rows than that: the walk counts what it called for. */
+#ifndef DAVIT_AUDIT_H
+#define DAVIT_AUDIT_H
+
+#include "broker/core/run.h"
+
+struct audit {
+    struct tx *tx;
+    struct arena scratch;
+    core_audit_fn fn;
+    void *ctx;
+    const Pb__MetaRecord *meta;
+    uint64_t breaches;
+    uint64_t expected[TABLE_COUNT]; /* rows that were called for */
+};
+
+void breach(struct audit *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* A row that must be there; NULL after a breach. Counted as expected when `count`. */
+ProtobufCMessage *audit_row(struct audit *a, enum table t, const struct key *k,
+                            const ProtobufCMessageDescriptor *desc, bool count);
+/* An index row that must be there exactly when `wanted`. */
+void audit_index(struct audit *a, enum table t, const struct key *k, bool wanted, uint64_t owner);
+void audit_id(struct audit *a, uint64_t id, const char *what);
+void audit_timer(struct audit *a, uint64_t due_ms, uint64_t timer_id, const Pb__TimerRecord *want);
+
+/* audit_pipeline.c */
+void audit_pipeline(struct audit *a, uint64_t pipeline_id);
+/* audit_job.c */
+struct audit_pipeline {
+    const Pb__PipelineRecord *row;
+    Pb__StageRecord **stages;
+    Pb__JobRecord **jobs; /* NULL: missing */
+};
+void audit_job(struct audit *a, const struct audit_pipeline *p, uint32_t index);
+
+#endif

@@ -1,0 +1,197 @@
+#include "common/base.h"
+
+#include "broker/core/audit.h"
+
+/* The timer that a job's state calls for; -1: none. */
+static int wanted_timer(const Pb__JobRecord *job, const Pb__AssignmentRecord *held)
+{
+    if (job->state == JOB_SCHEDULED) {
+        return PB__JOB_TIMER_KIND__JOB_TIMER_DELAYED;
+    }
+    if (job->state == JOB_CANCELING) {
+        return PB__JOB_TIMER_KIND__JOB_TIMER_CANCELING;
+    }
+    if (held == NULL) {
+        return -1;
+    }
+    if (!held->acked) {
+        return PB__JOB_TIMER_KIND__JOB_TIMER_UNACKED;
+    }
+    return held->waiting ? PB__JOB_TIMER_KIND__JOB_TIMER_WAIT_WORKER
+                         : PB__JOB_TIMER_KIND__JOB_TIMER_TIMEOUT;
+}
+
+static void audit_job_timer(struct audit *a, const Pb__JobRecord *job,
+                            const Pb__AssignmentRecord *held)
+{
+    const int kind = wanted_timer(job, held);
+    Pb__JobTimer what = PB__JOB_TIMER__INIT;
+    Pb__TimerRecord t = PB__TIMER_RECORD__INIT;
+
+    if ((kind < 0) != (job->timer_id == 0) || (job->timer_id == 0) != (job->timer_due_ms == 0)) {
+        breach(a, "job %" PRIu64 " is %s, timer %" PRIu64, job->id, job_state_text(job->state),
+               job->timer_id);
+    }
+    if (kind >= 0 && job->timer_id != 0) {
+        what.job_id = job->id;
+        what.epoch = job->epoch;
+        what.kind = (Pb__JobTimerKind)kind;
+        t.what_case = PB__TIMER_RECORD__WHAT_JOB;
+        t.job = &what;
+        audit_timer(a, job->timer_due_ms, job->timer_id, &t);
+    }
+}
+
+static const Pb__AssignmentRecord *audit_assignment(struct audit *a, const Pb__JobRecord *job)
+{
+    const struct key k = key_u64(job->id);
+    const Pb__AssignmentRecord *held;
+    struct key of_worker, worker;
+
+    if (!(job_state_flags(job->state) & STATE_HELD)) {
+        audit_index(a, T_ASSIGNMENT, &k, false, job->id);
+        return NULL;
+    }
+    held = (const Pb__AssignmentRecord *)audit_row(a, T_ASSIGNMENT, &k,
+                                                   &pb__assignment_record__descriptor, true);
+    if (held == NULL) {
+        return NULL;
+    }
+    of_worker = key_u64_u64(held->worker_id, job->id);
+    worker = key_u64(held->worker_id);
+    audit_index(a, T_WORKER_JOB, &of_worker, true, job->id);
+    audit_row(a, T_WORKER, &worker, &pb__worker_record__descriptor, false);
+    if (held->epoch != job->epoch || held->attempt != job->attempt ||
+        (held->waiting && job->state != JOB_RUNNING) ||
+        (!held->acked && job->state == JOB_RUNNING)) {
+        breach(a, "job %" PRIu64 " (%s): its assignment does not fit", job->id,
+               job_state_text(job->state));
+    }
+    return held;
+}
+
+static void audit_attempts(struct audit *a, const Pb__JobRecord *job)
+{
+    for (uint64_t i = 1; i <= job->attempt; i++) {
+        const struct key k = key_u64_u64(job->id, i);
+        const Pb__AttemptRecord *at = (const Pb__AttemptRecord *)audit_row(
+            a, T_ATTEMPT, &k, &pb__attempt_record__descriptor, true);
+        const bool held = i == job->attempt && (job_state_flags(job->state) & STATE_HELD);
+        if (at != NULL && (held ? at->state != job->state : !job_state_terminal(at->state))) {
+            breach(a, "job %" PRIu64 " (%s): attempt %" PRIu64 " is %s", job->id,
+                   job_state_text(job->state), i, job_state_text(at->state));
+        }
+    }
+}
+
+static void audit_artifacts(struct audit *a, const Pb__JobRecord *job)
+{
+    const struct key prefix = key_u64(job->id);
+    struct cursor cur;
+
+    for (tx_seek(&cur, a->tx, T_ARTIFACT, key_str(&prefix), NULL); cur.valid; tx_next(&cur)) {
+        const struct key k = key_bytes(cur.key.p, cur.key.n);
+        const Pb__ArtifactRecord *art = (const Pb__ArtifactRecord *)audit_row(
+            a, T_ARTIFACT, &k, &pb__artifact_record__descriptor, true);
+        Pb__ArtifactTimer what = PB__ARTIFACT_TIMER__INIT;
+        Pb__TimerRecord t = PB__TIMER_RECORD__INIT;
+        struct key ref;
+        if (art == NULL) {
+            continue;
+        }
+        ref = blob_ref_key(pb_str(art->digest), BLOB_ARTIFACT, art->id);
+        audit_index(a, T_BLOB_REF, &ref, true, art->id);
+        if (art->attempt == 0 || art->attempt > job->attempt || art->job_id != job->id) {
+            breach(a, "artifact %" PRIu64 " is of no attempt of job %" PRIu64, art->id, job->id);
+        }
+        if (art->expires_ms != 0) {
+            what.job_id = job->id;
+            what.artifact_id = art->id;
+            t.what_case = PB__TIMER_RECORD__WHAT_ARTIFACT;
+            t.artifact = &what;
+            audit_timer(a, art->expires_ms, art->timer_id, &t);
+        }
+    }
+}
+
+static void audit_indexes(struct audit *a, const Pb__JobRecord *job)
+{
+    const uint32_t flags = job_state_flags(job->state);
+    const bool waits = job->state == JOB_WAITING_FOR_RESOURCE;
+    const struct key ready = ready_key(job);
+
+    audit_index(a, T_READY, &ready, (flags & STATE_READY) != 0, job->id);
+    if (job->resource_group[0] != '\0') {
+        const struct key hold = lock_hold_key(job);
+        const struct key wait = lock_wait_key(job);
+        audit_index(a, T_RESOURCE_HOLD, &hold, (flags & STATE_LOCKS) != 0, job->id);
+        audit_index(a, T_RESOURCE_WAIT, &wait, waits, job->id);
+    } else if (waits) {
+        breach(a, "job %" PRIu64 " waits for no resource group", job->id);
+    }
+    if ((job->ready_seq != 0) != (waits || (flags & (STATE_READY | STATE_HELD)))) {
+        breach(a, "job %" PRIu64 " is %s, place %" PRIu64, job->id, job_state_text(job->state),
+               job->ready_seq);
+    }
+}
+
+/* What comes before it, counted anew from the jobs. */
+static Pb__Status status_before(const struct audit_pipeline *p, const Pb__JobRecord *job)
+{
+    uint32_t kinds = 0;
+
+    if (job->dag) {
+        for (size_t i = 0; i < job->n_needs; i++) {
+            const Pb__JobRecord *need = p->jobs[job->needs[i] - p->row->first_job_id];
+            kinds |= 1u << job_kind(need->state, need->allow_failure);
+        }
+        return status_of_needs(kinds);
+    }
+    for (uint32_t i = 0; i < p->row->job_count && p->jobs[i]->stage < job->stage; i++) {
+        kinds |= 1u << job_kind(p->jobs[i]->state, p->jobs[i]->allow_failure);
+    }
+    return status_of_kinds(kinds);
+}
+
+static void audit_plan(struct audit *a, const struct audit_pipeline *p, const Pb__JobRecord *job)
+{
+    const struct key k = key_u64_u64(p->row->id, job->index);
+    const Pb__PlanJob *plan = (const Pb__PlanJob *)audit_row(a, T_PLAN, &k,
+                                                             &pb__plan_job__descriptor, true);
+    bool fits = plan != NULL && plan->n_needs == job->n_needs && plan->stage == job->stage &&
+                strcmp(plan->name, job->name) == 0;
+
+    for (size_t i = 0; fits && i < job->n_needs; i++) {
+        fits = job->needs[i] == p->row->first_job_id + plan->needs[i]->job &&
+               plan->needs[i]->job < p->row->job_count;
+    }
+    if (!fits) {
+        breach(a, "job %" PRIu64 " is not the one of the plan", job->id);
+    } else if (job->state == JOB_CREATED && status_terminal(status_before(p, job))) {
+        breach(a, "job %" PRIu64 " is created, but its turn has come", job->id);
+    }
+}
+
+void audit_job(struct audit *a, const struct audit_pipeline *p, uint32_t index)
+{
+    const Pb__JobRecord *job = p->jobs[index];
+    const struct key class = key_u64(job->class_id);
+
+    audit_id(a, job->id, "job");
+    if (job->id != p->row->first_job_id + index || job->project_id != p->row->project_id) {
+        breach(a, "job %" PRIu64 " has a wrong id or project", job->id);
+    }
+    audit_row(a, T_CLASS, &class, &pb__class_record__descriptor, false);
+    audit_plan(a, p, job);
+    audit_indexes(a, job);
+    audit_job_timer(a, job, audit_assignment(a, job));
+    audit_attempts(a, job);
+    audit_artifacts(a, job);
+    if (job->state == JOB_RUNNING && !job->interruptible && !p->row->pinned) {
+        breach(a, "pipeline %" PRIu64 " is not pinned by job %" PRIu64, p->row->id, job->id);
+    }
+    if (job_state_terminal(job->state) != (job->finished_ms != 0)) {
+        breach(a, "job %" PRIu64 " is %s, finished at %" PRIu64, job->id,
+               job_state_text(job->state), job->finished_ms);
+    }
+}

@@ -1,0 +1,298 @@
+#include "common/base.h"
+
+#include "broker/core/run.h"
+#include "common/crypto.h"
+#include "common/limits.h"
+
+#define TEXT_BYTES 1024u /* refs, commits, origins */
+
+static int source_check(struct core *c, const Pb__Source *s)
+{
+    if (s == NULL) {
+        return 0;
+    }
+    switch (s->from_case) {
+    case PB__SOURCE__FROM__NOT_SET:
+        return 0;
+    case PB__SOURCE__FROM_SNAPSHOT:
+        if (s->snapshot->digest.len != SHA256_BYTES || s->snapshot->size > LIMIT_BLOB_BYTES) {
+            return reject(c, -E_INVALID, "bad snapshot");
+        }
+        return 0;
+    case PB__SOURCE__FROM_GIT: {
+        const struct str url = pb_str(s->git->url);
+        if (url.n > 4 * KIB || s->git->sha.len > TEXT_BYTES || s->git->ref.len > TEXT_BYTES ||
+            !(str_starts(url, STR("file://")) || str_starts(url, STR("http://")) ||
+              str_starts(url, STR("https://")))) {
+            return reject(c, -E_INVALID, "bad git source");
+        }
+        return 0;
+    }
+    case _PB__SOURCE__FROM__CASE_IS_INT_SIZE:
+    default:
+        return reject(c, -E_INVALID, "unknown kind of source");
+    }
+}
+
+static int create_check(struct core *c, const Pb__PipelineCreate *cmd)
+{
+    int r;
+
+    if (!name_ok(cmd->project)) {
+        return reject(c, -E_INVALID, "bad project name");
+    }
+    if (!text_ok(cmd->ref, TEXT_BYTES) || !text_ok(cmd->sha, TEXT_BYTES) ||
+        !text_ok(cmd->origin, TEXT_BYTES)) {
+        return reject(c, -E_INVALID, "bad ref, commit or origin");
+    }
+    if (cmd->idempotency_key.len != 0 &&
+        (cmd->idempotency_key.len != SHA256_BYTES || cmd->body_hash.len != SHA256_BYTES)) {
+        return reject(c, -E_INVALID, "bad idempotency key");
+    }
+    r = source_check(c, cmd->source);
+    r = r < 0 ? r : variables_check(c, cmd->predefined, cmd->n_predefined, "predefined");
+    r = r < 0 ? r : variables_check(c, cmd->submitted, cmd->n_submitted, "submitted");
+    return r < 0 ? r : plan_check(c, cmd);
+}
+
+/* 1: this very request was answered before. */
+static int request_known(struct core *c, const Pb__PipelineCreate *cmd)
+{
+    const struct key k = key_bytes(cmd->idempotency_key.data, cmd->idempotency_key.len);
+    const Pb__RequestRecord *req;
+
+    if (cmd->idempotency_key.len == 0) {
+        return 0;
+    }
+    req = (const Pb__RequestRecord *)tx_get_msg(c->tx, T_REQUEST, &k,
+                                                &pb__request_record__descriptor);
+    if (req == NULL) {
+        return 0;
+    }
+    if (!str_eq(pb_str(req->body_hash), pb_str(cmd->body_hash))) {
+        return reject(c, -E_KEY_REUSED, "the idempotency key was used for another request");
+    }
+    c->reply->pipeline_id = req->pipeline_id;
+    c->reply->duplicate = true;
+    return 1;
+}
+
+static void request_add(struct core *c, const Pb__PipelineCreate *cmd, uint64_t pipeline_id)
+{
+    const struct key k = key_bytes(cmd->idempotency_key.data, cmd->idempotency_key.len);
+    Pb__RequestRecord row = PB__REQUEST_RECORD__INIT;
+    Pb__RequestTimer what = PB__REQUEST_TIMER__INIT;
+    Pb__TimerRecord t = PB__TIMER_RECORD__INIT;
+
+    if (cmd->idempotency_key.len == 0) {
+        return;
+    }
+    what.key_hash = cmd->idempotency_key;
+    t.what_case = PB__TIMER_RECORD__WHAT_REQUEST;
+    t.request = &what;
+    row.pipeline_id = pipeline_id;
+    row.body_hash = cmd->body_hash;
+    row.expires_ms = c->now_ms + LIMIT_REQUEST_KEEP_MS;
+    row.timer_id = timer_add(c, row.expires_ms, &t);
+    tx_put_msg(c->tx, T_REQUEST, &k, &row.base);
+}
+
+static Pb__PipelineRecord *make_pipeline(struct core *c, const Pb__PipelineCreate *cmd,
+                                         Pb__ProjectRecord *project)
+{
+    Pb__PipelineRecord *p = arena_alloc(c->arena, sizeof(*p));
+    const struct key k = key_u64(project->id);
+
+    pb__pipeline_record__init(p);
+    p->id = core_new_id(c);
+    p->project_id = project->id;
+    p->iid = project->next_pipeline_iid++;
+    p->status = STATUS_CREATED;
+    p->ref = cmd->ref;
+    p->sha = cmd->sha;
+    p->origin = cmd->origin;
+    p->tag = cmd->tag;
+    p->name = cmd->plan->name;
+    p->source = cmd->source;
+    p->job_count = (uint32_t)cmd->plan->n_jobs;
+    p->stage_count = (uint32_t)cmd->plan->n_stages;
+    p->created_ms = c->now_ms;
+    p->on_job_failure = cmd->plan->on_job_failure;
+    p->auto_cancel_new_commits = cmd->plan->auto_cancel_new_commits;
+    p->submitted_by = (char *)c->actor;
+    p->first_job_id = c->meta->next_id;
+    c->meta->next_id += cmd->plan->n_jobs;
+    tx_put_msg(c->tx, T_PROJECT, &k, &project->base);
+    return p;
+}
+
+static Pb__JobRecord *make_job(struct core *c, const Pb__PipelineRecord *p, const Pb__PlanJob *plan,
+                               uint32_t index)
+{
+    Pb__JobRecord *job = arena_alloc(c->arena, sizeof(*job));
+
+    pb__job_record__init(job);
+    job->id = p->first_job_id + index;
+    job->pipeline_id = p->id;
+    job->project_id = p->project_id;
+    job->index = index;
+    job->stage = plan->stage;
+    job->name = plan->name;
+    job->state = JOB_CREATED;
+    job->allow_failure = plan->allow_failure;
+    job->when = plan->when;
+    job->dag = plan->dag;
+    job->class_id = class_open(c, plan->executor, plan->tags, plan->n_tags);
+    job->priority = plan->priority;
+    job->resource_group = plan->resource_group;
+    job->interruptible = plan->interruptible;
+    job->on_worker_lost = plan->on_worker_lost;
+    job->retry_max = plan->retry_max;
+    job->created_ms = c->now_ms;
+    job->start_in_ms = plan->start_in_ms;
+    job->timeout_ms = plan->timeout_ms != 0 ? plan->timeout_ms : CORE_DEFAULT_TIMEOUT_MS;
+    job->n_needs = plan->n_needs;
+    job->needs = arena_array(c->arena, plan->n_needs + 1, sizeof(*job->needs));
+    for (size_t i = 0; i < plan->n_needs; i++) {
+        job->needs[i] = p->first_job_id + plan->needs[i]->job;
+    }
+    return job;
+}
+
+/* The other direction of needs, each list in the order of the plan. */
+static void link_needed_by(struct core *c, const Pb__Plan *plan, Pb__JobRecord **jobs)
+{
+    for (size_t i = 0; i < plan->n_jobs; i++) {
+        for (size_t j = 0; j < plan->jobs[i]->n_needs; j++) {
+            jobs[plan->jobs[i]->needs[j]->job]->n_needed_by++;
+        }
+    }
+    for (size_t i = 0; i < plan->n_jobs; i++) {
+        jobs[i]->needed_by = arena_array(c->arena, jobs[i]->n_needed_by + 1,
+                                         sizeof(*jobs[i]->needed_by));
+        jobs[i]->n_needed_by = 0;
+    }
+    for (size_t i = 0; i < plan->n_jobs; i++) {
+        for (size_t j = 0; j < plan->jobs[i]->n_needs; j++) {
+            Pb__JobRecord *need = jobs[plan->jobs[i]->needs[j]->job];
+            need->needed_by[need->n_needed_by++] = (uint32_t)i;
+        }
+    }
+}
+
+static Pb__JobRecord **make_jobs(struct core *c, const Pb__PipelineRecord *p, const Pb__Plan *plan)
+{
+    Pb__JobRecord **jobs = arena_array(c->arena, plan->n_jobs, sizeof(Pb__JobRecord *));
+
+    for (uint32_t i = 0; i < plan->n_jobs; i++) {
+        const struct key k = key_u64_u64(p->id, i);
+        jobs[i] = make_job(c, p, plan->jobs[i], i);
+        tx_put_msg(c->tx, T_PLAN, &k, &plan->jobs[i]->base);
+    }
+    link_needed_by(c, plan, jobs);
+    return jobs;
+}
+
+static Pb__StageRecord **make_stages(struct core *c, const Pb__PipelineRecord *p,
+                                     const Pb__Plan *plan)
+{
+    Pb__StageRecord **stages = arena_array(c->arena, plan->n_stages, sizeof(Pb__StageRecord *));
+
+    for (uint32_t i = 0; i < plan->n_stages; i++) {
+        Pb__StageRecord *s = stages[i] = arena_alloc(c->arena, sizeof(*s));
+        pb__stage_record__init(s);
+        s->pipeline_id = p->id;
+        s->index = i;
+        s->name = plan->stages[i];
+        s->status = STATUS_CREATED;
+        s->n_counts = KIND_COUNT;
+        s->counts = arena_array(c->arena, KIND_COUNT, sizeof(*s->counts));
+    }
+    for (uint32_t i = 0; i < plan->n_jobs; i++) {
+        Pb__StageRecord *s = stages[plan->jobs[i]->stage];
+        s->first_job = s->job_count == 0 ? i : s->first_job;
+        s->job_count++;
+        s->counts[JOB_CREATED]++;
+        s->undecided += !plan->jobs[i]->dag;
+    }
+    return stages;
+}
+
+static void put_references(struct core *c, const Pb__PipelineCreate *cmd,
+                           const Pb__PipelineRecord *p)
+{
+    Pb__PipelineVariablesRecord vars = PB__PIPELINE_VARIABLES_RECORD__INIT;
+    const struct key k = key_u64(p->id);
+    const struct key of_project = key_u64_u64(p->project_id, p->id);
+
+    vars.n_predefined = cmd->n_predefined;
+    vars.predefined = cmd->predefined;
+    vars.n_submitted = cmd->n_submitted;
+    vars.submitted = cmd->submitted;
+    tx_put_msg(c->tx, T_PIPELINE_VARS, &k, &vars.base);
+    tx_put(c->tx, T_PROJECT_PIPELINE, &of_project, STR_NULL);
+    if (p->source != NULL && p->source->from_case == PB__SOURCE__FROM_SNAPSHOT) {
+        blob_ref_add(c, pb_str(p->source->snapshot->digest), BLOB_SOURCE, p->id);
+    }
+    pipeline_index(c->tx, p);
+    event_add(c, &(struct event){.kind = EVENT_PIPELINE,
+                                 .project_id = p->project_id,
+                                 .pipeline_id = p->id,
+                                 .to = status_text(p->status),
+                                 .name = p->name,
+                                 .detail = p->ref});
+}
+
+/* Conservative, as GitLab calls it: an older pipeline of the ref is canceled as a whole, unless one
+ * of its jobs that must not be interrupted has started. The same commit again is not newer. */
+static void cancel_older(struct core *c, const Pb__PipelineRecord *newer)
+{
+    const struct key prefix = pipeline_ref_prefix(newer->project_id, newer->ref);
+    const char *by = arena_printf(c->arena, "pipeline %" PRIu64, newer->id);
+    uint64_t last = 0;
+
+    for (;;) {
+        struct key from = prefix;
+        struct cursor cur;
+        struct run run;
+        const Pb__PipelineRecord *p;
+
+        key_add_u64(&from, last + 1);
+        tx_seek(&cur, c->tx, T_REF_LIVE, key_str(&prefix), &from);
+        last = cur.valid ? key_read_u64(cur.key, cur.key.n - sizeof(uint64_t)) : newer->id;
+        cursor_end(&cur);
+        if (last >= newer->id || run_load(&run, c, last) < 0) {
+            return;
+        }
+        p = run.pipeline;
+        if (p->auto_cancel_new_commits && !p->pinned &&
+            (p->sha[0] == '\0' || strcmp(p->sha, newer->sha) != 0)) {
+            run_cancel(&run, REASON_SUPERSEDED, by, false);
+        }
+        run_close(&run, 0);
+    }
+}
+
+int apply_pipeline_create(struct core *c, const Pb__PipelineCreate *cmd)
+{
+    struct run run;
+    Pb__PipelineRecord *p;
+    Pb__StageRecord **stages;
+    int r = create_check(c, cmd);
+
+    r = r < 0 ? r : request_known(c, cmd);
+    if (r != 0) {
+        return MIN(r, 0);
+    }
+    p = make_pipeline(c, cmd, project_open(c, cmd->project));
+    stages = make_stages(c, p, cmd->plan);
+    run_init_new(&run, c, p, stages, make_jobs(c, p, cmd->plan));
+    put_references(c, cmd, p);
+    request_add(c, cmd, p->id);
+    run_decide_all(&run);
+    r = run_close(&run, 0);
+    cancel_older(c, p);
+    c->reply->project_id = p->project_id;
+    c->reply->pipeline_id = p->id;
+    return r;
+}

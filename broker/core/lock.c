@@ -1,0 +1,95 @@
+#include "common/base.h"
+
+#include "broker/core/run.h"
+#include "common/crypto.h"
+
+struct key lock_key(const Pb__JobRecord *job)
+{
+    struct key k = key_u64(job->project_id);
+    uint8_t hash[SHA256_BYTES];
+
+    crypto_sha256(job->resource_group, strlen(job->resource_group), hash);
+    key_add_bytes(&k, hash, sizeof(hash));
+    check(k.n == CORE_LOCK_KEY_BYTES);
+    return k;
+}
+
+struct key lock_hold_key(const Pb__JobRecord *job)
+{
+    struct key k = lock_key(job);
+
+    key_add_u64(&k, job->id);
+    return k;
+}
+
+struct key lock_wait_key(const Pb__JobRecord *job)
+{
+    struct key k = lock_key(job);
+
+    key_add_u64(&k, job->ready_seq);
+    key_add_u64(&k, job->id);
+    return k;
+}
+
+/* The first job in the group's rows of `t`; 0: none. */
+static uint64_t first_of(struct tx *tx, enum table t, struct str group)
+{
+    struct cursor cur;
+    uint64_t id = 0;
+
+    tx_seek(&cur, tx, t, group, NULL);
+    if (cur.valid) {
+        id = key_read_u64(cur.key, cur.key.n - sizeof(uint64_t));
+    }
+    cursor_end(&cur);
+    return id;
+}
+
+void job_queue(struct run *run, Pb__JobRecord *job, const char *detail)
+{
+    struct tx *tx = run->core->tx;
+
+    if (job->resource_group[0] != '\0') {
+        const struct key k = lock_key(job);
+        if (first_of(tx, T_RESOURCE_HOLD, key_str(&k)) != 0 ||
+            first_of(tx, T_RESOURCE_WAIT, key_str(&k)) != 0) { /* those who wait come first */
+            job_move(run, job, JOB_WAITING_FOR_RESOURCE, detail);
+            return;
+        }
+    }
+    job_move(run, job, JOB_PENDING, detail);
+}
+
+void lock_freed(struct core *c, const Pb__JobRecord *job)
+{
+    struct freed_lock *f = arena_alloc(c->arena, sizeof(*f));
+    const struct key k = lock_key(job);
+
+    memcpy(f->key, k.p, sizeof(f->key));
+    *c->freed_end = f;
+    c->freed_end = &f->next;
+}
+
+static void pass_on(struct core *c, struct str group)
+{
+    struct run run;
+    Pb__JobRecord *job;
+    uint64_t id;
+
+    if (first_of(c->tx, T_RESOURCE_HOLD, group) != 0) {
+        return;
+    }
+    id = first_of(c->tx, T_RESOURCE_WAIT, group);
+    if (id == 0 || run_load_job(&run, c, id, &job) < 0) {
+        return;
+    }
+    job_move(&run, job, JOB_PENDING, "resource group is free");
+    run_close(&run, 0);
+}
+
+void locks_pass_on(struct core *c)
+{
+    for (const struct freed_lock *f = c->freed_first; f != NULL; f = f->next) {
+        pass_on(c, str_of(f->key, sizeof(f->key)));
+    }
+}

@@ -1,0 +1,122 @@
+#include "common/base.h"
+
+#include "broker/core/run.h"
+
+/* A lost holder has a budget of its own: what happens to machines must not use up the retries that
+ * were meant for the script. */
+void job_lose(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const Pb__Outcome *o)
+{
+    attempt_end(run, job, JOB_FAILED, reason, o, NULL);
+    if (job->losses < CORE_WORKER_LOSS_RETRIES) {
+        job->losses++;
+        job_requeue(run, job,
+                    arena_printf(run->core->arena, "%s, %u of %u", reason_text(reason), job->losses,
+                                 CORE_WORKER_LOSS_RETRIES));
+    } else {
+        job_fail_for_good(run, job, reason, o != NULL ? o->exit_code : 0);
+    }
+}
+
+static void note(struct run *run, const Pb__JobRecord *job, uint64_t worker_id, const char *detail)
+{
+    event_add(run->core, &(struct event){
+                             .kind = EVENT_JOB,
+                             .project_id = job->project_id,
+                             .pipeline_id = job->pipeline_id,
+                             .job_id = job->id,
+                             .attempt = job->attempt,
+                             .worker_id = worker_id,
+                             .from = job_state_text(job->state),
+                             .to = job_state_text(job->state),
+                             .name = job->name,
+                             .detail = detail,
+                         });
+}
+
+static void wait_for_worker(struct holding *h, struct core *c)
+{
+    h->assignment->waiting = true;
+    assignment_put(c, h->assignment);
+    job_timer_set(&h->run, h->job, PB__JOB_TIMER_KIND__JOB_TIMER_WAIT_WORKER,
+                  c->now_ms + CORE_WAIT_WORKER_MS);
+    note(&h->run, h->job, h->assignment->worker_id, "worker lost, the job waits for it");
+}
+
+/* A job that has not started is safe to give to another worker, whatever its policy. */
+static void lose_running(struct holding *h, struct core *c)
+{
+    switch (h->job->on_worker_lost) {
+    case PB__ON_WORKER_LOST__ON_WORKER_LOST_WAIT:
+        wait_for_worker(h, c);
+        break;
+    case PB__ON_WORKER_LOST__ON_WORKER_LOST_FAIL:
+        attempt_end(&h->run, h->job, JOB_FAILED, REASON_WORKER_LOST, NULL, NULL);
+        job_fail_for_good(&h->run, h->job, REASON_WORKER_LOST, 0);
+        break;
+    case PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE:
+    case _PB__ON_WORKER_LOST_IS_INT_SIZE:
+    default:
+        job_lose(&h->run, h->job, REASON_WORKER_LOST, NULL);
+        break;
+    }
+}
+
+int apply_job_lost(struct core *c, const Pb__JobLost *cmd)
+{
+    struct holding h;
+    int r = holding_load(&h, c, cmd->job_id, 0, cmd->epoch, cmd->worker_id);
+
+    if (r < 0) {
+        return r;
+    }
+    if (h.assignment->waiting) {
+        r = reject(c, -E_CONFLICT, "the job waits for its worker already");
+    } else if (h.job->state == JOB_CANCELING) {
+        job_end_canceling(&h.run, h.job, NULL, "worker lost");
+    } else if (h.job->state == JOB_ASSIGNED) {
+        job_lose(&h.run, h.job, REASON_WORKER_LOST, NULL);
+    } else {
+        lose_running(&h, c);
+    }
+    return run_close(&h.run, r);
+}
+
+int apply_job_returned(struct core *c, const Pb__JobReturned *cmd)
+{
+    struct holding h;
+    int r = holding_load(&h, c, cmd->job_id, cmd->attempt, cmd->epoch, cmd->worker_id);
+
+    if (r < 0) {
+        return r;
+    }
+    if (h.job->started_ms != 0) {
+        r = reject(c, -E_CONFLICT, "a job that was started cannot be given back");
+    } else if (h.job->state == JOB_CANCELING) {
+        job_end_canceling(&h.run, h.job, NULL, "given back by the worker");
+    } else {
+        attempt_end(&h.run, h.job, JOB_CANCELED, REASON_WORKER_SHUTDOWN, NULL,
+                    "given back by the worker");
+        job_requeue(&h.run, h.job, "given back by the worker");
+    }
+    return run_close(&h.run, r);
+}
+
+int apply_worker_reclaimed(struct core *c, const Pb__WorkerReclaimed *cmd)
+{
+    struct holding h;
+    int r = holding_load(&h, c, cmd->job_id, cmd->attempt, cmd->epoch, cmd->worker_id);
+
+    if (r < 0) {
+        return r;
+    }
+    if (!h.assignment->waiting) {
+        r = reject(c, -E_CONFLICT, "the job does not wait for its worker");
+    } else {
+        h.assignment->waiting = false;
+        assignment_put(c, h.assignment);
+        job_timer_set(&h.run, h.job, PB__JOB_TIMER_KIND__JOB_TIMER_TIMEOUT,
+                      job_deadline_ms(c, h.job));
+        note(&h.run, h.job, cmd->worker_id, "its worker is back");
+    }
+    return run_close(&h.run, r);
+}

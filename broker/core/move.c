@@ -1,0 +1,222 @@
+#include "common/base.h"
+
+#include "broker/core/run.h"
+#include "common/crypto.h"
+
+struct key ready_key(const Pb__JobRecord *job)
+{
+    struct key k = key_u64(job->class_id);
+
+    key_add_u32(&k, (uint32_t)(INT32_MAX - (int64_t)job->priority));
+    key_add_u64(&k, job->ready_seq);
+    key_add_u64(&k, job->id);
+    return k;
+}
+
+void job_timer_clear(struct run *run, Pb__JobRecord *job)
+{
+    if (job->timer_id != 0) {
+        timer_del(run->core, job->timer_due_ms, job->timer_id);
+        job->timer_due_ms = 0;
+        job->timer_id = 0;
+        run_job_changed(run, job);
+    }
+}
+
+void job_timer_set(struct run *run, Pb__JobRecord *job, Pb__JobTimerKind kind, uint64_t due_ms)
+{
+    Pb__JobTimer what = PB__JOB_TIMER__INIT;
+    Pb__TimerRecord t = PB__TIMER_RECORD__INIT;
+
+    job_timer_clear(run, job);
+    what.job_id = job->id;
+    what.epoch = job->epoch;
+    what.kind = kind;
+    t.what_case = PB__TIMER_RECORD__WHAT_JOB;
+    t.job = &what;
+    job->timer_due_ms = due_ms;
+    job->timer_id = timer_add(run->core, due_ms, &t);
+    run_job_changed(run, job);
+}
+
+/* Takes the job out of the indexes that only its old state is in. */
+static void leave(struct run *run, Pb__JobRecord *job, uint32_t next_flags,
+                  const Pb__AssignmentRecord *held)
+{
+    struct tx *tx = run->core->tx;
+    const uint32_t flags = job_state_flags(job->state);
+
+    if (flags & STATE_READY) {
+        const struct key k = ready_key(job);
+        tx_del(tx, T_READY, &k);
+    }
+    if (job->state == JOB_WAITING_FOR_RESOURCE) {
+        const struct key k = lock_wait_key(job);
+        tx_del(tx, T_RESOURCE_WAIT, &k);
+    }
+    if ((flags & STATE_HELD) && !(next_flags & STATE_HELD) && held != NULL) {
+        const struct key k = key_u64(job->id);
+        const struct key of_worker = key_u64_u64(held->worker_id, job->id);
+        tx_del(tx, T_ASSIGNMENT, &k);
+        tx_del(tx, T_WORKER_JOB, &of_worker);
+    }
+    if ((flags & ~next_flags & STATE_LOCKS) && job->resource_group[0] != '\0') {
+        const struct key k = lock_hold_key(job);
+        tx_del(tx, T_RESOURCE_HOLD, &k);
+        lock_freed(run->core, job);
+    }
+}
+
+/* Puts the job, whose state is the new one, where that state belongs. */
+static void enter(struct run *run, Pb__JobRecord *job, uint32_t old_flags)
+{
+    struct core *c = run->core;
+    const uint32_t flags = job_state_flags(job->state);
+    const bool waits = job->state == JOB_WAITING_FOR_RESOURCE;
+
+    if (waits || (flags & STATE_READY)) {
+        job->queued_ms = c->now_ms;
+        job->ready_seq = job->ready_seq != 0 ? job->ready_seq : core_new_id(c);
+    } else if (!(flags & STATE_HELD)) {
+        job->ready_seq = 0;
+    }
+    if (waits) {
+        const struct key k = lock_wait_key(job);
+        tx_put(c->tx, T_RESOURCE_WAIT, &k, STR_NULL);
+    }
+    if (flags & STATE_READY) {
+        const struct key k = ready_key(job);
+        tx_put(c->tx, T_READY, &k, STR_NULL);
+    }
+    if ((flags & ~old_flags & STATE_LOCKS) && job->resource_group[0] != '\0') {
+        const struct key k = lock_hold_key(job);
+        tx_put(c->tx, T_RESOURCE_HOLD, &k, STR_NULL);
+    }
+    if (job->state == JOB_RUNNING) {
+        job->started_ms = c->now_ms;
+        run->dirty = run->dirty || (!job->interruptible && !run->pipeline->pinned);
+        run->pipeline->pinned = run->pipeline->pinned || !job->interruptible;
+    }
+    job->finished_ms = (flags & STATE_ENDED) ? c->now_ms : 0;
+}
+
+static void job_event(struct run *run, const Pb__JobRecord *job, Pb__JobState from,
+                      uint64_t worker_id, const char *detail)
+{
+    event_add(run->core, &(struct event){
+                             .kind = EVENT_JOB,
+                             .project_id = job->project_id,
+                             .pipeline_id = job->pipeline_id,
+                             .job_id = job->id,
+                             .attempt = job->attempt,
+                             .worker_id = worker_id,
+                             .from = job_state_text(from),
+                             .to = job_state_text(job->state),
+                             .name = job->name,
+                             .detail = detail,
+                         });
+}
+
+/* The only writer of a job's state. */
+void job_move(struct run *run, Pb__JobRecord *job, Pb__JobState to, const char *detail)
+{
+    struct core *c = run->core;
+    const Pb__JobState from = job->state;
+    const uint32_t old_flags = job_state_flags(from);
+    const uint32_t flags = job_state_flags(to);
+    const Pb__AssignmentRecord *held = NULL;
+
+    check(job_state_may_move(from, to) || !tx_ok(c->tx));
+    if ((old_flags | flags) & STATE_HELD) {
+        held = assignment_get(c->tx, job->id);
+        check(held != NULL || !tx_ok(c->tx));
+    }
+    job_timer_clear(run, job);
+    leave(run, job, flags, held);
+    job->state = to;
+    enter(run, job, old_flags);
+    run_job_changed(run, job);
+    job_event(run, job, from, held != NULL ? held->worker_id : 0, detail);
+}
+
+void job_set_allow_failure(struct run *run, Pb__JobRecord *job, bool allow)
+{
+    job->allow_failure = allow;
+    run_job_changed(run, job);
+}
+
+/* The only writer of a stage's status. */
+void stage_move(struct run *run, uint32_t stage, Pb__Status to)
+{
+    Pb__StageRecord *s = run->stages[stage];
+
+    check(status_may_move(MACHINE_STAGE, s->status, to) || !tx_ok(run->core->tx));
+    event_add(run->core, &(struct event){
+                             .kind = EVENT_STAGE,
+                             .project_id = run->pipeline->project_id,
+                             .pipeline_id = run->pipeline->id,
+                             .from = status_text(s->status),
+                             .to = status_text(to),
+                             .name = s->name,
+                         });
+    s->status = to;
+    run->stage_dirty[stage] = true;
+}
+
+void pipeline_index(struct tx *tx, const Pb__PipelineRecord *p)
+{
+    const struct key live = key_u64(p->id);
+    const struct key of_ref = pipeline_ref_key(p->project_id, p->ref, p->id);
+
+    if (status_terminal(p->status)) {
+        tx_del(tx, T_PIPELINE_LIVE, &live);
+        tx_del(tx, T_REF_LIVE, &of_ref);
+    } else {
+        tx_put(tx, T_PIPELINE_LIVE, &live, STR_NULL);
+        tx_put(tx, T_REF_LIVE, &of_ref, STR_NULL);
+    }
+}
+
+/* The only writer of a pipeline's status. */
+void pipeline_move(struct run *run, Pb__Status to)
+{
+    Pb__PipelineRecord *p = run->pipeline;
+    const Pb__Status from = p->status;
+
+    check(status_may_move(MACHINE_PIPELINE, from, to) || !tx_ok(run->core->tx));
+    p->status = to;
+    if (status_terminal(from) != status_terminal(to)) {
+        pipeline_index(run->core->tx, p);
+    }
+    p->finished_ms = status_terminal(to) ? run->core->now_ms : 0;
+    if (to == STATUS_RUNNING && p->started_ms == 0) {
+        p->started_ms = run->core->now_ms;
+    }
+    run->dirty = true;
+    event_add(run->core, &(struct event){
+                             .kind = EVENT_PIPELINE,
+                             .project_id = p->project_id,
+                             .pipeline_id = p->id,
+                             .from = status_text(from),
+                             .to = status_text(to),
+                             .name = p->name,
+                         });
+}
+
+struct key pipeline_ref_prefix(uint64_t project_id, const char *ref)
+{
+    struct key k = key_u64(project_id);
+    uint8_t hash[SHA256_BYTES];
+
+    crypto_sha256(ref, strlen(ref), hash);
+    key_add_bytes(&k, hash, sizeof(hash));
+    return k;
+}
+
+struct key pipeline_ref_key(uint64_t project_id, const char *ref, uint64_t pipeline_id)
+{
+    struct key k = pipeline_ref_prefix(project_id, ref);
+
+    key_add_u64(&k, pipeline_id);
+    return k;
+}

@@ -1,0 +1,275 @@
+#include "common/base.h"
+
+#include "broker/core/apply.h"
+#include "common/crypto.h"
+#include "common/limits.h"
+
+#include <stdlib.h>
+
+/* A plan is foreign input, even when our own compiler made it: the core runs only what it has
+ * checked itself. */
+
+static int compare(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static bool unique(struct core *c, const char **names, size_t n)
+{
+    const char **sorted = arena_array(c->arena, n + 1, sizeof(*sorted));
+
+    memcpy(sorted, names, n * sizeof(*names));
+    qsort(sorted, n, sizeof(*sorted), compare);
+    for (size_t i = 1; i < n; i++) {
+        if (strcmp(sorted[i - 1], sorted[i]) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int check_names(struct core *c, const Pb__Plan *plan)
+{
+    const char **names = arena_array(c->arena, plan->n_jobs + 1, sizeof(*names));
+
+    for (size_t i = 0; i < plan->n_stages; i++) {
+        if (!name_ok(plan->stages[i])) {
+            return reject(c, -E_INVALID, "bad name of stage %zu", i);
+        }
+    }
+    for (size_t i = 0; i < plan->n_jobs; i++) {
+        names[i] = plan->jobs[i]->name;
+        if (!name_ok(names[i])) {
+            return reject(c, -E_INVALID, "bad name of job %zu", i);
+        }
+    }
+    if (!unique(c, (const char **)plan->stages, plan->n_stages)) {
+        return reject(c, -E_INVALID, "two stages of one name");
+    }
+    if (!unique(c, names, plan->n_jobs)) {
+        return reject(c, -E_INVALID, "two jobs of one name");
+    }
+    return 0;
+}
+
+/* Jobs stand by stage, and every stage holds one. */
+static int check_stages(struct core *c, const Pb__Plan *plan)
+{
+    uint32_t expected = 0;
+
+    for (size_t i = 0; i < plan->n_jobs; i++) {
+        const uint32_t stage = plan->jobs[i]->stage;
+        if (stage != expected && (stage != expected + 1 || i == 0)) {
+            return reject(c, -E_INVALID, "jobs are not in the order of their stages");
+        }
+        expected = stage;
+    }
+    if (expected + 1 != plan->n_stages) {
+        return reject(c, -E_INVALID, "a stage without jobs");
+    }
+    return 0;
+}
+
+static bool enums_ok(const Pb__PlanJob *job)
+{
+    return (unsigned)job->when <= WHEN_DELAYED &&
+           (unsigned)job->on_worker_lost <= PB__ON_WORKER_LOST__ON_WORKER_LOST_WAIT &&
+           (job->artifacts == NULL ||
+            (unsigned)job->artifacts->when <= PB__ARTIFACT_WHEN__ARTIFACT_WHEN_ALWAYS);
+}
+
+static bool tags_ok(const Pb__PlanJob *job)
+{
+    if (job->n_tags > LIMIT_TAGS) {
+        return false;
+    }
+    for (size_t i = 0; i < job->n_tags; i++) {
+        if (!name_ok(job->tags[i]) || (i > 0 && strcmp(job->tags[i - 1], job->tags[i]) >= 0)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool retry_ok(const Pb__PlanJob *job)
+{
+    if (job->retry_max > 2 || job->n_retry_when > LIMIT_TAGS) {
+        return false;
+    }
+    for (size_t i = 0; i < job->n_retry_when; i++) {
+        if (!name_ok(job->retry_when[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool names_ok(const Pb__PlanJob *job)
+{
+    return text_ok(job->resource_group, LIMIT_NAME) && text_ok(job->executor, LIMIT_NAME) &&
+           text_ok(job->base_name, LIMIT_NAME) &&
+           (job->image == NULL || text_ok(job->image->name, KIB));
+}
+
+static int check_job(struct core *c, const Pb__PlanJob *job)
+{
+    const char *wrong = NULL;
+
+    if (!enums_ok(job)) {
+        wrong = "unknown when or policy";
+    } else if (!tags_ok(job)) {
+        wrong = "tags are not sorted, unique names";
+    } else if (!retry_ok(job)) {
+        wrong = "bad retry";
+    } else if (!names_ok(job)) {
+        wrong = "bad resource group, executor or image";
+    } else if (job->timeout_ms > LIMIT_TIMEOUT_MS) {
+        wrong = "timeout too long";
+    } else if ((job->when == WHEN_DELAYED) != (job->start_in_ms > 0) ||
+               job->start_in_ms > LIMIT_TIMEOUT_MS) {
+        wrong = "bad start_in";
+    } else if (job->node_index > job->node_total || job->node_total > LIMIT_PARALLEL ||
+               (job->node_index == 0 && job->node_total > 0)) {
+        wrong = "bad parallel";
+    } else if (job->artifacts != NULL && job->artifacts->expire_in_ms > 100 * LIMIT_TIMEOUT_MS) {
+        wrong = "artifacts expire too late";
+    }
+    if (wrong != NULL) {
+        return reject(c, -E_INVALID, "job %.60s: %s", job->name, wrong);
+    }
+    return variables_check(c, job->variables, job->n_variables, job->name);
+}
+
+static int check_needs(struct core *c, const Pb__Plan *plan, uint32_t index, uint32_t *mark)
+{
+    const Pb__PlanJob *job = plan->jobs[index];
+
+    if (job->n_needs > LIMIT_JOB_NEEDS || job->n_dependencies > LIMIT_PIPELINE_JOBS) {
+        return reject(c, -E_LIMIT, "job %.60s: more than %u needs", job->name, LIMIT_JOB_NEEDS);
+    }
+    if ((job->n_needs > 0 && !job->dag) || (job->n_dependencies > 0 && !job->has_dependencies)) {
+        return reject(c, -E_INVALID, "job %.60s: lists that are not declared", job->name);
+    }
+    for (size_t i = 0; i < job->n_needs; i++) {
+        const uint32_t need = job->needs[i]->job;
+        if (need >= plan->n_jobs || need == index || plan->jobs[need]->stage > job->stage ||
+            mark[need] == index + 1) {
+            return reject(c, -E_INVALID, "job %.60s: bad need %zu", job->name, i);
+        }
+        mark[need] = index + 1;
+    }
+    for (size_t i = 0; i < job->n_dependencies; i++) {
+        const uint32_t on = job->dependencies[i];
+        if (on >= plan->n_jobs || on == index || plan->jobs[on]->stage > job->stage) {
+            return reject(c, -E_INVALID, "job %.60s: bad dependency %zu", job->name, i);
+        }
+    }
+    return 0;
+}
+
+/* Takes away, again and again, the jobs whose needs are all taken away; a cycle is what stays. */
+static int check_acyclic(struct core *c, const Pb__Plan *plan)
+{
+    const size_t n = plan->n_jobs;
+    uint32_t *left = arena_array(c->arena, n, sizeof(*left));
+    uint32_t *first = arena_array(c->arena, n + 2, sizeof(*first)); /* in needed_by, by job */
+    uint32_t *queue = arena_array(c->arena, n, sizeof(*queue));
+    uint32_t *needed_by, done = 0, end = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        left[i] = (uint32_t)plan->jobs[i]->n_needs;
+        for (size_t j = 0; j < plan->jobs[i]->n_needs; j++) {
+            first[plan->jobs[i]->needs[j]->job + 2]++;
+        }
+    }
+    for (size_t i = 1; i < n + 2; i++) {
+        first[i] += first[i - 1];
+    }
+    needed_by = arena_array(c->arena, first[n + 1] + 1, sizeof(*needed_by));
+    for (uint32_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < plan->jobs[i]->n_needs; j++) {
+            needed_by[first[plan->jobs[i]->needs[j]->job + 1]++] = i;
+        }
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (left[i] == 0) {
+            queue[end++] = i;
+        }
+    }
+    for (; done < end; done++) {
+        const uint32_t job = queue[done];
+        for (uint32_t i = first[job]; i < first[job + 1]; i++) {
+            if (--left[needed_by[i]] == 0) {
+                queue[end++] = needed_by[i];
+            }
+        }
+    }
+    return done == n ? 0 : reject(c, -E_INVALID, "needs go round in a circle");
+}
+
+/* What a job may have to fetch: a name, a digest and a size each. */
+static size_t artifact_bytes(const Pb__PlanJob *job)
+{
+    const Pb__ArtifactSpec *a = job->artifacts;
+
+    return a != NULL && (a->n_paths > 0 || a->untracked) ? strlen(job->name) + 64 : 0;
+}
+
+/* A spec that would not fit a message must be refused now: later there is nobody to tell. */
+static int check_size(struct core *c, const Pb__PipelineCreate *cmd)
+{
+    const Pb__Plan *plan = cmd->plan;
+    const size_t shared = SPEC_FIXED_BYTES + SPEC_PLAY_BYTES +
+                          variables_size(cmd->predefined, cmd->n_predefined) +
+                          variables_size(cmd->submitted, cmd->n_submitted);
+    size_t before = 0, of_stage = 0;
+
+    for (size_t i = 0; i < plan->n_jobs; i++) {
+        const Pb__PlanJob *job = plan->jobs[i];
+        size_t fetched;
+        if (i > 0 && job->stage != plan->jobs[i - 1]->stage) {
+            before += of_stage;
+            of_stage = 0;
+        }
+        of_stage += artifact_bytes(job);
+        fetched = before;
+        if (job->dag) {
+            fetched = 0;
+            for (size_t j = 0; j < job->n_needs; j++) {
+                fetched += artifact_bytes(plan->jobs[job->needs[j]->job]);
+            }
+        }
+        if (shared + fetched + pb__plan_job__get_packed_size(job) > LIMIT_JOB_SPEC) {
+            return reject(c, -E_TOO_BIG, "job %.60s with its variables has more than %u bytes",
+                          job->name, LIMIT_JOB_SPEC);
+        }
+    }
+    return 0;
+}
+
+int plan_check(struct core *c, const Pb__PipelineCreate *cmd)
+{
+    const Pb__Plan *plan = cmd->plan;
+    uint32_t *mark;
+    int r;
+
+    if (plan == NULL || plan->n_jobs == 0 || !text_ok(plan->name, LIMIT_NAME)) {
+        return reject(c, -E_INVALID, "no jobs, or a bad name of the pipeline");
+    }
+    if (plan->n_jobs > LIMIT_PIPELINE_JOBS || plan->n_stages > LIMIT_PIPELINE_STAGES) {
+        return reject(c, -E_LIMIT, "more than %u jobs or %u stages", LIMIT_PIPELINE_JOBS,
+                      LIMIT_PIPELINE_STAGES);
+    }
+    if ((unsigned)plan->on_job_failure > PB__AUTO_CANCEL_ON_FAILURE__AUTO_CANCEL_ON_FAILURE_ALL) {
+        return reject(c, -E_INVALID, "unknown on_job_failure");
+    }
+    r = check_names(c, plan);
+    r = r < 0 ? r : check_stages(c, plan);
+    mark = arena_array(c->arena, plan->n_jobs, sizeof(*mark));
+    for (uint32_t i = 0; i < plan->n_jobs && r == 0; i++) {
+        r = check_job(c, plan->jobs[i]);
+        r = r < 0 ? r : check_needs(c, plan, i, mark);
+    }
+    r = r < 0 ? r : check_acyclic(c, plan);
+    return r < 0 ? r : check_size(c, cmd);
+}

@@ -1,0 +1,169 @@
+#include "common/base.h"
+
+#include "broker/core/apply.h"
+#include "broker/core/query.h"
+#include "common/crypto.h"
+#include "common/limits.h"
+
+const Pb__MetaRecord *meta_get(struct tx *tx)
+{
+    const struct key k = meta_key();
+
+    return (const Pb__MetaRecord *)tx_get_msg(tx, T_META, &k, &pb__meta_record__descriptor);
+}
+
+const Pb__ProjectRecord *project_get(struct tx *tx, uint64_t id)
+{
+    const struct key k = key_u64(id);
+
+    return (const Pb__ProjectRecord *)tx_get_msg(tx, T_PROJECT, &k,
+                                                 &pb__project_record__descriptor);
+}
+
+const Pb__ProjectRecord *project_by_name(struct tx *tx, const char *name)
+{
+    const size_t n = strnlen(name, LIMIT_NAME + 1);
+    const struct key k = key_bytes(name, MIN(n, LIMIT_NAME));
+    struct str id;
+
+    if (n == 0 || n > LIMIT_NAME || !tx_get(tx, T_PROJECT_NAME, &k, &id)) {
+        return NULL;
+    }
+    return project_get(tx, key_read_u64(id, 0));
+}
+
+const Pb__PipelineRecord *pipeline_get(struct tx *tx, uint64_t id)
+{
+    const struct key k = key_u64(id);
+
+    return (const Pb__PipelineRecord *)tx_get_msg(tx, T_PIPELINE, &k,
+                                                  &pb__pipeline_record__descriptor);
+}
+
+const Pb__StageRecord *stage_get(struct tx *tx, uint64_t pipeline_id, uint32_t index)
+{
+    const struct key k = key_u64_u64(pipeline_id, index);
+
+    return (const Pb__StageRecord *)tx_get_msg(tx, T_STAGE, &k, &pb__stage_record__descriptor);
+}
+
+const Pb__JobRecord *job_get(struct tx *tx, uint64_t id)
+{
+    const struct key k = key_u64(id);
+
+    return (const Pb__JobRecord *)tx_get_msg(tx, T_JOB, &k, &pb__job_record__descriptor);
+}
+
+const Pb__PlanJob *plan_job_get(struct tx *tx, uint64_t pipeline_id, uint32_t index)
+{
+    const struct key k = key_u64_u64(pipeline_id, index);
+
+    return (const Pb__PlanJob *)tx_get_msg(tx, T_PLAN, &k, &pb__plan_job__descriptor);
+}
+
+const Pb__AttemptRecord *attempt_get(struct tx *tx, uint64_t job_id, uint64_t attempt)
+{
+    const struct key k = key_u64_u64(job_id, attempt);
+
+    return (const Pb__AttemptRecord *)tx_get_msg(tx, T_ATTEMPT, &k,
+                                                 &pb__attempt_record__descriptor);
+}
+
+const Pb__AssignmentRecord *assignment_get(struct tx *tx, uint64_t job_id)
+{
+    const struct key k = key_u64(job_id);
+
+    return (const Pb__AssignmentRecord *)tx_get_msg(tx, T_ASSIGNMENT, &k,
+                                                    &pb__assignment_record__descriptor);
+}
+
+const Pb__WorkerRecord *worker_get(struct tx *tx, uint64_t id)
+{
+    const struct key k = key_u64(id);
+
+    return (const Pb__WorkerRecord *)tx_get_msg(tx, T_WORKER, &k, &pb__worker_record__descriptor);
+}
+
+const Pb__ClassRecord *class_get(struct tx *tx, uint64_t id)
+{
+    const struct key k = key_u64(id);
+
+    return (const Pb__ClassRecord *)tx_get_msg(tx, T_CLASS, &k, &pb__class_record__descriptor);
+}
+
+const Pb__TokenRecord *token_get(struct tx *tx, const uint8_t hash[32])
+{
+    const struct key k = key_bytes(hash, SHA256_BYTES);
+
+    return (const Pb__TokenRecord *)tx_get_msg(tx, T_TOKEN, &k, &pb__token_record__descriptor);
+}
+
+uint32_t worker_job_count(struct tx *tx, uint64_t worker_id)
+{
+    const struct key k = key_u64(worker_id);
+    struct cursor cur;
+    uint32_t n = 0;
+
+    for (tx_seek(&cur, tx, T_WORKER_JOB, key_str(&k), NULL); cur.valid; tx_next(&cur)) {
+        n++;
+    }
+    return n;
+}
+
+bool blob_referenced(struct tx *tx, struct str digest)
+{
+    struct cursor cur;
+    bool found;
+
+    tx_seek(&cur, tx, T_BLOB_REF, digest, NULL);
+    found = cur.valid;
+    cursor_end(&cur);
+    return found;
+}
+
+static size_t events_of_all(struct tx *tx, uint64_t after, size_t max, const Pb__EventRecord **ret)
+{
+    const struct key from = key_u64(after + 1);
+    struct cursor cur;
+    size_t n = 0;
+
+    for (tx_seek(&cur, tx, T_EVENT, STR_NULL, &from); cur.valid && n < max; tx_next(&cur)) {
+        ProtobufCMessage *m;
+        if (pb_unpack(tx_arena(tx), &pb__event_record__descriptor, cur.value.p, cur.value.n,
+                      LIMIT_COMMAND, &m) < 0) {
+            tx_fail(tx, -E_CORRUPT);
+            break;
+        }
+        ret[n++] = (const Pb__EventRecord *)m;
+    }
+    cursor_end(&cur);
+    return n;
+}
+
+size_t events_after(struct tx *tx, uint64_t pipeline_id, uint64_t after, size_t max,
+                    const Pb__EventRecord **ret)
+{
+    const struct key prefix = key_u64(pipeline_id);
+    const struct key from = key_u64_u64(pipeline_id, after + 1);
+    struct cursor cur;
+    size_t n = 0;
+
+    if (after == UINT64_MAX) {
+        return 0;
+    }
+    if (pipeline_id == 0) {
+        return events_of_all(tx, after, max, ret);
+    }
+    for (tx_seek(&cur, tx, T_PIPELINE_EVENT, key_str(&prefix), &from); cur.valid && n < max;
+         tx_next(&cur)) {
+        const struct key k = key_u64(key_read_u64(cur.key, sizeof(uint64_t)));
+        const ProtobufCMessage *m = tx_get_msg(tx, T_EVENT, &k, &pb__event_record__descriptor);
+        if (m == NULL) {
+            tx_fail(tx, -E_CORRUPT);
+            break;
+        }
+        ret[n++] = (const Pb__EventRecord *)m;
+    }
+    cursor_end(&cur);
+    return n;
+}

@@ -1,0 +1,119 @@
+/* Inside of the core: one pipeline while a command changes it. Rows are read when they are needed
+ * and written once, at the end; indexes are kept as the moves happen. The movers here are the only
+ * writers of a job's state and of a stage's and pipeline's status.
+ *
+ *     struct run run;
+ *     int r = run_load_job(&run, c, id, &job);     check ...
+ *     if (r < 0) { return r; }
+ *     if (...) { r = reject(...); } else { job_move(...); }   ... then change
+ *     return run_close(&run, r);
+ */
+#ifndef DAVIT_RUN_H
+#define DAVIT_RUN_H
+
+#include "broker/core/apply.h"
+
+struct run_job {
+    Pb__JobRecord *record; /* NULL: not read yet */
+    uint32_t kind;         /* as the stage row counts it */
+    bool dirty;
+    bool queued; /* in `settled` */
+};
+
+struct run {
+    struct core *core;
+    Pb__PipelineRecord *pipeline;
+    Pb__StageRecord **stages;
+    bool *stage_dirty;
+    struct run_job *jobs;
+    uint32_t *settled; /* a ring of plan indices: jobs whose followers must be looked at */
+    uint32_t settled_first;
+    uint32_t settled_count;
+    bool dirty;
+};
+
+/* -E_NOT_FOUND with a text in the reply; nothing to close then. */
+int run_load(struct run *run, struct core *c, uint64_t pipeline_id);
+int run_load_job(struct run *run, struct core *c, uint64_t job_id, Pb__JobRecord **ret);
+/* For a new pipeline: `jobs` and `stages` are its rows, none written yet. */
+void run_init_new(struct run *run, struct core *c, Pb__PipelineRecord *pipeline,
+                  Pb__StageRecord **stages, Pb__JobRecord **jobs);
+/* r < 0: forgets everything (nothing may have been changed). Else lets the pipeline go on
+ * (run_process), writes all rows. Returns r, or the tx's error. */
+int run_close(struct run *run, int r);
+
+Pb__JobRecord *run_job(struct run *run, uint32_t index);
+const Pb__PlanJob *run_plan_job(struct run *run, const Pb__JobRecord *job);
+void run_job_changed(struct run *run, const Pb__JobRecord *job);
+uint32_t run_stage_kinds(const struct run *run, uint32_t stage);
+bool run_next_settled(struct run *run, uint32_t *ret_index);
+
+/* move.c */
+void job_move(struct run *run, Pb__JobRecord *job, Pb__JobState to, const char *detail);
+void stage_move(struct run *run, uint32_t stage, Pb__Status to);
+void pipeline_move(struct run *run, Pb__Status to);
+void pipeline_index(struct tx *tx, const Pb__PipelineRecord *p); /* T_PIPELINE_LIVE, T_REF_LIVE */
+struct key pipeline_ref_prefix(uint64_t project_id, const char *ref);
+struct key pipeline_ref_key(uint64_t project_id, const char *ref, uint64_t pipeline_id);
+struct key ready_key(const Pb__JobRecord *job);
+void job_set_allow_failure(struct run *run, Pb__JobRecord *job, bool allow);
+void job_timer_set(struct run *run, Pb__JobRecord *job, Pb__JobTimerKind kind, uint64_t due_ms);
+void job_timer_clear(struct run *run, Pb__JobRecord *job);
+
+/* lock.c: resource groups. The holder is whoever has a T_RESOURCE_HOLD row. */
+struct key lock_key(const Pb__JobRecord *job);
+struct key lock_hold_key(const Pb__JobRecord *job);
+struct key lock_wait_key(const Pb__JobRecord *job);
+/* The job is ready for a worker: pending, or waiting for its resource group. */
+void job_queue(struct run *run, Pb__JobRecord *job, const char *detail);
+void lock_freed(struct core *c, const Pb__JobRecord *job);
+/* Hands the groups that this command let go to those who wait. After all runs are closed. */
+void locks_pass_on(struct core *c);
+
+/* process.c */
+void run_process(struct run *run);
+void run_decide_all(struct run *run); /* looks at every created job */
+/* The skipped jobs that come after this one are created again. */
+void run_reset_followers(struct run *run, const Pb__JobRecord *job);
+
+/* control.c */
+void job_cancel(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const char *by, bool force);
+/* Cancels what has not ended, but for manual jobs that block nobody. */
+void run_cancel(struct run *run, Pb__Reason reason, const char *by, bool force);
+/* Tells the worker to stop the job. */
+void job_start_canceling(struct run *run, Pb__JobRecord *job, bool force, const char *detail);
+/* Tells the worker that the job is not its own any more. */
+void job_fence(struct run *run, Pb__JobRecord *job);
+/* Clean for another round: budgets, times, exit code, reason. */
+void job_reset(struct run *run, Pb__JobRecord *job);
+
+/* attempt.c */
+struct holding {
+    struct run run;
+    Pb__JobRecord *job;
+    Pb__AssignmentRecord *assignment;
+};
+/* -E_NOT_FOUND, or -E_STALE_EPOCH unless the worker holds the job under that epoch. `attempt` 0:
+ * not asked. */
+int holding_load(struct holding *h, struct core *c, uint64_t job_id, uint64_t attempt,
+                 uint64_t epoch, uint64_t worker_id);
+void attempt_set_state(struct run *run, const Pb__JobRecord *job, Pb__JobState state);
+/* Ends the attempt and the assignment; the job's move follows at once. */
+void attempt_end(struct run *run, Pb__JobRecord *job, Pb__JobState state, Pb__Reason reason,
+                 const Pb__Outcome *o, const char *detail);
+/* Failed for good, unless retry: or the budget for losses gives it another go. */
+void job_fail(struct run *run, Pb__JobRecord *job, Pb__Reason reason, int32_t exit_code);
+void job_fail_for_good(struct run *run, Pb__JobRecord *job, Pb__Reason reason, int32_t exit_code);
+/* The end of a job in canceling: canceled, or failed by its timeout. */
+void job_end_canceling(struct run *run, Pb__JobRecord *job, const Pb__Outcome *o,
+                       const char *detail);
+/* Back into the queue, at its old place. */
+void job_requeue(struct run *run, Pb__JobRecord *job, const char *detail);
+void assignment_put(struct core *c, const Pb__AssignmentRecord *a);
+/* When the broker steps in, for an attempt that starts (or is given to its worker) now. */
+uint64_t job_deadline_ms(const struct core *c, const Pb__JobRecord *job);
+
+/* loss.c: ends the attempt of a holder that is gone; another go on the budget for losses. */
+void job_lose(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const Pb__Outcome *o);
+
+#endif

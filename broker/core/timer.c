@@ -1,0 +1,156 @@
+#include "common/base.h"
+
+#include "broker/core/run.h"
+
+struct key timer_key(uint64_t due_ms, uint64_t timer_id)
+{
+    return key_u64_u64(due_ms, timer_id);
+}
+
+uint64_t timer_add(struct core *c, uint64_t due_ms, const Pb__TimerRecord *t)
+{
+    const uint64_t id = core_new_id(c);
+    const struct key k = timer_key(due_ms, id);
+
+    tx_put_msg(c->tx, T_TIMER, &k, &t->base);
+    return id;
+}
+
+void timer_del(struct core *c, uint64_t due_ms, uint64_t timer_id)
+{
+    const struct key k = timer_key(due_ms, timer_id);
+
+    tx_del(c->tx, T_TIMER, &k);
+}
+
+static bool first_timer(struct tx *tx, uint64_t *ret_due_ms, uint64_t *ret_id)
+{
+    struct cursor cur;
+    bool found;
+
+    tx_seek(&cur, tx, T_TIMER, STR_NULL, NULL);
+    found = cur.valid;
+    if (found) {
+        *ret_due_ms = key_read_u64(cur.key, 0);
+        *ret_id = key_read_u64(cur.key, sizeof(uint64_t));
+    }
+    cursor_end(&cur);
+    return found;
+}
+
+uint64_t core_next_due_ms(struct tx *tx)
+{
+    uint64_t due_ms, id;
+
+    return first_timer(tx, &due_ms, &id) ? due_ms : UINT64_MAX;
+}
+
+bool core_due_timer(struct tx *tx, uint64_t now_ms, Pb__TimerFired *ret)
+{
+    uint64_t due_ms, id;
+
+    if (!first_timer(tx, &due_ms, &id) || due_ms > now_ms) {
+        return false;
+    }
+    pb__timer_fired__init(ret);
+    ret->due_ms = due_ms;
+    ret->timer_id = id;
+    return true;
+}
+
+static void unacked(struct run *run, Pb__JobRecord *job)
+{
+    job_fence(run, job);
+    attempt_end(run, job, JOB_FAILED, REASON_WORKER_LOST, NULL, "assignment not acknowledged");
+    job_requeue(run, job, "assignment not acknowledged");
+}
+
+/* The worker should have ended it long ago: stop it, and fail when that is confirmed. */
+static void timed_out(struct run *run, Pb__JobRecord *job)
+{
+    job->reason = REASON_JOB_TIMEOUT;
+    job_start_canceling(run, job, true, reason_text(REASON_JOB_TIMEOUT));
+}
+
+/* Every case moves the job, which takes the timer's row away. */
+static void job_timer_fired(struct run *run, Pb__JobRecord *job, Pb__JobTimerKind kind)
+{
+    switch (kind) {
+    case PB__JOB_TIMER_KIND__JOB_TIMER_DELAYED:
+        job_queue(run, job, "delay is over");
+        break;
+    case PB__JOB_TIMER_KIND__JOB_TIMER_UNACKED:
+        unacked(run, job);
+        break;
+    case PB__JOB_TIMER_KIND__JOB_TIMER_TIMEOUT:
+        timed_out(run, job);
+        break;
+    case PB__JOB_TIMER_KIND__JOB_TIMER_CANCELING:
+        job_fence(run, job);
+        job_end_canceling(run, job, NULL, "the worker did not confirm the cancel");
+        break;
+    case PB__JOB_TIMER_KIND__JOB_TIMER_WAIT_WORKER:
+        job_fence(run, job);
+        attempt_end(run, job, JOB_FAILED, REASON_WORKER_LOST, NULL, "the worker did not come back");
+        job_fail_for_good(run, job, REASON_WORKER_LOST, 0);
+        break;
+    case _PB__JOB_TIMER_KIND_IS_INT_SIZE:
+    default:
+        check(!"a known timer");
+    }
+}
+
+static int fire_job_timer(struct core *c, const Pb__TimerFired *cmd, const Pb__JobTimer *t)
+{
+    struct run run;
+    Pb__JobRecord *job;
+    int r = run_load_job(&run, c, t->job_id, &job);
+
+    if (r < 0) {
+        return r;
+    }
+    check(job->timer_id == cmd->timer_id && job->timer_due_ms == cmd->due_ms);
+    job_timer_fired(&run, job, t->kind);
+    check(job->timer_id != cmd->timer_id || !tx_ok(c->tx));
+    c->reply->job_id = job->id;
+    c->reply->pipeline_id = job->pipeline_id;
+    return run_close(&run, 0);
+}
+
+static void forget_request(struct core *c, const Pb__RequestTimer *t)
+{
+    const struct key k = key_bytes(t->key_hash.data, t->key_hash.len);
+
+    tx_del(c->tx, T_REQUEST, &k);
+}
+
+int apply_timer_fired(struct core *c, const Pb__TimerFired *cmd)
+{
+    const struct key k = timer_key(cmd->due_ms, cmd->timer_id);
+    const Pb__TimerRecord *t = (const Pb__TimerRecord *)tx_get_msg(c->tx, T_TIMER, &k,
+                                                                   &pb__timer_record__descriptor);
+
+    if (t == NULL) {
+        return reject(c, -E_NOT_FOUND, "no such timer");
+    }
+    if (cmd->due_ms > c->now_ms) {
+        return reject(c, -E_CONFLICT, "the timer is not due yet");
+    }
+    switch (t->what_case) {
+    case PB__TIMER_RECORD__WHAT_JOB:
+        return fire_job_timer(c, cmd, t->job);
+    case PB__TIMER_RECORD__WHAT_ARTIFACT:
+        timer_del(c, cmd->due_ms, cmd->timer_id);
+        artifact_expire(c, t->artifact);
+        return 0;
+    case PB__TIMER_RECORD__WHAT_REQUEST:
+        timer_del(c, cmd->due_ms, cmd->timer_id);
+        forget_request(c, t->request);
+        return 0;
+    case PB__TIMER_RECORD__WHAT__NOT_SET:
+    case _PB__TIMER_RECORD__WHAT__CASE_IS_INT_SIZE:
+    default:
+        tx_fail(c->tx, -E_CORRUPT);
+        return tx_error(c->tx);
+    }
+}
