@@ -1,0 +1,41 @@
+/* Talking to a broker: where it is, with which token, one call at a time. Threads: one client a
+ * thread; client_open and the calls say what went wrong on stderr themselves. */
+#ifndef DAVIT_CLI_CLIENT_H
+#define DAVIT_CLI_CLIENT_H
+
+#include "cli/cli.h"
+
+struct client {
+    char *url;   /* http://127.0.0.1:7080, no slash at the end */
+    char *token; /* "" : none */
+};
+
+/* Finds the broker: --url and DAVIT_URL with --token-file or DAVIT_TOKEN; else the configuration
+ * file (~/.config/davit/config.json: {"url", "token"}); else the data folder of a local broker. */
+int client_open(struct cli *c, struct client *ret);
+/* The broker of one data folder: endpoints.json and admin.token. -E_NOT_FOUND silently when it is
+ * not (yet) running there. */
+int client_open_data(const char *data, struct client *ret);
+void client_release(struct client *cl);
+
+/* The default data folder, heap: --data, DAVIT_DATA, $XDG_STATE_HOME/davit, ~/.local/state/davit.
+ */
+char *client_data_dir(const struct cli *c);
+
+/* One call; `body` may be NULL and is not consumed; `key` is an idempotency key or NULL. On success
+ * *ret_json (may be NULL) holds the answer, the caller's. Errors are printed: the problem's detail,
+ * the diagnostics of a pipeline file. */
+int client_call(struct cli *c, const struct client *cl, const char *method, const char *path,
+                const json_t *body, const char *key, json_t **ret_json);
+
+/* The URL of a path under /api/v1, heap. */
+char *client_url(const struct client *cl, const char *path);
+
+/* Prints what an answer with a bad status says; returns its error. */
+int client_problem(struct cli *c, int status, struct str body);
+
+/* A job by its id, or by its name in the newest pipeline (or in `pipeline`, if not 0). */
+int client_find_job(struct cli *c, const struct client *cl, const char *job, uint64_t pipeline,
+                    uint64_t *ret_id);
+
+#endif

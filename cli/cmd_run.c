@@ -1,0 +1,162 @@
+/* davit run: the pipeline of a folder, on a private broker and worker that live as long as it. */
+#include "common/base.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "cli/follow.h"
+#include "cli/interrupt.h"
+#include "cli/stack.h"
+#include "cli/submit.h"
+#include "common/os.h"
+
+#define EXIT_PIPELINE_FAILED 1
+#define EXIT_INTERRUPTED     130
+
+struct run {
+    struct cli *c;
+    struct stack *stack;
+    uint64_t pipeline_id;
+    int cancels; /* sent so far */
+};
+
+/* The first Ctrl-C cancels, the second kills what runs, the third leaves at once. */
+static bool tick(void *ctx)
+{
+    struct run *run = ctx;
+    char path[64];
+    if (!stack_tick(run->stack)) {
+        cli_fail(run->c, -E_FAILED, "the broker or the worker ended");
+        return false;
+    }
+    if (interrupt_count() > run->cancels) {
+        run->cancels++;
+        fprintf(stderr, "davit: %s\n", run->cancels == 1 ? "canceling; again to kill" : "killing");
+        snprintf(path, sizeof(path), "/pipelines/%" PRIu64 "/cancel", run->pipeline_id);
+        client_call(run->c, stack_client(run->stack), "POST", path, NULL, NULL, NULL);
+    }
+    return run->cancels < 3;
+}
+
+static int print_result(struct run *run, const char *status, uint64_t started_ms)
+{
+    char path[64];
+    char took[32];
+    json_t *p = NULL;
+    snprintf(path, sizeof(path), "/pipelines/%" PRIu64, run->pipeline_id);
+    int r = client_call(run->c, stack_client(run->stack), "GET", path, NULL, NULL, &p);
+    if (r < 0) {
+        return r;
+    }
+    if (run->c->json) {
+        cli_print_json(p);
+        return 0;
+    }
+    printf("\n");
+    print_pipeline(run->c, p);
+    printf("pipeline %s in %s\n", cli_status(run->c, status),
+           cli_duration(os_monotonic_ms() - started_ms, took, sizeof(took)));
+    json_decref(p);
+    return 0;
+}
+
+/* With the stack running: submits, follows, and says by the result how it went. */
+static int run_pipeline(struct run *run, struct repo *repo, struct request *request, bool quiet)
+{
+    struct follow_options follow = {.quiet = quiet || run->c->json, .tick = tick, .ctx = run};
+    char status[32] = "";
+    json_t *p = NULL;
+    uint64_t started_ms = os_monotonic_ms();
+    int r = submit_snapshot(run->c, stack_client(run->stack), repo, request);
+    r = r < 0 ? r : submit_send(run->c, stack_client(run->stack), request, &p);
+    if (r < 0) {
+        return r;
+    }
+    run->pipeline_id = json_number(p, "id");
+    json_decref(p);
+    r = follow_pipeline(run->c, stack_client(run->stack), run->pipeline_id, &follow, status,
+                        sizeof(status));
+    if (r < 0) {
+        return run->cancels > 0 ? EXIT_INTERRUPTED : r;
+    }
+    r = print_result(run, status, started_ms);
+    if (r < 0) {
+        return r;
+    }
+    if (run->cancels > 0) {
+        return EXIT_INTERRUPTED;
+    }
+    return strcmp(status, "success") == 0 ? 0 : EXIT_PIPELINE_FAILED;
+}
+
+static int run_in(struct cli *c, const char *data, struct repo *repo, struct request *request,
+                  const struct stack_options *stack_options, bool quiet)
+{
+    struct run run = {.c = c};
+    struct stack_options o = *stack_options;
+    o.data = data;
+    interrupt_catch();
+    int r = stack_start(c, &o, &run.stack);
+    if (r == 0) {
+        r = run_pipeline(&run, repo, request, quiet);
+        stack_stop(run.stack, run.cancels >= 3);
+    }
+    return r;
+}
+
+int cmd_run(struct cli *c, int argc, char **argv)
+{
+    struct request_options request_options = {0};
+    struct stack_options stack_options = {
+        .listen = "tcp://127.0.0.1:0",
+        .http = "127.0.0.1:0",
+        .workers = 1,
+        .slots = (uint64_t)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1),
+        .logs_to_files = true,
+        .restart = true,
+    };
+    const char *dir = ".";
+    bool quiet = false;
+    bool keep = false;
+    const struct opt opts[] = {
+        REQUEST_OPTIONS(&request_options),
+        {"chdir", 'C', OPT_TEXT, &dir, "DIR", "the working tree (.)"},
+        {"slots", 'j', OPT_NUMBER, &stack_options.slots, "N", "jobs at a time (processors)"},
+        {"tags", 0, OPT_TEXT, &stack_options.tags, "A,B", "tags that the worker claims to have"},
+        {"quiet", 'q', OPT_FLAG, &quiet, NULL, "no logs, only what becomes of the jobs"},
+        {"keep", 0, OPT_FLAG, &keep, NULL, "keep the private broker's folder, and say where it is"},
+        {NULL, 0, OPT_FLAG, NULL, NULL, NULL},
+    };
+    struct repo repo;
+    struct request request;
+    int r = cli_options(c, opts, argc, argv, 0, 0, NULL, NULL);
+    if (r < 0) {
+        return r;
+    }
+    if (stack_options.slots < 1 || stack_options.slots > 1024) {
+        return cli_fail(c, -E_USAGE, "--slots must be 1 to 1024");
+    }
+    r = repo_open(c, dir, &repo);
+    if (r == 0) {
+        r = request_build(c, &repo, &request_options, &request);
+        if (r == 0 || r == -E_PIPELINE) {
+            request_print_diags(c, &request, stderr);
+        }
+        if (r == 0) {
+            char data[] = "/tmp/davit-run-XXXXXX";
+            r = mkdtemp(data) != NULL ? run_in(c, data, &repo, &request, &stack_options, quiet)
+                                      : cli_fail(c, -E_IO, "cannot make a folder in /tmp");
+            if (keep) {
+                fprintf(stderr, "davit: kept %s\n", data);
+            } else {
+                os_remove_tree(data);
+            }
+        }
+        if (r == 0 || r == -E_PIPELINE || request.body != NULL) {
+            request_release(&request);
+        }
+    }
+    repo_release(&repo);
+    return r;
+}

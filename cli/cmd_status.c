@@ -1,0 +1,101 @@
+/* davit status: the newest pipelines, or one with its jobs. */
+#include "common/base.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/follow.h"
+#include "common/str.h"
+
+static void print_job(const struct cli *c, const json_t *j)
+{
+    char took[32] = "";
+    const char *reason = json_text(j, "reason");
+    const char *worker = json_text(j, "worker");
+    if (json_text(j, "started_at")[0] != 0) {
+        cli_duration(json_number(j, "duration_ms"), took, sizeof(took));
+    }
+    printf("  %-8" PRIu64 " %-28s %-12s %-10s %-12s", json_number(j, "id"), json_text(j, "name"),
+           json_text(j, "stage"), took, worker);
+    printf(" %s", cli_status(c, json_text(j, "status")));
+    if (reason[0] != 0) {
+        printf(" (%s)", reason);
+    }
+    if (json_number(j, "attempt") > 1) {
+        printf(", attempt %" PRIu64, json_number(j, "attempt"));
+    }
+    if (json_flag(j, "allow_failure") && strcmp(json_text(j, "status"), "failed") == 0) {
+        printf(", allowed");
+    }
+    printf("\n");
+}
+
+void print_pipeline(const struct cli *c, const json_t *pipeline)
+{
+    size_t i;
+    json_t *j;
+    printf("pipeline %" PRIu64 "  %s  %s  %.8s  %s\n", json_number(pipeline, "id"),
+           json_text(pipeline, "project"), json_text(pipeline, "ref"), json_text(pipeline, "sha"),
+           cli_status(c, json_text(pipeline, "status")));
+    json_array_foreach(json_object_get(pipeline, "jobs"), i, j)
+    {
+        print_job(c, j);
+    }
+}
+
+static void print_list(const struct cli *c, const json_t *list)
+{
+    size_t i;
+    json_t *p;
+    json_array_foreach(json_object_get(list, "items"), i, p)
+    {
+        printf("%-8" PRIu64 " %-24s %-20s %.8s  %s  %s\n", json_number(p, "id"),
+               json_text(p, "project"), json_text(p, "ref"), json_text(p, "sha"),
+               json_text(p, "created_at"), cli_status(c, json_text(p, "status")));
+    }
+    if (json_array_size(json_object_get(list, "items")) == 0) {
+        printf("no pipelines yet; davit submit makes one\n");
+    }
+}
+
+int cmd_status(struct cli *c, int argc, char **argv)
+{
+    uint64_t limit = 20;
+    uint64_t id = 0;
+    const char **args;
+    size_t count;
+    const struct opt opts[] = {
+        {"limit", 'n', OPT_NUMBER, &limit, "N", "how many pipelines to list (20)"},
+        {NULL, 0, OPT_FLAG, NULL, NULL, NULL},
+    };
+    struct client cl;
+    char path[64];
+    json_t *answer = NULL;
+    int r = cli_options(c, opts, argc, argv, 0, 1, &args, &count);
+    if (r < 0) {
+        return r;
+    }
+    if (count == 1 && str_to_u64(str_from(args[0]), &id) < 0) {
+        r = cli_fail(c, -E_USAGE, "a pipeline is named by its number, not `%s`", args[0]);
+    }
+    snprintf(path, sizeof(path), count == 1 ? "/pipelines/%" PRIu64 : "/pipelines?limit=%" PRIu64,
+             count == 1 ? id : limit);
+    free(args);
+    r = r < 0 ? r : client_open(c, &cl);
+    if (r < 0) {
+        return r;
+    }
+    r = client_call(c, &cl, "GET", path, NULL, NULL, &answer);
+    client_release(&cl);
+    if (r == 0 && c->json) {
+        cli_print_json(answer);
+    } else if (r == 0) {
+        if (count == 1) {
+            print_pipeline(c, answer);
+        } else {
+            print_list(c, answer);
+        }
+        json_decref(answer);
+    }
+    return r;
+}

@@ -1,0 +1,30 @@
+/* Following a pipeline: its events as they come, and the logs of its jobs with the job's name
+ * before each line. One thread reads the events, one more a running job its log; all lines go out
+ * whole, under one lock. Reconnects when the broker goes away and comes back. */
+#ifndef DAVIT_CLI_FOLLOW_H
+#define DAVIT_CLI_FOLLOW_H
+
+#include "cli/client.h"
+
+/* Follows until the pipeline ends, or `tick` says no. `tick` (may be NULL) is called on the
+ * caller's thread every 50 ms. ret_status gets the pipeline's last status. */
+struct follow_options {
+    bool quiet; /* no logs, only what becomes of the jobs */
+    bool (*tick)(void *ctx);
+    void *ctx;
+};
+int follow_pipeline(struct cli *c, const struct client *cl, uint64_t pipeline_id,
+                    const struct follow_options *o, char *ret_status, size_t n);
+
+/* The same, then the table of the jobs; the exit code: 0, or 1 when the pipeline did not succeed.
+ */
+int follow_to_end(struct cli *c, const struct client *cl, uint64_t pipeline_id, bool quiet);
+
+/* The log of one job to stdout, byte for byte, until it ends; waits for a job that has not begun.
+ */
+int follow_log(struct cli *c, const struct client *cl, uint64_t job_id, uint64_t attempt);
+
+/* The table of a pipeline's jobs. */
+void print_pipeline(const struct cli *c, const json_t *pipeline);
+
+#endif

@@ -1,0 +1,222 @@
+#include "common/base.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/request.h"
+#include "common/limits.h"
+#include "common/os.h"
+
+struct request_file {
+    const char *path;
+    struct str text;
+};
+
+/* What read_file needs while the compiler runs. */
+struct reader {
+    struct repo *repo;
+    struct request *request;
+};
+
+static const struct request_file *find_file(const struct request *r, const char *path)
+{
+    for (size_t i = 0; i < r->file_count; i++) {
+        if (strcmp(r->files[i].path, path) == 0) {
+            return &r->files[i];
+        }
+    }
+    return NULL;
+}
+
+/* Reads a file of the tree once; it stays in the request's arena. */
+static bool read_file(void *ctx, const char *path, struct str *ret_text)
+{
+    struct reader *reader = ctx;
+    struct request *r = reader->request;
+    const struct request_file *known = find_file(r, path);
+    if (known != NULL) {
+        *ret_text = known->text;
+        return true;
+    }
+    struct buf text = BUF_INIT;
+    char *full = path[0] == '/' ? xstrdup(path) : os_path_join(reader->repo->root, path);
+    bool inside = strstr(path, "..") == NULL;
+    bool ok = inside && r->file_count < LIMIT_INCLUDES + 1 &&
+              os_read_file(full, LIMIT_YAML_BYTES + 1, &text) == 0;
+    if (ok) {
+        struct request_file *f = &r->files[r->file_count++];
+        f->path = arena_strdup(&r->arena, str_from(path));
+        f->text = arena_str(&r->arena, buf_str(&text));
+        *ret_text = f->text;
+    }
+    free(full);
+    buf_release(&text);
+    return ok;
+}
+
+static json_t *text_or_null(const char *s)
+{
+    return s != NULL ? json_string(s) : NULL;
+}
+
+static json_t *names(const struct str *items, size_t count)
+{
+    json_t *a = json_array();
+    for (size_t i = 0; i < count; i++) {
+        json_array_append_new(a, json_stringn(items[i].p, items[i].n));
+    }
+    return a;
+}
+
+/* Splits NAME=VALUE options into the arena. */
+static int parse_variables(struct cli *c, struct request *r, const struct opt_list *l,
+                           struct var **ret, size_t *ret_count)
+{
+    struct var *v = arena_array(&r->arena, l->count + 1, sizeof(*v));
+    for (size_t i = 0; i < l->count; i++) {
+        struct str s = str_from(l->items[i]);
+        ptrdiff_t eq = str_chr(s, '=');
+        v[i].name = str_sub(s, 0, eq < 0 ? 0 : (size_t)eq);
+        if (eq < 0 || !var_name_valid(v[i].name)) {
+            return cli_fail(c, -E_USAGE, "--variable wants NAME=VALUE, not `%s`", l->items[i]);
+        }
+        v[i].value = str_sub(s, (size_t)eq + 1, s.n);
+    }
+    *ret = v;
+    *ret_count = l->count;
+    return 0;
+}
+
+static int compile(struct repo *repo, const struct pipeline_facts *facts,
+                   const struct var *variables, size_t variable_count, struct request *r)
+{
+    struct reader reader = {.repo = repo, .request = r};
+    struct vars predefined;
+    struct pipeline_input in = {
+        .file = facts->config_path,
+        .read_file = read_file,
+        .read_file_ctx = &reader,
+        .paths = repo->files,
+        .path_count = repo->file_count,
+        .changes_known = repo->changes_known,
+        .changes = repo->changes,
+        .change_count = repo->change_count,
+        .submitted = variables,
+        .submitted_count = variable_count,
+        .ref = facts->ref,
+        .tag = facts->tag,
+        .origin = facts->origin,
+    };
+    if (!read_file(&reader, in.file, &in.text)) {
+        return -E_NOT_FOUND;
+    }
+    vars_init(&predefined, &r->arena);
+    pipeline_predefined(&predefined, facts);
+    in.predefined = predefined.items;
+    in.predefined_count = predefined.count;
+    return pipeline_compile(&r->arena, &in, &r->diags, &r->plan);
+}
+
+static json_t *build_body(const struct repo *repo, const struct pipeline_facts *f,
+                          const struct var *variables, size_t variable_count,
+                          const struct request *r)
+{
+    json_t *body = json_pack("{s:s, s:s, s:b, s:s, s:s, s:s}", "project", f->project, "ref", f->ref,
+                             "tag", f->tag, "origin", f->origin, "default_branch",
+                             f->default_branch, "file", f->config_path);
+    json_t *files = json_object();
+    json_t *vars = json_array();
+    check(body != NULL);
+    for (size_t i = 0; i < r->file_count; i++) {
+        json_object_set_new(files, r->files[i].path,
+                            json_stringn(r->files[i].text.p, r->files[i].text.n));
+    }
+    for (size_t i = 0; i < variable_count; i++) {
+        json_t *v = json_object();
+        json_object_set_new(v, "name", json_stringn(variables[i].name.p, variables[i].name.n));
+        json_object_set_new(v, "value", json_stringn(variables[i].value.p, variables[i].value.n));
+        json_array_append_new(vars, v);
+    }
+    json_object_set_new(body, "files", files);
+    json_object_set_new(body, "variables", vars);
+    json_object_set_new(body, "paths", names(repo->files, repo->file_count));
+    if (repo->changes_known) {
+        json_object_set_new(body, "changes", names(repo->changes, repo->change_count));
+    }
+    if (f->sha != NULL) {
+        json_t *commit = json_object();
+        json_object_set_new(body, "sha", json_string(f->sha));
+        json_object_set_new(body, "before_sha", text_or_null(f->before_sha));
+        json_object_set_new(commit, "message", text_or_null(f->commit_message));
+        json_object_set_new(commit, "author", text_or_null(f->commit_author));
+        json_object_set_new(commit, "timestamp", text_or_null(f->commit_timestamp));
+        json_object_set_new(body, "commit", commit);
+    }
+    return body;
+}
+
+int request_build(struct cli *c, struct repo *repo, const struct request_options *o,
+                  struct request *ret)
+{
+    struct var *variables;
+    size_t count;
+    *ret = (struct request){0};
+    arena_init(&ret->arena, 0);
+    diags_init(&ret->diags);
+    ret->files = arena_array(&ret->arena, LIMIT_INCLUDES + 1, sizeof(*ret->files));
+    struct pipeline_facts facts = {
+        .project = o->project != NULL ? o->project : repo->project,
+        .ref = o->ref != NULL ? o->ref : repo->ref,
+        .tag = o->ref == NULL && repo->tag,
+        .sha = repo->sha,
+        .before_sha = repo->before_sha,
+        .origin = o->origin != NULL ? o->origin : "push",
+        .default_branch = repo->default_branch,
+        .commit_message = repo->message,
+        .commit_author = repo->author,
+        .commit_timestamp = repo->timestamp,
+        .config_path = o->file != NULL ? o->file : ".gitlab-ci.yml",
+    };
+    int r = parse_variables(c, ret, &o->variables, &variables, &count);
+    if (r == 0) {
+        r = compile(repo, &facts, variables, count, ret);
+        if (r == -E_NOT_FOUND) {
+            cli_fail(c, r, "there is no %s in %s", facts.config_path, repo->root);
+        } else if (r < 0 && r != -E_PIPELINE) {
+            cli_fail(c, r, "%s: %s", facts.config_path, err_text(r));
+        }
+    }
+    if (r < 0 && r != -E_PIPELINE) {
+        request_release(ret);
+        return r;
+    }
+    ret->body = build_body(repo, &facts, variables, count, ret);
+    return r;
+}
+
+void request_release(struct request *r)
+{
+    json_decref(r->body);
+    diags_release(&r->diags);
+    arena_release(&r->arena);
+    *r = (struct request){0};
+}
+
+static struct str text_of(void *ctx, const char *file)
+{
+    const struct request_file *f = find_file(ctx, file);
+    return f != NULL ? f->text : STR_NULL;
+}
+
+void request_print_diags(const struct cli *c, const struct request *r, FILE *out)
+{
+    struct buf text = BUF_INIT;
+    for (size_t i = 0; i < r->diags.count; i++) {
+        diag_render(&r->diags.items[i], text_of, (void *)(uintptr_t)r, c->color, &text);
+    }
+    if (r->diags.errors + r->diags.warnings > r->diags.count) {
+        buf_addf(&text, "... and %zu more\n", r->diags.errors + r->diags.warnings - r->diags.count);
+    }
+    fputs(buf_cstr(&text), out);
+    buf_release(&text);
+}

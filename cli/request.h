@@ -1,0 +1,45 @@
+/* From a working tree to the body of POST /pipelines and /lint (docs/http-api.md): compiles the
+ * pipeline file here first, which finds the files it includes and all its errors without a broker.
+ * Threads: one at a time. */
+#ifndef DAVIT_CLI_REQUEST_H
+#define DAVIT_CLI_REQUEST_H
+
+#include "cli/repo.h"
+#include "pipeline/pipeline.h"
+
+/* How a pipeline is asked for: the options shared by run, submit and lint. */
+struct request_options {
+    const char *file;          /* NULL: .gitlab-ci.yml */
+    const char *ref;           /* NULL: the tree's own */
+    const char *origin;        /* NULL: push */
+    const char *project;       /* NULL: the tree's own */
+    struct opt_list variables; /* NAME=VALUE */
+};
+
+#define REQUEST_OPTIONS(o)                                                                      \
+    {"file", 'f', OPT_TEXT, &(o)->file, "FILE", "the pipeline file (.gitlab-ci.yml)"},          \
+        {"ref", 0, OPT_TEXT, &(o)->ref, "REF", "the branch it runs for"},                       \
+        {"origin", 0, OPT_TEXT, &(o)->origin, "ORIGIN", "CI_PIPELINE_SOURCE (push)"},           \
+        {"project", 0, OPT_TEXT, &(o)->project, "NAME", "the project's name"},                  \
+    {                                                                                           \
+        "variable", 'v', OPT_LIST, &(o)->variables, "NAME=VALUE", "a variable; may be repeated" \
+    }
+
+struct request {
+    struct arena arena;
+    struct diags diags;
+    Pb__Plan *plan;             /* NULL: the file has errors */
+    json_t *body;               /* without `source` */
+    struct request_file *files; /* that were read, the root file first */
+    size_t file_count;
+};
+
+/* 0: compiled; -E_PIPELINE: `diags` says why; else an error that was printed. In the first two
+ * cases the caller releases. */
+int request_build(struct cli *c, struct repo *repo, const struct request_options *o,
+                  struct request *ret);
+void request_release(struct request *r);
+/* Prints the diagnostics to `out` with the lines they speak of. */
+void request_print_diags(const struct cli *c, const struct request *r, FILE *out);
+
+#endif

@@ -1,0 +1,83 @@
+#include "common/base.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "cli/submit.h"
+#include "common/archive.h"
+#include "common/crypto.h"
+#include "common/http.h"
+#include "common/os.h"
+
+#define SEND_TRIES    5
+#define SEND_PAUSE_MS 500u
+
+static int upload(struct cli *c, const struct client *cl, int fd, uint64_t size)
+{
+    struct http_request req = HTTP_REQUEST_INIT;
+    struct buf out = BUF_INIT;
+    struct buf why = BUF_INIT;
+    char *url = client_url(cl, "/blobs");
+    int status = 0;
+    req.method = "POST";
+    req.url = url;
+    req.token = cl->token;
+    req.content_type = "application/zstd";
+    req.body_fd = fd;
+    req.body_size = size;
+    int r = http_do(&req, &status, &out, &why);
+    if (r < 0) {
+        cli_fail(c, r, "cannot upload the snapshot to %s: %s", cl->url, buf_cstr(&why));
+    } else if (status != 201) {
+        r = client_problem(c, status, buf_str(&out));
+    }
+    free(url);
+    buf_release(&out);
+    buf_release(&why);
+    return r;
+}
+
+int submit_snapshot(struct cli *c, const struct client *cl, struct repo *repo, struct request *r)
+{
+    struct archive_info info;
+    const char *dir = getenv("TMPDIR");
+    int fd = open(dir != NULL ? dir : "/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return cli_fail(c, -E_IO, "cannot make a temporary file in %s", dir != NULL ? dir : "/tmp");
+    }
+    int res = repo_snapshot(c, repo, fd, &info);
+    res = res < 0 ? res : upload(c, cl, fd, info.size);
+    close(fd);
+    if (res == 0) {
+        char digest[2 * SHA256_BYTES + 1];
+        str_to_hex(info.digest, SHA256_BYTES, digest);
+        json_object_set_new(r->body, "source",
+                            json_pack("{s:{s:s, s:I}}", "snapshot", "digest", digest, "size",
+                                      (json_int_t)info.size));
+    }
+    return res;
+}
+
+void submit_git(struct request *r, const char *url, const char *sha, const char *ref)
+{
+    json_object_set_new(
+        r->body, "source",
+        json_pack("{s:{s:s, s:s, s:s}}", "git", "url", url, "sha", sha, "ref", ref));
+}
+
+int submit_send(struct cli *c, const struct client *cl, struct request *r, json_t **ret_pipeline)
+{
+    char *key = crypto_token("");
+    int res = -E_UNREACHABLE;
+    for (int i = 0; i < SEND_TRIES; i++) {
+        res = client_call(c, cl, "POST", "/pipelines", r->body, key, ret_pipeline);
+        if (res != -E_UNREACHABLE && res != -E_BUSY && res != -E_TIMEOUT && res != -E_SHUTDOWN) {
+            break;
+        }
+        os_sleep_ms(SEND_PAUSE_MS << i);
+    }
+    free(key);
+    return res;
+}
