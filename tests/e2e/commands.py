@@ -1,0 +1,217 @@
+"""The command line as a user types it: run, submit, status, logs, cancel, lint, doctor, up."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+from stack import Stack, main, wait_for
+
+
+class Tree:
+    """A small git repository with a pipeline file."""
+
+    def __init__(self, text, git=True):
+        self.dir = tempfile.mkdtemp(prefix="davit-tree-")
+        self.write(".gitlab-ci.yml", text)
+        self.write(".gitignore", "ignored\n")
+        self.write("ignored", "no")
+        self.write("src/file", "yes")
+        if git:
+            self.git("init", "-q", "-b", "main")
+            self.git("add", "-A")
+            self.git("commit", "-qm", "first")
+
+    def write(self, name, text):
+        path = os.path.join(self.dir, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text)
+
+    def git(self, *args):
+        subprocess.run(["git", "-C", self.dir, "-c", "user.name=t", "-c", "user.email=t@t", *args],
+                       check=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.dir)
+
+
+def davit(build, *args, cwd=None, env=None, timeout=60):
+    return subprocess.run([os.path.join(build, "davit"), *args], cwd=cwd, capture_output=True, text=True,
+                          timeout=timeout, env={**os.environ, **(env or {})}, check=False)
+
+
+def on(stack):
+    return {"DAVIT_DATA": stack.data}
+
+
+GOOD = """
+stages: [build, test]
+make:
+  stage: build
+  script: [test "$(cat src/file)" = yes, test ! -e ignored, git log -1 --format=%s, echo hello from make, mkdir out, echo x > out/x]
+  artifacts: {paths: [out]}
+check: {stage: test, script: [cat out/x, cat untracked]}
+"""
+
+
+def run_shows_the_logs_and_ends_with_the_pipelines_result(build):
+    build = os.path.abspath(build)
+    with Tree(GOOD) as tree:
+        tree.write("untracked", "new")
+        done = davit(build, "run", cwd=tree.dir)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "make | hello from make" in done.stdout, done.stdout
+        assert "pipeline success" in done.stdout, done.stdout
+        tree.write(".gitlab-ci.yml", "bad: {script: [exit 3]}\n")
+        done = davit(build, "run", cwd=tree.dir)
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "script_failure" in done.stdout, done.stdout
+        tree.write(".gitlab-ci.yml", "bad: {scirpt: x}\n")
+        done = davit(build, "run", cwd=tree.dir)
+        assert done.returncode == 65 and ".gitlab-ci.yml:1:" in done.stderr, done.stderr
+
+
+def run_works_without_git(build):
+    build = os.path.abspath(build)
+    with Tree("job: {script: [test -e src/file, test ! -e ignored]}\n", git=False) as tree:
+        done = davit(build, "run", cwd=tree.dir)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def leftovers(mark):
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f, open(f"/proc/{pid}/environ", "rb") as e:
+                if mark in f.read() or mark in e.read():
+                    found.append(int(pid))
+        except OSError:
+            pass
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def ctrl_c_cancels_and_leaves_no_process(build):
+    build = os.path.abspath(build)
+    tmp = tempfile.mkdtemp(prefix="davit-ctrlc-")
+    mark = f"ctrlc-mark-{os.getpid()}"
+    with Tree(f"job: {{variables: {{MARK: {mark}}}, script: [setsid sleep 1000 & sleep 1000]}}\n") as tree:
+        child = subprocess.Popen([os.path.join(build, "davit"), "run"], cwd=tree.dir,
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        wait_for("the job runs", lambda: leftovers(mark.encode()))
+        child.send_signal(signal.SIGINT)
+        out, _ = child.communicate(timeout=40)
+        assert child.returncode == 130, (child.returncode, out)
+        assert "canceled" in out, out
+        wait_for("nothing is left", lambda: not leftovers(mark.encode()), 5)
+        wait_for("no private broker is left",
+                 lambda: not [p for p in leftovers(b"/tmp/davit-run-") if p != child.pid], 5)
+    shutil.rmtree(tmp)
+
+
+def submit_status_logs_and_artifacts(build):
+    with Tree(GOOD) as tree, Stack(build) as stack:
+        build = stack.build
+        tree.write("untracked", "new")
+        done = davit(build, "submit", "--follow", cwd=tree.dir, env=on(stack))
+        assert done.returncode == 0 and "hello from make" in done.stdout, done.stdout + done.stderr
+        listed = json.loads(davit(build, "status", "--json", env=on(stack)).stdout)
+        assert listed["items"][0]["status"] == "success"
+        ident = str(listed["items"][0]["id"])
+        assert "make" in davit(build, "status", ident, env=on(stack)).stdout
+        logs = davit(build, "logs", "make", env=on(stack))
+        assert "hello from make" in logs.stdout, logs
+        assert davit(build, "logs", "-f", "make", env=on(stack)).stdout == logs.stdout
+        got = davit(build, "artifacts", "make", "-o", "got", cwd=tree.dir, env=on(stack))
+        assert got.returncode == 0 and os.path.exists(os.path.join(tree.dir, "got/out/x")), got
+        assert "w0" in davit(build, "workers", env=on(stack)).stdout
+        missing = davit(build, "logs", "nothing", env=on(stack))
+        assert missing.returncode == 66 and "nothing" in missing.stderr, missing
+        doctor = davit(build, "doctor", env=on(stack))
+        assert doctor.returncode == 0, doctor.stdout
+
+
+def submit_by_git_url(build):
+    with Tree("job: {script: [cat src/file]}\n") as tree, Stack(build) as stack:
+        done = davit(stack.build, "submit", "--git", "file://" + tree.dir, "--ref", "main", "--follow",
+                     env=on(stack))
+        assert done.returncode == 0 and "job | yes" in done.stdout, done.stdout + done.stderr
+
+
+def cancel_retry_play_and_why(build):
+    with Tree("") as tree, Stack(build, slots=1) as stack:
+        build = stack.build
+        tree.write(".gitlab-ci.yml", "a: {script: [sleep 100]}\nb: {script: ['true']}\n"
+                                     "m: {when: manual, script: ['true']}\n")
+        assert davit(build, "submit", cwd=tree.dir, env=on(stack)).returncode == 0
+        ident = stack.get("/pipelines")["items"][0]["id"]
+        stack.wait_job(ident, "a", "running")
+        why = davit(build, "why", "b", env=on(stack))
+        assert why.returncode == 0 and "slot" in why.stdout, why
+        assert davit(build, "cancel", "--job", "a", str(ident), env=on(stack)).returncode == 0
+        stack.wait_job(ident, "a", "canceled")
+        stack.wait_job(ident, "b", "success")
+        assert davit(build, "play", "m", env=on(stack)).returncode == 0
+        stack.wait_job(ident, "m", "success")
+        assert davit(build, "retry", "--job", "a", str(ident), env=on(stack)).returncode == 0
+        stack.wait_job(ident, "a", "running")
+        assert davit(build, "cancel", str(ident), env=on(stack)).returncode == 0
+        assert stack.wait_pipeline(ident)["status"] == "canceled"
+        assert davit(build, "drain", "w0", env=on(stack)).returncode == 0
+        assert "draining" in davit(build, "workers", env=on(stack)).stdout
+
+
+def lint_tells_the_place(build):
+    build = os.path.abspath(build)
+    with Tree("job:\n  scirpt: [x]\nother:\n  script: [x]\n  needs: [nobody]\n") as tree:
+        done = davit(build, "lint", cwd=tree.dir)
+        assert done.returncode == 65, done
+        assert ".gitlab-ci.yml:2:3: error" in done.stdout and "script" in done.stdout, done.stdout
+        assert "nobody" in done.stdout, done.stdout
+        found = json.loads(davit(build, "lint", "--json", cwd=tree.dir).stdout)
+        assert not found["valid"] and found["diagnostics"][0]["line"] == 2, found
+        tree.write(".gitlab-ci.yml", GOOD)
+        assert davit(build, "lint", cwd=tree.dir).returncode == 0
+
+
+def up_starts_and_stops_everything(build):
+    build = os.path.abspath(build)
+    data = tempfile.mkdtemp(prefix="davit-up-")
+    child = subprocess.Popen([os.path.join(build, "davit"), "up", "--data", data, "--http", "127.0.0.1:0",
+                              "--listen", "tcp://127.0.0.1:0", "--json"],
+                             stdout=subprocess.PIPE, text=True)
+    try:
+        wait_for("two workers", lambda: davit(build, "workers", "--data", data).stdout.count("online") == 2)
+        broker = json.load(open(os.path.join(data, "endpoints.json"), encoding="utf-8"))["pid"]
+        os.kill(broker, signal.SIGKILL)
+        time.sleep(1.2)
+        wait_for("it serves again",
+                 lambda: davit(build, "workers", "--data", data).stdout.count("online") == 2, 40, 0.2)
+    finally:
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=40)
+    assert child.returncode == 0
+    assert not leftovers(data.encode())
+    shutil.rmtree(data)
+
+
+def wrong_usage_is_explained(build):
+    build = os.path.abspath(build)
+    for args, word in ((["stats"], "status"), (["status", "x"], "number"), (["run", "--nope"], "--nope"),
+                       (["logs"], "missing"), (["up", "--slots", "x"], "number")):
+        done = davit(build, *args)
+        assert done.returncode == 64 and word in done.stderr, (args, done)
+    done = davit(build, "status", env={"DAVIT_DATA": "/nonexistent"})
+    assert done.returncode == 69 and "davit up" in done.stderr, done
+
+
+if __name__ == "__main__":
+    main([run_shows_the_logs_and_ends_with_the_pipelines_result, run_works_without_git,
+          ctrl_c_cancels_and_leaves_no_process, submit_status_logs_and_artifacts, submit_by_git_url,
+          cancel_retry_play_and_why, lint_tells_the_place, up_starts_and_stops_everything,
+          wrong_usage_is_explained])
