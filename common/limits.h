@@ -75,5 +75,7 @@
 #define LIMIT_JOB_ARTIFACTS 16u
 #define LIMIT_ARTIFACT_FILES 200000u
 #define LIMIT_ARTIFACT_BYTES (4ull * 1024 * MIB)
+#define LIMIT_SNAPSHOT_FILES 1000000u    /* with folders, .git included */
+#define LIMIT_SNAPSHOT_BYTES (32ull * 1024 * MIB)
 
 #endif

@@ -13,10 +13,10 @@ struct exec_context {
     const char *worker_name;
     const char *worker_version;
     uint64_t worker_id;
-    const char *tags;         /* "linux, gcc" */
-    const char *builds_dir;   /* working trees: builds/SLOT/PROJECT */
+    const char *tags;       /* "linux, gcc" */
+    const char *builds_dir; /* working trees: builds/SLOT/PROJECT */
     const char *cache_dir;
-    const char *job_dir;      /* this job's folder, holding spec.pb */
+    const char *job_dir; /* this job's folder, holding spec.pb */
     const char *api_url;
     const char *shim_program;
     const char *step_program; /* davit-worker: runs `step NAME FOLDER` */
@@ -28,8 +28,8 @@ struct executor {
     const char *name; /* "shell" */
     /* Can this machine use it? `why` says what is missing. */
     bool (*usable)(struct buf *why);
-    /* Refuses what it cannot do (an image, for the shell): -E_UNSUPPORTED with a line in `why`. Writes
-     * scripts and shim.conf into the job's folder. */
+    /* Refuses what it cannot do (an image, for the shell): -E_UNSUPPORTED with a line in `why`.
+     * Writes scripts and shim.conf into the job's folder. */
     int (*prepare)(const struct exec_context *cx, const Pb__JobSpec *spec, struct buf *why);
     int (*start)(const struct exec_context *cx, pid_t *ret_pid);
     int (*cancel)(const struct exec_context *cx, bool force);
@@ -41,15 +41,16 @@ struct executor {
 const struct executor *executor_by_name(const char *name);
 extern const struct executor executor_shell;
 
-/* The outcome of a job whose shim has ended, from its status file: which reason, which exit code. */
+/* The outcome of a job whose shim has ended, from its status file: which reason, which exit code.
+ */
 void exec_outcome(const struct exec_context *cx, const Pb__JobSpec *spec,
                   const struct shim_status *status, struct arena *arena, Pb__Outcome *ret);
 
 /* `davit-worker step NAME FOLDER`: what runs under the shim before and after the script. Exit codes
  * below are read by exec_outcome. */
-#define STEP_EXIT_SOURCE 101   /* source_failure */
+#define STEP_EXIT_SOURCE   101 /* source_failure */
 #define STEP_EXIT_ARTIFACT 102 /* artifact_missing, artifact_failure */
-#define STEP_EXIT_SYSTEM 103   /* system_failure */
+#define STEP_EXIT_SYSTEM   103 /* system_failure */
 int step_main(const char *name, const char *folder);
 
 #endif

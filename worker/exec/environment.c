@@ -1,0 +1,227 @@
+#include "common/base.h"
+
+#include "worker/exec/environment.h"
+
+#include <stdlib.h>
+#include <sys/utsname.h>
+
+#include "common/limits.h"
+#include "common/os.h"
+
+/* Linux takes 32 pages an entry of the environment, with its name, '=' and NUL. */
+#define ENTRY_MAX ((size_t)128 * KIB)
+
+/* Of the worker's environment; everything else stays with the worker. */
+static const char *const inherited[] = {
+    "HOME", "HTTPS_PROXY", "HTTP_PROXY", "LANG", "LC_ALL", "LC_CTYPE",   "LOGNAME",     "NO_PROXY",
+    "PATH", "SHELL",       "TMPDIR",     "TZ",   "USER",   "http_proxy", "https_proxy", "no_proxy",
+};
+
+static const struct {
+    const char *name;
+    const char *value;
+} defaults[] = {
+    {"HOME", "/"},
+    {"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+    {"SHELL", "/bin/sh"},
+};
+
+static void set_text(struct vars *vars, const char *name, const char *value)
+{
+    vars_set(vars, (struct var){.name = str_from(name), .value = str_from(value), .raw = true});
+}
+
+static void set_number(struct vars *vars, const char *name, uint64_t value)
+{
+    char text[32];
+    struct buf out = BUF_INIT;
+    buf_addf(&out, "%" PRIu64, value);
+    check(out.n < sizeof(text));
+    memcpy(text, out.p, out.n + 1);
+    buf_release(&out);
+    set_text(vars, name, text);
+}
+
+/* The names that gitlab-runner uses are those of Go. */
+static const char *arch_name(const char *machine)
+{
+    if (strcmp(machine, "x86_64") == 0) {
+        return "amd64";
+    }
+    return strcmp(machine, "aarch64") == 0 ? "arm64" : machine;
+}
+
+/* What only the worker knows. The spec's variables come later and win, as with gitlab-runner. */
+static void set_facts(const struct exec_context *cx, const Pb__JobSpec *spec,
+                      const char *project_dir, struct vars *vars)
+{
+    char now[32];
+    struct utsname machine;
+    set_text(vars, "CI_SERVER", "yes");
+    set_text(vars, "CI_BUILDS_DIR", cx->builds_dir);
+    set_text(vars, "CI_PROJECT_DIR", project_dir);
+    set_number(vars, "CI_CONCURRENT_ID", cx->slot);
+    set_number(vars, "CI_CONCURRENT_PROJECT_ID", cx->slot);
+    set_number(vars, "CI_RUNNER_ID", cx->worker_id);
+    set_text(vars, "CI_RUNNER_DESCRIPTION", cx->worker_name);
+    set_text(vars, "CI_RUNNER_TAGS", cx->tags);
+    set_text(vars, "CI_RUNNER_VERSION", cx->worker_version);
+    if (uname(&machine) == 0) {
+        struct buf arch = BUF_INIT;
+        buf_addf(&arch, "linux/%s", arch_name(machine.machine));
+        set_text(vars, "CI_RUNNER_EXECUTABLE_ARCH", arch.p);
+        buf_release(&arch);
+    }
+    set_text(vars, "CI_JOB_STARTED_AT", os_time_text(os_realtime_ms(), now, sizeof(now)));
+    set_number(vars, "CI_JOB_TIMEOUT", spec->timeout_ms / 1000);
+    set_text(vars, "CI_SHARED_ENVIRONMENT", "true");
+}
+
+static int refuse(struct buf *why, int r, const Pb__Variable *v, const char *text)
+{
+    buf_addf(why, "variable `%s` %s", v->name, text);
+    return r;
+}
+
+static int set_spec(const struct exec_context *cx, const Pb__JobSpec *spec, struct vars *vars,
+                    struct buf *why)
+{
+    for (size_t i = 0; i < spec->n_variables; i++) {
+        const Pb__Variable *v = spec->variables[i];
+        struct var var = {
+            .name = str_from(v->name),
+            .value = pb_str(v->value),
+            .raw = v->raw,
+            .file = v->file,
+            .masked = v->masked,
+        };
+        if (!var_name_valid(var.name)) {
+            return refuse(why, -E_INVALID, v, "has no name that an environment can hold");
+        }
+        if (v->file) {
+            struct buf path = BUF_INIT;
+            buf_addf(&path, "%s/vars/%s", cx->job_dir, v->name);
+            var.value = buf_str(&path);
+            var.raw = true;
+            vars_set(vars, var);
+            buf_release(&path);
+        } else if (v->value.len > 0 && memchr(v->value.data, '\0', v->value.len) != NULL) {
+            return refuse(why, -E_INVALID, v, "holds a NUL byte: only a file variable can");
+        } else {
+            vars_set(vars, var);
+        }
+    }
+    return 0;
+}
+
+/* The last of this name is the one that counts. */
+static const Pb__Variable *find_last(const Pb__JobSpec *spec, struct str name)
+{
+    for (size_t i = spec->n_variables; i-- > 0;) {
+        if (str_eqz(name, spec->variables[i]->name)) {
+            return spec->variables[i];
+        }
+    }
+    return NULL;
+}
+
+static int write_file(const struct vars *vars, const struct var *var, const Pb__Variable *v)
+{
+    struct buf content = BUF_INIT;
+    char *path = str_dup(var->value);
+    int r = 0;
+    if (v->raw) {
+        buf_add_str(&content, pb_str(v->value));
+    } else {
+        r = vars_expand(vars, pb_str(v->value), &content);
+    }
+    if (r == 0) {
+        r = os_write_file(path, buf_cstr(&content), content.n, 0600);
+    }
+    free(path);
+    buf_release(&content);
+    return r;
+}
+
+static int write_files(const struct exec_context *cx, const Pb__JobSpec *spec,
+                       const struct vars *vars, struct buf *why)
+{
+    char *folder = os_path_join(cx->job_dir, "vars");
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < vars->count; i++) {
+        const struct var *var = &vars->items[i];
+        const Pb__Variable *v = var->file ? find_last(spec, var->name) : NULL;
+        if (v == NULL) {
+            continue;
+        }
+        r = os_mkdir_p(folder, 0700);
+        r = r == 0 ? write_file(vars, var, v) : r;
+        if (r < 0) {
+            buf_addf(why, "cannot write the file of variable `%s`: %s", v->name, err_text(r));
+        }
+    }
+    free(folder);
+    return r;
+}
+
+static int check_sizes(const struct vars *vars, struct buf *why)
+{
+    for (size_t i = 0; i < vars->count; i++) {
+        const struct var *var = &vars->items[i];
+        if (var->name.n + var->value.n + 2 > ENTRY_MAX) {
+            buf_addf(why,
+                     "variable `" STR_FMT "` has %zu bytes: an environment takes at most 128 KiB "
+                     "each; make it a file variable",
+                     STR_ARG(var->name), var->value.n);
+            return -E_LIMIT;
+        }
+    }
+    return 0;
+}
+
+int environment_variables(const struct exec_context *cx, const Pb__JobSpec *spec,
+                          const char *project_dir, struct vars *vars, struct buf *why)
+{
+    set_facts(cx, spec, project_dir, vars);
+    int r = set_spec(cx, spec, vars, why);
+    if (r < 0) {
+        return r;
+    }
+    r = vars_expand_all(vars);
+    if (r < 0) {
+        buf_addf(why, "the job's variables, when expanded: %s", err_text(r));
+        return r;
+    }
+    r = check_sizes(vars, why);
+    return r < 0 ? r : write_files(cx, spec, vars, why);
+}
+
+static void inherit(const struct vars *vars, struct shim_conf *conf, const char *name,
+                    const char *value)
+{
+    if (value != NULL && value[0] != '\0' && vars_get(vars, str_from(name)) == NULL) {
+        shim_conf_env(conf, str_from(name), str_from(value));
+    }
+}
+
+void environment_to_conf(const struct vars *vars, struct shim_conf *conf)
+{
+    for (size_t i = 0; i < ARRAY_LEN(inherited); i++) {
+        inherit(vars, conf, inherited[i], getenv(inherited[i]));
+    }
+    for (size_t i = 0; i < ARRAY_LEN(defaults); i++) {
+        if (getenv(defaults[i].name) == NULL) {
+            inherit(vars, conf, defaults[i].name, defaults[i].value);
+        }
+    }
+    for (size_t i = 0; i < vars->count; i++) {
+        shim_conf_env(conf, vars->items[i].name, vars->items[i].value);
+    }
+}
+
+void environment_remove_files(const char *job_dir)
+{
+    char *folder = os_path_join(job_dir, "vars");
+    os_remove_tree(folder);
+    free(folder);
+}

@@ -1,0 +1,18 @@
+/* A job's variables: what the worker knows, then the spec's, expanded; and the environment that is
+ * made of them. */
+#ifndef DAVIT_EXEC_ENVIRONMENT_H
+#define DAVIT_EXEC_ENVIRONMENT_H
+
+#include "common/expand.h"
+#include "worker/exec/exec.h"
+
+/* Fills `vars` (initialised by the caller). File variables are written below FOLDER/vars and hold
+ * their path. Failure: what no process can be given, said in `why`. */
+int environment_variables(const struct exec_context *cx, const Pb__JobSpec *spec,
+                          const char *project_dir, struct vars *vars, struct buf *why);
+/* Adds the environment to the conf's present step: of the worker's own only what every program
+ * needs, then the variables. */
+void environment_to_conf(const struct vars *vars, struct shim_conf *conf);
+void environment_remove_files(const char *job_dir);
+
+#endif

@@ -1,0 +1,14 @@
+/* Working trees: BUILDS/SLOT/PROJECT. A slot runs one job at a time, so no two jobs share one; the
+ * next job of the slot and project finds the tree of the one before. */
+#ifndef DAVIT_EXEC_WORKSPACE_H
+#define DAVIT_EXEC_WORKSPACE_H
+
+#include "common/buf.h"
+#include "common/err.h"
+
+/* Makes it and gives its canonical path (heap). Where a job has put links in the way, the slot's
+ * folder is made anew. -E_INVALID: not a name for a path. */
+int workspace_make(const char *builds_dir, uint32_t slot, const char *project, char **ret_path,
+                   struct buf *why);
+
+#endif

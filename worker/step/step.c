@@ -1,0 +1,149 @@
+#include "common/base.h"
+
+#include "worker/step/step.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/http.h"
+#include "common/os.h"
+#include "worker/exec/exec.h"
+#include "worker/exec/prepared.h"
+
+static const struct {
+    const char *name;
+    int (*run)(struct step *s);
+} programs[] = {
+    {"source", step_source},
+    {"artifacts_in", step_artifacts_in},
+    {"artifacts_out", step_artifacts_out},
+};
+
+static void say(const char *before, const char *after, const char *fmt, va_list ap)
+{
+    struct buf line = BUF_INIT;
+    buf_addz(&line, before);
+    buf_vaddf(&line, fmt, ap);
+    buf_addz(&line, after);
+    /* Past stdio, so that the lines of git come where they belong. */
+    (void)os_write_all(STDOUT_FILENO, line.p, line.n);
+    buf_release(&line);
+}
+
+void step_say(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    say("", "\n", fmt, ap);
+    va_end(ap);
+}
+
+void step_warn(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    say("\033[33;1mWARNING: ", "\033[0;m\n", fmt, ap);
+    va_end(ap);
+}
+
+void step_error(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    say("\033[31;1mERROR: ", "\033[0;m\n", fmt, ap);
+    va_end(ap);
+}
+
+struct str step_var(const struct step *s, const char *name, const char *usual)
+{
+    const struct var *var = vars_get(&s->vars, str_from(name));
+    struct str value = var != NULL ? str_trim(var->value) : STR_NULL;
+    return value.n > 0 ? value : str_from(usual);
+}
+
+bool step_var_is(const struct step *s, const char *name, const char *value)
+{
+    return str_eqz(step_var(s, name, ""), value);
+}
+
+char **step_var_words(struct step *s, const char *name, const char *usual, size_t *ret_count)
+{
+    struct str rest = step_var(s, name, usual);
+    struct str word;
+    size_t count = 0;
+    char **words = arena_array(&s->arena, rest.n / 2 + 2, sizeof(*words));
+    while (str_split(&rest, ' ', &word)) {
+        word = str_trim(word);
+        if (word.n > 0) {
+            words[count++] = arena_strdup(&s->arena, word);
+        }
+    }
+    words[count] = NULL;
+    *ret_count = count;
+    return words;
+}
+
+const char *step_size_text(struct step *s, uint64_t bytes)
+{
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+    while (value >= 1000 && unit + 1 < ARRAY_LEN(units)) {
+        value /= 1000;
+        unit++;
+    }
+    return arena_printf(&s->arena, "%.*f %s", unit > 0 && value < 10 ? 1 : 0, value, units[unit]);
+}
+
+static void load_vars(struct step *s)
+{
+    vars_init(&s->vars, &s->arena);
+    for (size_t i = 0; i < s->spec->n_variables; i++) {
+        const Pb__Variable *v = s->spec->variables[i];
+        vars_set(&s->vars, (struct var){.name = str_from(v->name),
+                                        .value = pb_str(v->value),
+                                        .raw = true,
+                                        .file = v->file,
+                                        .masked = v->masked});
+    }
+}
+
+static int run(struct step *s, int (*program)(struct step *s))
+{
+    int r = prepared_read(s->folder, &s->arena, &s->spec);
+    if (r < 0) {
+        step_error("cannot read what to do from %s: %s", s->folder, err_text(r));
+        return STEP_EXIT_SYSTEM;
+    }
+    s->project_dir = getcwd(NULL, 0);
+    s->api_url = getenv("DAVIT_API_URL");
+    if (s->project_dir == NULL || s->api_url == NULL) {
+        step_error("this is run by davit-shim only");
+        return STEP_EXIT_SYSTEM;
+    }
+    load_vars(s);
+    return program(s);
+}
+
+int step_main(const char *name, const char *folder)
+{
+    struct step s = {.folder = folder};
+    int code = STEP_EXIT_SYSTEM;
+    bool known = false;
+    arena_init(&s.arena, 0);
+    http_global_init();
+    for (size_t i = 0; i < ARRAY_LEN(programs); i++) {
+        if (strcmp(programs[i].name, name) == 0) {
+            known = true;
+            code = run(&s, programs[i].run);
+        }
+    }
+    if (!known) {
+        step_error("there is no step `%s`", name);
+    }
+    free(s.project_dir);
+    arena_release(&s.arena);
+    return code;
+}
