@@ -133,7 +133,13 @@ void config_read(struct compile *c)
     const struct node *variables = node_get(c->root, "variables");
     const struct node *workflow = node_get(c->root, "workflow");
     refuse_not_yet(c);
-    read_stages(c, node_get(c->root, "stages"));
+    const struct node *types = node_get(c->root, "types");
+    const struct node *stages = node_get(c->root, "stages");
+    if (!node_is_null(types)) {
+        report_warning(c, types, "deprecated", "write `stages`",
+                       "`types` is the old name of `stages`");
+    }
+    read_stages(c, node_is_null(stages) ? types : stages);
     read_defaults(c);
     if (!node_is_null(variables)) {
         read_variables(c, variables, &c->variables);

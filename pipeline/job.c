@@ -43,6 +43,14 @@ static void read_stage(struct compile *c, const struct node *n, struct job *job)
     }
 }
 
+static void read_type(struct compile *c, const struct node *n, struct job *job)
+{
+    report_warning(c, n, "deprecated", "write `stage`", "`type` is the old name of `stage`");
+    if (node_is_null(node_get(job->body, "stage"))) {
+        read_stage(c, n, job);
+    }
+}
+
 static void read_job_variables(struct compile *c, const struct node *n, struct job *job)
 {
     read_variables(c, n, &job->variables);
@@ -171,6 +179,7 @@ static void read_parallel(struct compile *c, const struct node *n, struct job *j
     int64_t count = 0;
     if (n->kind == NODE_MAPPING) {
         read_keys(c, n, SCOPE_PARALLEL, "parallel");
+        c->incomplete = true; /* the names of its jobs are not known */
     } else if (read_number(c, n, "parallel", 1, LIMIT_PARALLEL, &count)) {
         job->parallel = (uint32_t)count;
     }
@@ -282,6 +291,7 @@ static const struct {
     {"start_in", read_start_in},
     {"tags", read_tags},
     {"timeout", read_timeout},
+    {"type", read_type},
     {"variables", read_job_variables},
     {"when", read_job_when},
 };

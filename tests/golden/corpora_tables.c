@@ -1,0 +1,416 @@
+/* GitLab's own unit tests as tables: rules:if, changes, extends, !reference, create-pipeline; and
+ * the configurations of the processing cases, which must compile. A case that needs a keyword that
+ * is not supported yet is counted as such; any other difference fails. */
+#include "common/base.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "pipeline/compile.h"
+#include "pipeline/yaml.h"
+#include "tests/golden/case_input.h"
+#include "tests/golden/corpora.h"
+
+enum outcome { CASE_PASSED, CASE_NOT_YET, CASE_DIFFERS };
+
+struct counts {
+    unsigned passed;
+    unsigned not_yet;
+    unsigned failed;
+};
+
+static const char *text_of(const json_t *o, const char *key)
+{
+    return json_string_value(json_object_get(o, key));
+}
+
+static void count(struct counts *n, enum outcome outcome, const char *what)
+{
+    n->passed += outcome == CASE_PASSED;
+    n->not_yet += outcome == CASE_NOT_YET;
+    n->failed += outcome == CASE_DIFFERS;
+    if (outcome == CASE_DIFFERS) {
+        printf("DIFFERS  %s\n", what);
+    }
+}
+
+static void set_vars(struct vars *vars, const json_t *object)
+{
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)object, name, value)
+    {
+        vars_set(vars,
+                 (struct var){.name = str_from(name), .value = str_from(json_string_value(value))});
+    }
+}
+
+/* rules:if */
+
+static bool same_value(struct expr_value v, const json_t *want)
+{
+    if (json_is_null(want)) {
+        return v.kind == EXPR_NULL;
+    }
+    if (json_is_boolean(want)) {
+        return v.kind == EXPR_BOOL && v.truth == json_is_true(want);
+    }
+    return v.kind == EXPR_TEXT && str_eqz(v.text, json_string_value(want));
+}
+
+static enum outcome run_expression(const json_t *c)
+{
+    struct arena arena;
+    struct vars vars;
+    struct expr *e = NULL;
+    struct expr_error error;
+    struct expr_value v = {0};
+    const json_t *want = json_object_get(c, "value");
+    if (json_object_get(c, "inputs")) {
+        return CASE_NOT_YET;
+    }
+    arena_init(&arena, 0);
+    vars_init(&vars, &arena);
+    set_vars(&vars, json_object_get(c, "vars"));
+    bool parsed = expr_parse(&arena, str_from(text_of(c, "expr")), &e, &error) == 0;
+    bool ok = parsed && expr_evaluate(e, &vars, &v) == 0;
+    bool same = strcmp(text_of(c, "kind"), "truthful") == 0
+                    ? (ok && expr_holds(v)) == json_is_true(want)
+                    : ok && same_value(v, want);
+    arena_release(&arena);
+    return same ? CASE_PASSED : CASE_DIFFERS;
+}
+
+static enum outcome run_literal(const json_t *c)
+{
+    struct arena arena;
+    struct str pattern;
+    struct str flags;
+    struct regex *re;
+    const char *reason;
+    size_t at;
+    const char *want = text_of(c, "re2");
+    arena_init(&arena, 0);
+    bool literal = regex_split_literal(str_from(text_of(c, "token")), &pattern, &flags);
+    bool valid = literal && regex_compile(&arena, pattern, flags, &re, &reason, &at) == 0;
+    arena_release(&arena);
+    bool want_valid = want && strcmp(want, "error") != 0;
+    return valid == want_valid ? CASE_PASSED : CASE_DIFFERS;
+}
+
+/* Whole files */
+
+struct result {
+    struct case_input *c;
+    struct diags diags;
+    Pb__Plan *plan; /* NULL: errors */
+};
+
+static void compile_file(struct result *r, const char *text, const json_t *settings)
+{
+    const json_t *changed = json_object_get(settings, "changed_files");
+    const json_t *files = json_object_get(settings, "repo_files");
+    r->c = xmalloc(sizeof(*r->c));
+    r->plan = NULL;
+    case_input_init(r->c, "table.yml", str_from(text));
+    if (text_of(settings, "ref")) {
+        r->c->facts.ref = text_of(settings, "ref");
+        r->c->facts.origin = text_of(settings, "source");
+        case_input_prepare(r->c);
+    }
+    r->c->in.changes_known = changed;
+    for (size_t i = 0; i < json_array_size(changed); i++) {
+        r->c->changes[r->c->in.change_count++] = str_from(
+            json_string_value(json_array_get(changed, i)));
+    }
+    for (size_t i = 0; i < json_array_size(files); i++) {
+        r->c->paths[r->c->in.path_count++] = str_from(json_string_value(json_array_get(files, i)));
+    }
+    diags_init(&r->diags);
+    pipeline_compile(&r->c->arena, &r->c->in, &r->diags, &r->plan);
+}
+
+static void release(struct result *r)
+{
+    diags_release(&r->diags);
+    case_input_release(r->c);
+    free(r->c);
+}
+
+static bool only_not_yet(const struct diags *d)
+{
+    for (size_t i = 0; i < d->count; i++) {
+        if (d->items[i].level == DIAG_ERROR && strcmp(d->items[i].code, "not-supported") != 0) {
+            return false;
+        }
+    }
+    return d->errors > 0;
+}
+
+static bool has_error(const struct diags *d, const char *code)
+{
+    for (size_t i = 0; i < d->count; i++) {
+        if (strcmp(d->items[i].code, code) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void print_errors(const struct diags *d)
+{
+    for (size_t i = 0; i < d->count; i++) {
+        printf("    %s [%s]\n", d->items[i].message, d->items[i].code);
+    }
+}
+
+static bool same_jobs(const Pb__Plan *plan, const json_t *names)
+{
+    bool same = plan && plan->n_jobs == json_array_size(names);
+    for (size_t i = 0; same && i < json_array_size(names); i++) {
+        bool found = false;
+        for (size_t k = 0; k < plan->n_jobs; k++) {
+            found |= strcmp(plan->jobs[k]->name, json_string_value(json_array_get(names, i))) == 0;
+        }
+        same = found;
+    }
+    return same;
+}
+
+static enum outcome run_create(const json_t *c)
+{
+    struct result r;
+    compile_file(&r, text_of(c, "config"), c);
+    bool same = same_jobs(r.plan, json_object_get(c, "jobs"));
+    enum outcome outcome = same                     ? CASE_PASSED
+                           : only_not_yet(&r.diags) ? CASE_NOT_YET
+                                                    : CASE_DIFFERS;
+    if (outcome == CASE_DIFFERS) {
+        print_errors(&r.diags);
+    }
+    release(&r);
+    return outcome;
+}
+
+static enum outcome run_matrix(const json_t *c)
+{
+    if (!json_is_integer(json_object_get(c, "parallel"))) {
+        return CASE_NOT_YET;
+    }
+    char text[256];
+    struct result r;
+    snprintf(text, sizeof(text), "%s: {script: a, parallel: %d}\n", text_of(c, "job"),
+             (int)json_integer_value(json_object_get(c, "parallel")));
+    compile_file(&r, text, NULL);
+    bool same = same_jobs(r.plan, json_object_get(c, "names"));
+    release(&r);
+    return same ? CASE_PASSED : CASE_DIFFERS;
+}
+
+/* The globs as `rules:changes` of a job: is it there. */
+static enum outcome run_changes(const json_t *c)
+{
+    struct result r;
+    if (json_object_get(c, "compare_to")) {
+        return CASE_NOT_YET;
+    }
+    json_t *config = json_pack("{s:O*,s:{s:s,s:[{s:O}]},s:{s:s}}", "variables",
+                               json_object_get(c, "vars"), "job", "script", "a", "rules", "changes",
+                               json_object_get(c, "paths"), "other", "script", "b");
+    json_t *settings = json_pack("{s:O}", "changed_files", json_object_get(c, "changed"));
+    check(config && settings);
+    char *text = json_dumps(config, 0);
+    compile_file(&r, text, settings);
+    bool there = r.plan && r.plan->n_jobs == 2;
+    bool ok = r.plan && there == json_is_true(json_object_get(c, "satisfied"));
+    if (!ok) {
+        print_errors(&r.diags);
+    }
+    release(&r);
+    free(text);
+    json_decref(config);
+    json_decref(settings);
+    return ok ? CASE_PASSED : CASE_DIFFERS;
+}
+
+static enum outcome run_processing(const json_t *c)
+{
+    struct result r;
+    char *text = json_dumps(json_object_get(c, "config"), 0);
+    const json_t *jobs = json_object_get(json_object_get(json_object_get(c, "init"), "expect"),
+                                         "jobs");
+    compile_file(&r, text, NULL);
+    bool same = r.plan && r.plan->n_jobs == json_object_size(jobs);
+    for (size_t i = 0; same && i < r.plan->n_jobs; i++) {
+        same = json_object_get(jobs, r.plan->jobs[i]->name);
+    }
+    if (!same) {
+        print_errors(&r.diags);
+    }
+    release(&r);
+    free(text);
+    return same ? CASE_PASSED : CASE_DIFFERS;
+}
+
+/* Trees: what a phase makes of a file, as JSON. */
+
+static json_t *node_json(const struct node *n)
+{
+    json_t *j;
+    switch (n->kind) {
+    case NODE_LIST:
+        j = json_array();
+        for (uint32_t i = 0; i < n->count; i++) {
+            json_array_append_new(j, node_json(n->items[i]));
+        }
+        return j;
+    case NODE_MAPPING:
+        j = json_object();
+        for (uint32_t i = 0; i < n->count; i++) {
+            json_object_setn_new(j, n->pairs[i].key->text.p, n->pairs[i].key->text.n,
+                                 node_json(n->pairs[i].value));
+        }
+        return j;
+    case NODE_SCALAR:
+        break;
+    }
+    if (n->type == SCALAR_INT) {
+        return json_integer(n->integer);
+    }
+    return json_stringn(n->text.p, n->text.n);
+}
+
+typedef const struct node *(*phase_fn)(struct compile *c, const struct node *root);
+
+/* The file after one phase, a new reference; NULL: errors, then has_error says which. */
+static json_t *run_phase(phase_fn phase, const char *text, struct diags *diags)
+{
+    struct arena arena;
+    struct yaml_file file = {0};
+    struct pipeline_input in = {.file = "table.yml"};
+    struct compile c = {.arena = &arena, .in = &in, .diags = diags};
+    json_t *j = NULL;
+    arena_init(&arena, 0);
+    diags_init(diags);
+    if (yaml_read(&arena, in.file, str_from(text), diags, &file) == 0) {
+        const struct node *root = phase(&c, file.body);
+        j = diags->errors == 0 ? node_json(root) : NULL;
+    }
+    arena_release(&arena);
+    return j;
+}
+
+static enum outcome run_extends(const json_t *c)
+{
+    struct diags diags;
+    char *text = json_dumps(json_object_get(c, "input"), 0);
+    json_t *got = run_phase(extends_resolve, text, &diags);
+    const json_t *want = json_object_get(c, json_object_get(c, "same") ? "input" : "output");
+    bool ok = json_object_get(c, "error")
+                  ? has_error(&diags, "extends-circular") || has_error(&diags, "wrong-type")
+                  : got && json_equal(got, want);
+    if (!ok) {
+        print_errors(&diags);
+    }
+    json_decref(got);
+    diags_release(&diags);
+    free(text);
+    return ok ? CASE_PASSED : CASE_DIFFERS;
+}
+
+static bool includes(const json_t *whole, const json_t *part)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)part, key, value)
+    {
+        if (!json_equal(json_object_get(whole, key), value)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum outcome run_reference(const json_t *c)
+{
+    struct diags diags;
+    json_t *got = run_phase(reference_resolve, text_of(c, "yaml"), &diags);
+    bool ok = json_object_get(c, "error") ? !got && (has_error(&diags, "reference-circular") ||
+                                                     has_error(&diags, "reference-invalid") ||
+                                                     has_error(&diags, "reference-not-found"))
+                                          : got && includes(got, json_object_get(c, "includes"));
+    if (!ok) {
+        print_errors(&diags);
+    }
+    json_decref(got);
+    diags_release(&diags);
+    return ok ? CASE_PASSED : CASE_DIFFERS;
+}
+
+/* Single keywords out of their job: that the job around them is not whole is no matter. */
+static enum outcome run_schema(const json_t *c)
+{
+    static const char *const whole[] = {"no-script", "no-jobs", "unknown-need", "include-not-found",
+                                        "unknown-stage"};
+    struct result r;
+    bool refused = false;
+    bool not_yet = false;
+    char *text = json_dumps(json_object_get(c, "config"), 0);
+    compile_file(&r, text, NULL);
+    for (size_t i = 0; i < r.diags.count; i++) {
+        const struct diag *d = &r.diags.items[i];
+        bool counts = d->level == DIAG_ERROR;
+        for (size_t k = 0; k < ARRAY_LEN(whole); k++) {
+            counts &= strcmp(d->code, whole[k]) != 0;
+        }
+        bool later = strcmp(d->code, "not-supported") == 0;
+        not_yet |= counts && later;
+        refused |= counts && !later;
+    }
+    bool ok = refused != json_is_true(json_object_get(c, "valid"));
+    if (!ok && !not_yet) {
+        print_errors(&r.diags);
+    }
+    release(&r);
+    free(text);
+    return not_yet && !refused ? CASE_NOT_YET : ok ? CASE_PASSED : CASE_DIFFERS;
+}
+
+static const struct {
+    const char *file;
+    enum outcome (*run)(const json_t *c);
+} tables[] = {
+    {"tables/rules_if_expressions.json", run_expression},
+    {"tables/regex_literal.json", run_literal},
+    {"tables/rules_changes.json", run_changes},
+    {"tables/create_pipeline.json", run_create},
+    {"tables/parallel_matrix.json", run_matrix},
+    {"tables/extends.json", run_extends},
+    {"tables/reference_tag.json", run_reference},
+    {"pipeline-processing/cases.json", run_processing},
+    {"schema-items/items.json", run_schema},
+};
+
+int main(void)
+{
+    unsigned failed = 0;
+    for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
+        struct counts n = {0};
+        json_t *table = corpora_json(tables[i].file);
+        if (!table) {
+            return EXIT_SKIPPED;
+        }
+        for (size_t k = 0; k < json_array_size(table); k++) {
+            json_t *c = json_array_get(table, k);
+            enum outcome outcome = tables[i].run(c);
+            char *text = json_dumps(c, 0);
+            count(&n, outcome, text);
+            free(text);
+        }
+        printf("%s: %u passed, %u not yet, %u differ\n", tables[i].file, n.passed, n.not_yet,
+               n.failed);
+        failed += n.failed;
+        json_decref(table);
+    }
+    return failed ? 1 : 0;
+}
