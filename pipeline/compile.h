@@ -185,7 +185,7 @@ struct read_texts {
 };
 bool read_texts(struct compile *c, const struct node *n, struct read_texts how, struct texts *ret);
 bool read_exit_codes(struct compile *c, const struct node *n, int32_t **ret, size_t *ret_count);
-/* Refuses what is no mapping, and keys that the scope does not know or support. */
+/* Reports keys that the scope does not know, or does not support yet. False: it is no mapping. */
 bool read_keys(struct compile *c, const struct node *n, enum scope scope, const char *what);
 bool read_variables(struct compile *c, const struct node *n, struct variables *ret);
 bool read_needs(struct compile *c, const struct node *n, struct needs *ret);

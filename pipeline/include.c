@@ -196,9 +196,9 @@ static void include_mapping(struct compile *c, const struct node *entry, const s
             return;
         }
     }
-    if (!read_keys(c, entry, SCOPE_INCLUDE, "include")) {
-        c->incomplete = true;
-    }
+    size_t errors = c->diags->errors;
+    read_keys(c, entry, SCOPE_INCLUDE, "include");
+    c->incomplete |= c->diags->errors > errors;
     const struct node *local = node_get(entry, "local");
     if (node_is_null(local)) {
         refuse(c, entry, "include-invalid", "include: { local: path/of/file.yml }", STR("include"),

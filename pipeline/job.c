@@ -337,8 +337,8 @@ static void read_inherited(struct compile *c, struct job *job)
         const struct pair *p = &c->defaults->pairs[i];
         const struct keyword *k = keyword_find(SCOPE_DEFAULT, p->key->text);
         const struct pair *own = node_find(job->body, p->key->text);
-        if (k->support == ACTED && !node_is_null(p->value) && (!own || node_is_null(own->value)) &&
-            inherits(&job->inherit_defaults, p->key->text)) {
+        if (k && k->support == ACTED && !node_is_null(p->value) &&
+            (!own || node_is_null(own->value)) && inherits(&job->inherit_defaults, p->key->text)) {
             check(job_read_keyword(c, job, k->name, p->value));
         }
     }
@@ -433,6 +433,29 @@ static void unfold(struct compile *c, const struct job *job)
     }
 }
 
+static bool has_job_keyword(const struct node *body)
+{
+    for (uint32_t i = 0; i < body->count; i++) {
+        if (keyword_find(SCOPE_JOB, body->pairs[i].key->text)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A mapping that is no job at all, but nearly named as a keyword: `varibles`. */
+static bool is_misspelled_keyword(struct compile *c, const struct pair *p)
+{
+    const char *nearest = keyword_nearest(SCOPE_TOP, p->key->text);
+    if (!nearest || p->value->kind != NODE_MAPPING || has_job_keyword(p->value)) {
+        return false;
+    }
+    c->job_at = NULL;
+    report(c, p->key, "unknown-keyword", arena_printf(c->arena, "did you mean `%s`?", nearest),
+           "`" STR_FMT "` is no keyword, and it has none of a job's", STR_ARG(p->key->text));
+    return true;
+}
+
 static void read_job(struct compile *c, const struct pair *p)
 {
     struct job job = {.name = p->key->text,
@@ -442,7 +465,7 @@ static void read_job(struct compile *c, const struct pair *p)
                       .inherit_variables = {.all = true}};
     pb__plan_job__init(&job.plan);
     struct str name;
-    if (!read_name(c, p->key, "name of the job", &name)) {
+    if (!read_name(c, p->key, "name of the job", &name) || is_misspelled_keyword(c, p)) {
         return;
     }
     if (job.body->kind != NODE_MAPPING) {
@@ -453,7 +476,9 @@ static void read_job(struct compile *c, const struct pair *p)
                STR_ARG(job.name), node_what(job.body));
         return;
     }
-    job.misspelled = !read_keys(c, job.body, SCOPE_JOB, "job");
+    size_t errors = c->diags->errors;
+    read_keys(c, job.body, SCOPE_JOB, "job");
+    job.misspelled = c->diags->errors > errors;
     read_mapping(c, job.body, &job);
     read_inherited(c, &job);
     resolve_stage(c, &job);

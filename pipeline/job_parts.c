@@ -189,7 +189,9 @@ static bool read_need(struct compile *c, const struct node *n, struct need *ret)
         }
         return read_name(c, n, "needs", &ret->job);
     }
-    if (!read_keys(c, n, SCOPE_NEED, "needs")) {
+    size_t errors = c->diags->errors;
+    read_keys(c, n, SCOPE_NEED, "needs");
+    if (c->diags->errors > errors) {
         return false;
     }
     const struct node *job = node_get(n, "job");

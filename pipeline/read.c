@@ -2,6 +2,8 @@
 
 #include "pipeline/compile.h"
 
+#define CHOICES_LISTED 8 /* more than that are no help in a message */
+
 static bool refuse_type(struct compile *c, const struct node *n, const char *what,
                         const char *wanted)
 {
@@ -106,9 +108,13 @@ bool read_choice(struct compile *c, const struct node *n, const char *what,
         buf_addf(&list, "%s`%s`", i == 0 ? "" : i + 1 == count ? " or " : ", ", names[i]);
     }
     const char *nearest = diag_nearest(n->text, names, count);
-    report(c, n, "bad-value",
-           nearest ? arena_printf(c->arena, "did you mean `%s`?", nearest) : NULL,
-           "`%s` must be %s, found `" STR_FMT "`", what, buf_cstr(&list), STR_ARG(n->text));
+    const char *hint = nearest ? arena_printf(c->arena, "did you mean `%s`?", nearest) : NULL;
+    if (count > CHOICES_LISTED) {
+        report(c, n, "bad-value", hint, "`%s` knows no `" STR_FMT "`", what, STR_ARG(n->text));
+    } else {
+        report(c, n, "bad-value", hint, "`%s` must be %s, found `" STR_FMT "`", what,
+               buf_cstr(&list), STR_ARG(n->text));
+    }
     buf_release(&list);
     return false;
 }
@@ -224,20 +230,17 @@ bool read_keys(struct compile *c, const struct node *n, enum scope scope, const 
     if (!n || n->kind != NODE_MAPPING) {
         return refuse_type(c, n, what, "a mapping");
     }
-    bool ok = true;
     for (uint32_t i = 0; i < n->count; i++) {
         const struct pair *p = &n->pairs[i];
         const struct keyword *k = keyword_find(scope, p->key->text);
         if (!k) {
             report_unknown(c, p->key, scope);
-            ok = false;
         } else if (k->support == NOT_YET && !node_is_null(p->value)) {
             report(c, p->key, "not-supported", NULL, "`%s` %s is not supported yet", k->name,
                    scope_text(scope));
-            ok = false;
         }
     }
-    return ok;
+    return true;
 }
 
 bool read_when(struct compile *c, const struct node *n, bool allow_never, bool *ret_never,

@@ -8,6 +8,7 @@
 struct resolver {
     struct compile *c;
     const struct node *root;
+    bool files_missing;
     const struct node *following[NESTING_MAX];
     size_t depth;
 };
@@ -54,9 +55,9 @@ static const struct node *follow(struct resolver *r, const struct node *n)
             target = follow(r, target);
         }
     }
-    if (!node_is_null(target)) {
+    if (target && (target->reference || !node_is_null(target))) {
         target = resolve(r, target);
-    } else if (r->c->incomplete) {
+    } else if (r->files_missing) {
         target = n; /* it may be in the file that is missing */
     } else {
         target = refuse(r, n, "reference-not-found", "names nothing in this pipeline");
@@ -87,6 +88,6 @@ static const struct node *resolve(struct resolver *r, const struct node *n)
 
 const struct node *reference_resolve(struct compile *c, const struct node *root)
 {
-    struct resolver r = {.c = c, .root = root};
+    struct resolver r = {.c = c, .root = root, .files_missing = c->incomplete};
     return resolve(&r, root);
 }

@@ -113,13 +113,16 @@ static void read_rule(struct compile *c, const struct node *n, enum scope scope,
         report(c, n, "wrong-type", NULL, "a rule must say something");
         return;
     }
-    if (!read_keys(c, n, scope, "rules")) {
+    if (n->kind != NODE_MAPPING) {
+        report(c, n, "wrong-type", NULL, "a rule must be a mapping, found %s", node_what(n));
         return;
     }
+    read_keys(c, n, scope, "rules");
     for (uint32_t i = 0; i < n->count; i++) {
         const struct pair *p = &n->pairs[i];
-        if (!node_is_null(p->value)) {
-            read_rule_key(c, keyword_find(scope, p->key->text)->name, p->value, scope, rule);
+        const struct keyword *k = keyword_find(scope, p->key->text);
+        if (k && !node_is_null(p->value)) {
+            read_rule_key(c, k->name, p->value, scope, rule);
         } else if (str_eqz(p->key->text, "if") && !p->value->reference) {
             report(c, p->key, "wrong-type", NULL, "`if` must be an expression, found nothing");
         }

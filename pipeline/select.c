@@ -136,35 +136,42 @@ static void set_resource_group(struct compile *c, struct job *job, const struct 
     job->plan.resource_group = arena_strdup(c->arena, group);
 }
 
-static void append_variables(struct compile *c, struct job *job, const struct var *items,
-                             size_t count, const struct inherit *inherit)
+static Pb__Variable *plan_variable(struct compile *c, const struct var *var)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (inherit && !inherits(inherit, items[i].name)) {
-            continue;
-        }
-        Pb__Variable *v = arena_alloc(c->arena, sizeof(*v));
-        pb__variable__init(v);
-        v->name = arena_strdup(c->arena, items[i].name);
-        v->value = pb_bytes_ref(items[i].value);
-        v->raw = items[i].raw;
-        job->plan.variables[job->plan.n_variables++] = v;
-    }
+    Pb__Variable *v = arena_alloc(c->arena, sizeof(*v));
+    pb__variable__init(v);
+    v->name = arena_strdup(c->arena, var->name);
+    v->value = pb_bytes_ref(var->value);
+    v->raw = var->raw;
+    return v;
 }
 
-static void set_variables(struct compile *c, struct job *job, const struct rule *rule)
+/* From the strongest to the weakest, so that each name is taken once. */
+static void set_variables(struct compile *c, struct job *job, const struct rule *rule,
+                          struct arena *scratch)
 {
-    size_t most = c->variables.count + c->workflow_variables.count + job->variables.count +
-                  (rule ? rule->variables.count : 0);
+    const struct variables sources[] = {rule ? rule->variables : (struct variables){0},
+                                        job->variables, c->workflow_variables, c->variables};
+    struct vars seen;
+    size_t most = 0;
+    for (size_t i = 0; i < ARRAY_LEN(sources); i++) {
+        most += sources[i].count;
+    }
     if (!compile_charge(c, most, job->at)) {
         return;
     }
+    vars_init(&seen, scratch);
     job->plan.variables = arena_array(c->arena, most + 1, sizeof(Pb__Variable *));
-    append_variables(c, job, c->variables.items, c->variables.count, &job->inherit_variables);
-    append_variables(c, job, c->workflow_variables.items, c->workflow_variables.count, NULL);
-    append_variables(c, job, job->variables.items, job->variables.count, NULL);
-    if (rule) {
-        append_variables(c, job, rule->variables.items, rule->variables.count, NULL);
+    for (size_t i = 0; i < ARRAY_LEN(sources); i++) {
+        bool inherited = i == ARRAY_LEN(sources) - 1;
+        for (size_t k = 0; k < sources[i].count; k++) {
+            const struct var *var = &sources[i].items[k];
+            if (!vars_get(&seen, var->name) &&
+                (!inherited || inherits(&job->inherit_variables, var->name))) {
+                vars_set(&seen, (struct var){.name = var->name, .value = STR("")});
+                job->plan.variables[job->plan.n_variables++] = plan_variable(c, var);
+            }
+        }
     }
 }
 
@@ -195,7 +202,7 @@ static void select_job(struct compile *c, struct job *job, struct arena *scratch
                                !from_rule);
     set_tags(c, job, &env);
     set_resource_group(c, job, &env);
-    set_variables(c, job, rule);
+    set_variables(c, job, rule, scratch);
 }
 
 void select_jobs(struct compile *c)

@@ -26,7 +26,7 @@ static void compile_text(const char *file, struct str text, struct buf *out)
     if (r == 0) {
         plan_text(plan, out);
     } else {
-        buf_addf(out, "%zu errors\n", diags.errors);
+        buf_addf(out, "errors: %zu\n", diags.errors);
     }
     diags_release(&diags);
     case_input_release(c);
