@@ -394,7 +394,8 @@ int yaml_read(struct arena *arena, const char *file, struct str text, struct dia
     }
     check(yaml_parser_initialize(&r.parser));
     yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
-    yaml_parser_set_input_string(&r.parser, (const unsigned char *)r.text.p, r.text.n);
+    yaml_parser_set_input_string(&r.parser, (const unsigned char *)(r.text.p ? r.text.p : ""),
+                                 r.text.n);
     int result = read_events(&r);
     yaml_parser_delete(&r.parser);
     if (result < 0) {

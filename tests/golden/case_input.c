@@ -25,10 +25,21 @@ struct str case_text_of(void *ctx, const char *file)
     return STR_NULL;
 }
 
-static void set_fact(struct case_input *c, struct str line)
+static bool push(struct str *list, size_t *count, size_t max, struct str item)
+{
+    if (*count == max) {
+        return false;
+    }
+    list[(*count)++] = item;
+    return true;
+}
+
+static bool set_fact(struct case_input *c, struct str line)
 {
     struct str word;
-    check(str_split(&line, ' ', &word));
+    if (!str_split(&line, ' ', &word)) {
+        return false;
+    }
     const char *value = arena_strdup(&c->arena, line);
     if (str_eqz(word, "ref") || str_eqz(word, "tag")) {
         c->facts.ref = value;
@@ -36,42 +47,47 @@ static void set_fact(struct case_input *c, struct str line)
     } else if (str_eqz(word, "origin")) {
         c->facts.origin = value;
     } else if (str_eqz(word, "var")) {
-        struct str name;
-        str_split(&line, '=', &name);
+        struct str name = STR_NULL;
+        if (!str_split(&line, '=', &name) || !var_name_valid(name)) {
+            return false;
+        }
         vars_set(&c->submitted, (struct var){.name = name, .value = line});
     } else if (str_eqz(word, "path")) {
-        check(c->in.path_count < ARRAY_LEN(c->paths));
-        c->paths[c->in.path_count++] = line;
+        return push(c->paths, &c->in.path_count, ARRAY_LEN(c->paths), line);
     } else if (str_eqz(word, "change")) {
-        check(c->in.change_count < ARRAY_LEN(c->changes));
-        c->changes[c->in.change_count++] = line;
+        c->in.changes_known = true;
+        return push(c->changes, &c->in.change_count, ARRAY_LEN(c->changes), line);
+    } else if (str_eqz(word, "changes")) {
         c->in.changes_known = true;
     } else {
-        check(str_eqz(word, "changes"));
-        c->in.changes_known = true;
+        return false;
     }
+    return true;
 }
 
-static void split_files(struct case_input *c, struct str text)
+static bool split_files(struct case_input *c, struct str text)
 {
     struct str rest = text;
     struct str line;
     while (str_split(&rest, '\n', &line)) {
         struct case_file *last = &c->files[c->file_count - 1];
         if (str_starts(line, STR("#--- "))) {
-            check(c->file_count < ARRAY_LEN(c->files));
-            last->text.n = (size_t)(line.p - last->text.p);
             struct str path = str_sub(line, 5, line.n);
+            last->text.n = (size_t)(line.p - last->text.p);
+            if (c->file_count == ARRAY_LEN(c->files) ||
+                !push(c->paths, &c->in.path_count, ARRAY_LEN(c->paths), path)) {
+                return false;
+            }
             c->files[c->file_count++] = (struct case_file){.path = arena_strdup(&c->arena, path),
                                                            .text = rest};
-            c->paths[c->in.path_count++] = path;
-        } else if (str_starts(line, STR("#! "))) {
-            set_fact(c, str_sub(line, 3, line.n));
+        } else if (str_starts(line, STR("#! ")) && !set_fact(c, str_sub(line, 3, line.n))) {
+            return false;
         }
     }
+    return true;
 }
 
-void case_input_init(struct case_input *c, const char *file, struct str text)
+bool case_input_try(struct case_input *c, const char *file, struct str text)
 {
     memset(c, 0, sizeof(*c));
     arena_init(&c->arena, 0);
@@ -90,8 +106,14 @@ void case_input_init(struct case_input *c, const char *file, struct str text)
     };
     c->files[0] = (struct case_file){.path = file, .text = text};
     c->file_count = 1;
-    split_files(c, text);
+    bool ok = split_files(c, text);
     case_input_prepare(c);
+    return ok;
+}
+
+void case_input_init(struct case_input *c, const char *file, struct str text)
+{
+    check(case_input_try(c, file, text));
 }
 
 void case_input_prepare(struct case_input *c)

@@ -26,7 +26,9 @@ struct case_input {
     struct str changes[64];
 };
 
-void case_input_init(struct case_input *c, const char *file, struct str text);
+/* False: too many files or facts, or unknown ones; release it all the same. */
+bool case_input_try(struct case_input *c, const char *file, struct str text);
+void case_input_init(struct case_input *c, const char *file, struct str text); /* a check */
 void case_input_prepare(struct case_input *c); /* after facts were changed: predefined variables */
 void case_input_release(struct case_input *c);
 /* For diag_render. */
