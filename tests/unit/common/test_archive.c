@@ -56,9 +56,7 @@ static void make_tree(const char *folder)
 {
     const struct timespec times[2] = {{.tv_sec = 1000000000}, {1000000001, 123456789}};
     file_write(in(folder, "from/dir/file"), "content");
-    file_write(in(folder, "from/gr\xc3\xbc\xc3\x9f"
-                          "e \xff"),
-               "bytes in the name");
+    file_write(in(folder, "from/gr\xc3\xbc\xc3\x9f\x65 \xff"), "bytes in the name");
     file_write(in(folder, "from/run"), "#!/bin/sh\n");
     assert_int_equal(chmod(in(folder, "from/run"), 0755), 0);
     assert_int_equal(utimensat(AT_FDCWD, in(folder, "from/run"), times, 0), 0);
@@ -71,17 +69,8 @@ static void make_tree(const char *folder)
 }
 
 static const char *const tree_paths[] = {
-    "run",
-    "dir",
-    "dir/file",
-    "link",
-    "dangling",
-    "gr\xc3\xbc\xc3\x9f"
-    "e \xff",
-    "pipe",
-    "./empty/",
-    "gone",
-    "run",
+    "run",  "dir",      "dir/file", "link", "dangling", "gr\xc3\xbc\xc3\x9f\x65 \xff",
+    "pipe", "./empty/", "gone",     "run",
 };
 
 static void assert_tree(const char *folder)
@@ -90,9 +79,7 @@ static void assert_tree(const char *folder)
     char target[64] = "";
     assert_file(in(folder, "to/dir/file"), "content");
     assert_file(in(folder, "to/link"), "content");
-    assert_file(in(folder, "to/gr\xc3\xbc\xc3\x9f"
-                           "e \xff"),
-                "bytes in the name");
+    assert_file(in(folder, "to/gr\xc3\xbc\xc3\x9f\x65 \xff"), "bytes in the name");
     assert_int_equal(readlink(in(folder, "to/dangling"), target, sizeof(target) - 1), 9);
     assert_string_equal(target, "/no/where");
     assert_int_equal(stat(in(folder, "to/run"), &st), 0);
