@@ -47,7 +47,7 @@ static int read_at(int fd, void *p, size_t n, uint64_t offset, size_t *ret_n)
 
 int spool_open(struct spool_reader *r, const char *folder)
 {
-    int fd;
+    int fd = -1;
     int result = open_file(folder, "spool", &fd);
     if (result == 0) {
         *r = (struct spool_reader){.fd = fd};
@@ -162,7 +162,7 @@ static void add_mark(const struct shim_status *status, struct buf *out)
 
 int shim_tail_read(const char *folder, const struct shim_status *status, struct buf *out)
 {
-    int fd;
+    int fd = -1;
     size_t n = (size_t)status->tail_bytes;
     size_t got_end = 0;
     size_t got_start = 0;
