@@ -39,6 +39,7 @@ static void equal_contents_hash_equal_whatever_their_history(void **state)
 struct writer {
     struct fixture *f;
     atomic_bool stop;
+    atomic_bool started; /* one round is on the disk */
     uint64_t rounds;
 };
 
@@ -56,6 +57,7 @@ static void *write_pairs(void *ctx)
         tx_put(tx, T_STAGE, &k, key_str(&n));
         tx_put(tx, T_PLAN, &n, make_value(tx_arena(tx), 9000, 1));
         check(tx_commit(tx) == 0);
+        atomic_store(&w->started, true);
     }
     return NULL;
 }
@@ -83,7 +85,9 @@ static void a_backup_during_writes_is_one_moment(void **state)
 
     snprintf(copy.dir, sizeof(copy.dir), "%.50s/copy", f->dir);
     assert_int_equal(pthread_create(&thread, NULL, write_pairs, &w), 0);
-    os_sleep_ms(10);
+    while (!atomic_load(&w.started)) {
+        os_sleep_ms(1);
+    }
     assert_int_equal(store_backup(f->s, copy.dir, &why), 0);
     assert_int_equal(store_backup(f->s, copy.dir, &why), -E_EXISTS);
     atomic_store(&w.stop, true);
