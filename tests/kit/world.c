@@ -39,10 +39,11 @@ static void init_store(struct world *w)
 void world_init(struct world *w)
 {
     static unsigned serial;
+    const char *memory = os_exists("/dev/shm") ? "/dev/shm" : "/tmp"; /* nothing needs to last */
     const char *tmp = getenv("TMPDIR");
     struct buf dir = BUF_INIT;
 
-    buf_addf(&dir, "%s/davit-world-%" PRIu64 "-%u", tmp != NULL ? tmp : "/tmp", os_monotonic_us(),
+    buf_addf(&dir, "%s/davit-world-%" PRIu64 "-%u", tmp != NULL ? tmp : memory, os_monotonic_us(),
              serial++);
     *w = (struct world){.dir = buf_take(&dir), .audit = true, .now_ms = 1000};
     effects_init(&w->fx);

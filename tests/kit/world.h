@@ -1,4 +1,4 @@
-/* A small world for tests of the core: the real store in a folder under /tmp, the real core_apply,
+/* A small world for tests of the core: the real store in a temporary folder, the real core_apply,
  * a clock that only the test moves. Every command is checked: a refused one must not have written,
  * an applied one must leave a store without a breach (world.audit).
  *
