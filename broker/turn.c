@@ -299,7 +299,7 @@ NORETURN static void die(int r)
 
 static bool survivable(int r)
 {
-    return r == -E_FULL || r == -E_NO_SPACE || r == -E_CORRUPT;
+    return r == -E_FULL || r == -E_NO_SPACE || r == -E_CORRUPT || r == -E_TOO_BIG;
 }
 
 /* The batch could not be written as a whole: the posts get a transaction each, so that one that is

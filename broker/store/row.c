@@ -180,7 +180,7 @@ int row_write(struct tx *tx, enum table t, MDB_val key, struct str value)
 {
     MDB_dbi dbi = tx->store->tables[t];
     struct key head = {.n = 0}; /* builds the head: numbers are kept as in keys */
-    uint8_t inline_row[LIMIT_STORE_VALUE] = {ROW_INLINE};
+    uint8_t inline_row[LIMIT_STORE_VALUE];
     MDB_val data = {.mv_size = 0, .mv_data = inline_row};
     MDB_val old;
     uint64_t chunk_id;

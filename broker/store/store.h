@@ -4,7 +4,8 @@
  * Ownership: the caller frees with store_close, after all transactions ended.
  * Threads: one writer at a time (the turn), readers on any thread.
  * Errors: -E_BUSY (another process has it, or this one), -E_CORRUPT, -E_VERSION, -E_UNSUPPORTED (a
- * network filesystem), -E_LIMIT (address space), -E_FULL, -E_NO_SPACE, -E_IO.
+ * network filesystem), -E_LIMIT (address space), -E_FULL, -E_NO_SPACE, -E_TOO_BIG (too much in one
+ * transaction), -E_IO.
  * After -E_IO from a commit the caller ends the process: what the kernel still has of the data is
  * unknown, and a second fsync would lie. A new start reads what is on the disk. */
 #ifndef DAVIT_STORE_H
