@@ -1,9 +1,8 @@
 /* The generated messages behind a safe door: every unpack goes through pb_unpack, which bounds the
  * memory that foreign bytes can claim. Packing goes into a struct buf.
  *
- * An unpacked message lives in the arena it was unpacked into and must not be freed otherwise.
- * Strings in it may hold anything: pb_unpack refuses messages in which a `string` field is not UTF-8
- * or hides a NUL, at any depth.
+ * An unpacked message lives in the arena it was unpacked into and must not be freed otherwise. Its
+ * strings, at any depth, are UTF-8 without NUL; its `bytes` may be anything.
  * Threads: pure; one arena belongs to one thread. */
 #ifndef DAVIT_PB_H
 #define DAVIT_PB_H
@@ -11,16 +10,17 @@
 #include "common/arena.h"
 #include "common/buf.h"
 #include "common/err.h"
+
 #include "command.pb-c.h"
 #include "plan.pb-c.h"
 #include "record.pb-c.h"
 #include "wire.pb-c.h"
 
 #define WIRE_VERSION 1u
-#define WIRE_CREDIT 32u
+#define WIRE_CREDIT  32u
 
-/* Unpacks n bytes as `desc` into the arena. -E_TOO_BIG when n > limit, -E_PROTOCOL when the bytes are
- * no such message, hold bad strings, or claim more than LIMIT_UNPACK_FACTOR * n +
+/* Unpacks n bytes as `desc` into the arena. -E_TOO_BIG when n > limit, -E_PROTOCOL when the bytes
+ * are no such message, hold bad strings, or claim more than LIMIT_UNPACK_FACTOR * n +
  * LIMIT_UNPACK_SLACK bytes of memory. */
 int pb_unpack(struct arena *arena, const ProtobufCMessageDescriptor *desc, const void *p, size_t n,
               size_t limit, ProtobufCMessage **ret);
@@ -42,52 +42,52 @@ ProtobufCBinaryData pb_bytes(struct arena *arena, struct str s); /* a copy */
 ProtobufCBinaryData pb_bytes_ref(struct str s);                  /* no copy: the caller keeps it */
 
 /* Short names for the enums of the schema. */
-#define JOB_CREATED PB__JOB_STATE__JOB_CREATED
-#define JOB_WAITING_FOR_RESOURCE PB__JOB_STATE__JOB_WAITING_FOR_RESOURCE
-#define JOB_SCHEDULED PB__JOB_STATE__JOB_SCHEDULED
-#define JOB_MANUAL PB__JOB_STATE__JOB_MANUAL
-#define JOB_PENDING PB__JOB_STATE__JOB_PENDING
-#define JOB_ASSIGNED PB__JOB_STATE__JOB_ASSIGNED
-#define JOB_RUNNING PB__JOB_STATE__JOB_RUNNING
-#define JOB_CANCELING PB__JOB_STATE__JOB_CANCELING
-#define JOB_SUCCESS PB__JOB_STATE__JOB_SUCCESS
-#define JOB_FAILED PB__JOB_STATE__JOB_FAILED
-#define JOB_CANCELED PB__JOB_STATE__JOB_CANCELED
-#define JOB_SKIPPED PB__JOB_STATE__JOB_SKIPPED
+#define JOB_CREATED                 PB__JOB_STATE__JOB_CREATED
+#define JOB_WAITING_FOR_RESOURCE    PB__JOB_STATE__JOB_WAITING_FOR_RESOURCE
+#define JOB_SCHEDULED               PB__JOB_STATE__JOB_SCHEDULED
+#define JOB_MANUAL                  PB__JOB_STATE__JOB_MANUAL
+#define JOB_PENDING                 PB__JOB_STATE__JOB_PENDING
+#define JOB_ASSIGNED                PB__JOB_STATE__JOB_ASSIGNED
+#define JOB_RUNNING                 PB__JOB_STATE__JOB_RUNNING
+#define JOB_CANCELING               PB__JOB_STATE__JOB_CANCELING
+#define JOB_SUCCESS                 PB__JOB_STATE__JOB_SUCCESS
+#define JOB_FAILED                  PB__JOB_STATE__JOB_FAILED
+#define JOB_CANCELED                PB__JOB_STATE__JOB_CANCELED
+#define JOB_SKIPPED                 PB__JOB_STATE__JOB_SKIPPED
 
-#define STATUS_CREATED PB__STATUS__STATUS_CREATED
+#define STATUS_CREATED              PB__STATUS__STATUS_CREATED
 #define STATUS_WAITING_FOR_RESOURCE PB__STATUS__STATUS_WAITING_FOR_RESOURCE
-#define STATUS_SCHEDULED PB__STATUS__STATUS_SCHEDULED
-#define STATUS_MANUAL PB__STATUS__STATUS_MANUAL
-#define STATUS_PENDING PB__STATUS__STATUS_PENDING
-#define STATUS_RUNNING PB__STATUS__STATUS_RUNNING
-#define STATUS_CANCELING PB__STATUS__STATUS_CANCELING
-#define STATUS_SUCCESS PB__STATUS__STATUS_SUCCESS
-#define STATUS_FAILED PB__STATUS__STATUS_FAILED
-#define STATUS_CANCELED PB__STATUS__STATUS_CANCELED
-#define STATUS_SKIPPED PB__STATUS__STATUS_SKIPPED
+#define STATUS_SCHEDULED            PB__STATUS__STATUS_SCHEDULED
+#define STATUS_MANUAL               PB__STATUS__STATUS_MANUAL
+#define STATUS_PENDING              PB__STATUS__STATUS_PENDING
+#define STATUS_RUNNING              PB__STATUS__STATUS_RUNNING
+#define STATUS_CANCELING            PB__STATUS__STATUS_CANCELING
+#define STATUS_SUCCESS              PB__STATUS__STATUS_SUCCESS
+#define STATUS_FAILED               PB__STATUS__STATUS_FAILED
+#define STATUS_CANCELED             PB__STATUS__STATUS_CANCELED
+#define STATUS_SKIPPED              PB__STATUS__STATUS_SKIPPED
 
-#define REASON_NONE PB__REASON__REASON_NONE
-#define REASON_SCRIPT_FAILURE PB__REASON__REASON_SCRIPT_FAILURE
-#define REASON_WORKER_LOST PB__REASON__REASON_WORKER_LOST
-#define REASON_SYSTEM_FAILURE PB__REASON__REASON_SYSTEM_FAILURE
-#define REASON_JOB_TIMEOUT PB__REASON__REASON_JOB_TIMEOUT
-#define REASON_STUCK PB__REASON__REASON_STUCK
-#define REASON_CANCELED_BY_USER PB__REASON__REASON_CANCELED_BY_USER
-#define REASON_SUPERSEDED PB__REASON__REASON_SUPERSEDED
-#define REASON_DEPENDENCY_FAILED PB__REASON__REASON_DEPENDENCY_FAILED
-#define REASON_IMAGE_PULL_FAILURE PB__REASON__REASON_IMAGE_PULL_FAILURE
-#define REASON_CONFIG_ERROR PB__REASON__REASON_CONFIG_ERROR
-#define REASON_UNMET_PREREQUISITES PB__REASON__REASON_UNMET_PREREQUISITES
-#define REASON_ARTIFACT_MISSING PB__REASON__REASON_ARTIFACT_MISSING
-#define REASON_SOURCE_FAILURE PB__REASON__REASON_SOURCE_FAILURE
-#define REASON_ARTIFACT_FAILURE PB__REASON__REASON_ARTIFACT_FAILURE
-#define REASON_WORKER_SHUTDOWN PB__REASON__REASON_WORKER_SHUTDOWN
+#define REASON_NONE                 PB__REASON__REASON_NONE
+#define REASON_SCRIPT_FAILURE       PB__REASON__REASON_SCRIPT_FAILURE
+#define REASON_WORKER_LOST          PB__REASON__REASON_WORKER_LOST
+#define REASON_SYSTEM_FAILURE       PB__REASON__REASON_SYSTEM_FAILURE
+#define REASON_JOB_TIMEOUT          PB__REASON__REASON_JOB_TIMEOUT
+#define REASON_STUCK                PB__REASON__REASON_STUCK
+#define REASON_CANCELED_BY_USER     PB__REASON__REASON_CANCELED_BY_USER
+#define REASON_SUPERSEDED           PB__REASON__REASON_SUPERSEDED
+#define REASON_DEPENDENCY_FAILED    PB__REASON__REASON_DEPENDENCY_FAILED
+#define REASON_IMAGE_PULL_FAILURE   PB__REASON__REASON_IMAGE_PULL_FAILURE
+#define REASON_CONFIG_ERROR         PB__REASON__REASON_CONFIG_ERROR
+#define REASON_UNMET_PREREQUISITES  PB__REASON__REASON_UNMET_PREREQUISITES
+#define REASON_ARTIFACT_MISSING     PB__REASON__REASON_ARTIFACT_MISSING
+#define REASON_SOURCE_FAILURE       PB__REASON__REASON_SOURCE_FAILURE
+#define REASON_ARTIFACT_FAILURE     PB__REASON__REASON_ARTIFACT_FAILURE
+#define REASON_WORKER_SHUTDOWN      PB__REASON__REASON_WORKER_SHUTDOWN
 
-#define WHEN_ON_SUCCESS PB__WHEN__WHEN_ON_SUCCESS
-#define WHEN_ON_FAILURE PB__WHEN__WHEN_ON_FAILURE
-#define WHEN_ALWAYS PB__WHEN__WHEN_ALWAYS
-#define WHEN_MANUAL PB__WHEN__WHEN_MANUAL
-#define WHEN_DELAYED PB__WHEN__WHEN_DELAYED
+#define WHEN_ON_SUCCESS             PB__WHEN__WHEN_ON_SUCCESS
+#define WHEN_ON_FAILURE             PB__WHEN__WHEN_ON_FAILURE
+#define WHEN_ALWAYS                 PB__WHEN__WHEN_ALWAYS
+#define WHEN_MANUAL                 PB__WHEN__WHEN_MANUAL
+#define WHEN_DELAYED                PB__WHEN__WHEN_DELAYED
 
 #endif

@@ -188,8 +188,9 @@ int row_write(struct tx *tx, enum table t, MDB_val key, struct str value)
 
     check(value.n <= ROW_VALUE_MAX);
     if (value.n > 0 && value.n <= ROW_INLINE_MAX) {
-        memcpy(inline_row + 1, value.p,
-               value.n); /* now: it may point into the page that we change */
+        inline_row[0] = ROW_INLINE;
+        /* Now already: the value may lie in the page that the write changes. */
+        memcpy(inline_row + 1, value.p, value.n);
         data.mv_size = value.n + 1;
     }
     rc = mdb_get(tx->txn, dbi, &key, &old);
