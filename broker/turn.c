@@ -398,6 +398,9 @@ static void turn_once(struct turn *t)
         }
         free_items(items);
     }
+    pthread_mutex_lock(&t->lock);
+    t->stats.alive_ms = os_monotonic_ms();
+    pthread_mutex_unlock(&t->lock);
     if (t->c.alive != NULL) {
         t->c.alive(t->c.ctx);
     }
@@ -470,6 +473,7 @@ int turn_start(const struct turn_config *config, struct turn **ret)
 
     t->c = *config;
     t->schedule = true;
+    t->stats.alive_ms = os_monotonic_ms();
     check(pthread_mutex_init(&t->lock, NULL) == 0);
     effects_init(&t->fx);
     int r = recover(t);

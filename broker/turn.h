@@ -39,6 +39,7 @@ struct turn_stats {
     uint64_t commit_us_max;
     uint64_t inbox; /* waiting now */
     uint64_t assignments;
+    uint64_t alive_ms; /* monotonic, when it last went around: once a second at least */
 };
 void turn_get_stats(struct turn *t, struct turn_stats *ret);
 

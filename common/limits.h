@@ -46,8 +46,12 @@
 /* HTTP */
 #define LIMIT_HTTP_BODY (16u * MIB)       /* JSON requests */
 #define LIMIT_HTTP_JSON_DEPTH 64u
+#define LIMIT_HTTP_JSON_CONTAINERS 20000u /* objects and lists of one body */
+#define LIMIT_HTTP_JSON_VALUES 500000u
 #define LIMIT_BLOB_BYTES (4ull * 1024 * MIB)
 #define LIMIT_HTTP_CONNECTIONS 1024u
+#define LIMIT_HTTP_STREAMS 768u           /* followers of events and logs among them */
+#define LIMIT_HTTP_PATHS 400000u          /* file names of one submit */
 #define LIMIT_HTTP_MEMORY (64u * KIB)     /* header memory of one connection */
 #define LIMIT_PAGE 200u                   /* rows of one listing */
 #define LIMIT_SSE_BYTES (4u * MIB)        /* one event of a stream that we read */

@@ -1,0 +1,297 @@
+#include "common/base.h"
+
+#include "broker/api/api.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#include "broker/api/metrics.h"
+#include "broker/api/server.h"
+#include "broker/api/stream.h"
+#include "broker/core/query.h"
+#include "common/log.h"
+#include "common/os.h"
+
+#define MHD_THREADS       4u
+#define IDLE_SECONDS      30u    /* libmicrohttpd's: nothing moves on a connection */
+#define HEAD_MS           15000u /* for a whole request head */
+#define BODY_MS           60000u /* for a body, and */
+#define BODY_BYTES_PER_MS 4u     /*   more for what has come by then */
+#define PING_MS           15000u
+#define ALIVE_MS          10000u /* the turn goes around once a second, if it can */
+
+bool api_stopping(struct api *a)
+{
+    pthread_mutex_lock(&a->lock);
+    bool stopping = a->stopping;
+    pthread_mutex_unlock(&a->lock);
+    return stopping;
+}
+
+bool api_alive(struct api *a)
+{
+    struct turn_stats stats;
+    turn_get_stats(a->config.turn, &stats);
+    return os_monotonic_ms() < stats.alive_ms + ALIVE_MS;
+}
+
+int api_read(struct api *a, struct tx **ret)
+{
+    return tx_begin(a->config.store, false, ret);
+}
+
+uint16_t api_port(const struct api *a)
+{
+    return a->port;
+}
+
+/* --- connections --- */
+
+static void on_connection(void *cls, struct MHD_Connection *conn, void **socket_context,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    struct api *a = cls;
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+            conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+        struct link *link = xcalloc(1, sizeof(*link));
+        link->fd = info->connect_fd;
+        link->head_since_ms = os_monotonic_ms();
+        pthread_mutex_lock(&a->lock);
+        DL_APPEND(a->links, link);
+        pthread_mutex_unlock(&a->lock);
+        *socket_context = link;
+    } else {
+        /* The descriptor is closed only after this. */
+        struct link *link = *socket_context;
+        pthread_mutex_lock(&a->lock);
+        DL_DELETE(a->links, link);
+        pthread_mutex_unlock(&a->lock);
+        free(link);
+        *socket_context = NULL;
+    }
+}
+
+static bool link_overdue(const struct link *link, uint64_t now_ms, uint64_t head_ms)
+{
+    uint64_t head_since_ms = link->head_since_ms;
+    uint64_t body_since_ms = link->body_since_ms;
+    if (head_since_ms > 0) {
+        return now_ms > head_since_ms + head_ms;
+    }
+    return body_since_ms > 0 &&
+           now_ms > body_since_ms + BODY_MS + link->body_bytes / BODY_BYTES_PER_MS;
+}
+
+/* libmicrohttpd sees the end of the stream and closes. */
+static void end_overdue(struct api *a, uint64_t now_ms, uint64_t head_ms)
+{
+    struct link *link;
+    DL_FOREACH (a->links, link) {
+        if (link_overdue(link, now_ms, head_ms)) {
+            shutdown(link->fd, SHUT_RDWR);
+        }
+    }
+}
+
+/* --- helper threads --- */
+
+static void wait_until(struct api *a, uint64_t tick_ms)
+{
+    uint64_t until_us = os_monotonic_us() + tick_ms * 1000;
+    struct timespec ts = {.tv_sec = (time_t)(until_us / 1000000),
+                          .tv_nsec = (long)(until_us % 1000000) * 1000};
+    pthread_cond_timedwait(&a->changed, &a->lock, &ts);
+}
+
+static void *watch_main(void *arg)
+{
+    struct api *a = arg;
+    uint64_t ping_ms = a->config.ping_ms > 0 ? a->config.ping_ms : PING_MS;
+    uint64_t head_ms = a->config.head_ms > 0 ? a->config.head_ms : HEAD_MS;
+    uint64_t tick_ms = MIN(1000, MAX(10, MIN(ping_ms, head_ms) / 4));
+    pthread_mutex_lock(&a->lock);
+    while (!a->ended) {
+        uint64_t now_ms = os_monotonic_ms();
+        stream_watch(a, now_ms, a->stopping ? 0 : ping_ms);
+        end_overdue(a, now_ms, head_ms);
+        wait_until(a, tick_ms);
+    }
+    pthread_mutex_unlock(&a->lock);
+    return NULL;
+}
+
+static void *work_main(void *arg)
+{
+    struct api *a = arg;
+    pthread_mutex_lock(&a->lock);
+    while (!a->ended || a->work) {
+        struct request *rq = a->work;
+        if (!rq) {
+            pthread_cond_wait(&a->work_changed, &a->lock);
+            continue;
+        }
+        a->work = rq->next_work;
+        pthread_mutex_unlock(&a->lock);
+        rq->result = rq->work(rq);
+        request_wake(rq);
+        pthread_mutex_lock(&a->lock);
+    }
+    pthread_mutex_unlock(&a->lock);
+    return NULL;
+}
+
+/* --- start and stop --- */
+
+/* Fills *ret and says its size; 0: not a loopback address. */
+static socklen_t loopback_address(const char *host, uint16_t port, struct sockaddr_storage *ret)
+{
+    struct sockaddr_in *in4 = (struct sockaddr_in *)ret;
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ret;
+    memset(ret, 0, sizeof(*ret));
+    if (strcmp(host, "localhost") == 0) {
+        host = "127.0.0.1";
+    }
+    if (inet_pton(AF_INET, host, &in4->sin_addr) == 1) {
+        in4->sin_family = AF_INET;
+        in4->sin_port = htons(port);
+        return ntohl(in4->sin_addr.s_addr) >> 24 == 127 ? sizeof(*in4) : 0;
+    }
+    if (inet_pton(AF_INET6, host, &in6->sin6_addr) == 1) {
+        in6->sin6_family = AF_INET6;
+        in6->sin6_port = htons(port);
+        return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr) ? sizeof(*in6) : 0;
+    }
+    return 0;
+}
+
+static int start_daemon(struct api *a, struct buf *why)
+{
+    struct sockaddr_storage address;
+    if (loopback_address(a->config.host, a->config.port, &address) == 0) {
+        buf_addf(why, "%s is no loopback address: the API has no TLS yet and serves only this host",
+                 a->config.host);
+        return -E_USAGE;
+    }
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME;
+    if (address.ss_family == AF_INET6) {
+        flags |= MHD_USE_IPv6;
+    }
+    a->daemon = MHD_start_daemon(
+        flags, a->config.port, NULL, NULL, request_step, a, MHD_OPTION_SOCK_ADDR,
+        (struct sockaddr *)&address, MHD_OPTION_THREAD_POOL_SIZE, MHD_THREADS,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)LIMIT_HTTP_CONNECTIONS,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)LIMIT_HTTP_MEMORY,
+        MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_URI_LOG_CALLBACK, request_begin, a, MHD_OPTION_NOTIFY_COMPLETED, request_done, a,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, a, MHD_OPTION_END);
+    const union MHD_DaemonInfo *info = a->daemon ? MHD_get_daemon_info(a->daemon,
+                                                                       MHD_DAEMON_INFO_BIND_PORT)
+                                                 : NULL;
+    if (!info) {
+        buf_addf(why, "cannot listen on %s port %u: %s", a->config.host, a->config.port,
+                 strerror(errno));
+        return -E_IO;
+    }
+    a->port = info->port;
+    return 0;
+}
+
+static int read_job_key(struct api *a, struct buf *why)
+{
+    struct tx *tx;
+    int r = api_read(a, &tx);
+    if (r < 0) {
+        buf_addf(why, "cannot read the store: %s", err_text(r));
+        return r;
+    }
+    const Pb__MetaRecord *meta = meta_get(tx);
+    struct str key = meta ? pb_str(meta->job_token_key) : STR_NULL;
+    if (key.n == sizeof(a->job_key_bytes)) {
+        memcpy(a->job_key_bytes, key.p, key.n);
+        a->job_key = str_of(a->job_key_bytes, key.n);
+    } else {
+        buf_addz(why, "the store has no key for job tokens");
+        r = -E_CORRUPT;
+    }
+    tx_abort(tx);
+    return r;
+}
+
+static void free_api(struct api *a)
+{
+    crypto_wipe(a->job_key_bytes, sizeof(a->job_key_bytes));
+    pthread_cond_destroy(&a->work_changed);
+    pthread_cond_destroy(&a->changed);
+    pthread_mutex_destroy(&a->lock);
+    metrics_free(a);
+    free(a);
+}
+
+int api_start(const struct api_config *config, struct api **ret, struct buf *why)
+{
+    struct api *a = xcalloc(1, sizeof(*a));
+    pthread_condattr_t monotonic;
+    a->config = *config;
+    a->start_ms = os_realtime_ms();
+    pthread_mutex_init(&a->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&a->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    pthread_cond_init(&a->work_changed, NULL);
+    metrics_init(a);
+    json_object_seed(0); /* before there are threads */
+
+    int r = read_job_key(a, why);
+    if (r == 0) {
+        r = start_daemon(a, why);
+    }
+    if (r < 0) {
+        free_api(a);
+        return r;
+    }
+    a->bus_handle = bus_subscribe(a->config.bus, stream_on_bus, a);
+    check(pthread_create(&a->watch_thread, NULL, watch_main, a) == 0);
+    for (unsigned i = 0; i < API_WORK_THREADS; i++) {
+        check(pthread_create(&a->work_threads[i], NULL, work_main, a) == 0);
+    }
+    log_info("api: listening on %s port %u", a->config.host, a->port);
+    *ret = a;
+    return 0;
+}
+
+/* libmicrohttpd wants no suspended connection when it stops. From `stopping` on nobody parks or
+ * falls asleep; those who did are woken, and commands on their way are answered. */
+void api_stop(struct api *a)
+{
+    if (!a) {
+        return;
+    }
+    MHD_socket listener = MHD_quiesce_daemon(a->daemon);
+    pthread_mutex_lock(&a->lock);
+    a->stopping = true;
+    stream_watch(a, os_monotonic_ms(), 0);
+    while (a->parked > 0) {
+        pthread_cond_wait(&a->changed, &a->lock);
+    }
+    a->ended = true;
+    pthread_cond_broadcast(&a->changed);
+    pthread_cond_broadcast(&a->work_changed);
+    pthread_mutex_unlock(&a->lock);
+    bus_unsubscribe(a->config.bus, a->bus_handle);
+    pthread_join(a->watch_thread, NULL);
+    for (unsigned i = 0; i < API_WORK_THREADS; i++) {
+        pthread_join(a->work_threads[i], NULL);
+    }
+    MHD_stop_daemon(a->daemon);
+    if (listener != MHD_INVALID_SOCKET) {
+        close(listener);
+    }
+    free_api(a);
+}

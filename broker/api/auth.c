@@ -1,0 +1,120 @@
+#include "common/base.h"
+
+#include "broker/api/auth.h"
+
+#include <stdio.h>
+#include <strings.h>
+
+#include "broker/api/api.h"
+#include "broker/core/query.h"
+
+#define JOB_PREFIX "djt-"
+
+/* The HMAC's text names its use, so that the key can serve others. */
+static void job_mac(struct str key, uint64_t job_id, uint64_t attempt, uint64_t epoch,
+                    uint8_t ret[SHA256_BYTES])
+{
+    char text[96];
+    int n = snprintf(text, sizeof(text), "job token %" PRIu64 " %" PRIu64 " %" PRIu64, job_id,
+                     attempt, epoch);
+    crypto_hmac_sha256(key, str_of(text, (size_t)n), ret);
+}
+
+char *job_token(struct str key, uint64_t job_id, uint64_t attempt, uint64_t epoch)
+{
+    uint8_t mac[SHA256_BYTES];
+    char hex[2 * SHA256_BYTES + 1];
+    struct buf token = BUF_INIT;
+    job_mac(key, job_id, attempt, epoch, mac);
+    str_to_hex(mac, sizeof(mac), hex);
+    buf_addf(&token, JOB_PREFIX "%" PRIu64 "-%" PRIu64 "-%" PRIu64 "-%s", job_id, attempt, epoch,
+             hex);
+    return buf_take(&token);
+}
+
+static int job_principal(struct tx *tx, struct str key, struct str token, struct principal *ret)
+{
+    struct str rest = str_sub(token, strlen(JOB_PREFIX), token.n);
+    uint64_t number[3];
+    struct str part;
+    for (size_t i = 0; i < ARRAY_LEN(number); i++) {
+        if (!str_split(&rest, '-', &part) || str_to_u64(part, &number[i]) < 0) {
+            return -E_UNAUTHORIZED;
+        }
+    }
+    uint8_t got[SHA256_BYTES], want[SHA256_BYTES];
+    job_mac(key, number[0], number[1], number[2], want);
+    if (str_from_hex(rest, got, sizeof(got)) < 0 || !crypto_equal(got, want, sizeof(got))) {
+        return -E_UNAUTHORIZED;
+    }
+    const Pb__AssignmentRecord *a = assignment_get(tx, number[0]);
+    if (!a || a->attempt != number[1] || a->epoch != number[2]) {
+        return -E_UNAUTHORIZED;
+    }
+    *ret = (struct principal){.role = ROLE_JOB, .job_id = number[0]};
+    snprintf(ret->name, sizeof(ret->name), "job %" PRIu64, number[0]);
+    return 0;
+}
+
+static int stored_principal(struct tx *tx, struct str token, struct principal *ret)
+{
+    uint8_t hash[SHA256_BYTES];
+    crypto_sha256(token.p, token.n, hash);
+    const Pb__TokenRecord *record = token_get(tx, hash);
+    if (!record) {
+        return -E_UNAUTHORIZED;
+    }
+    enum role role = strcmp(record->role, "admin") == 0    ? ROLE_ADMIN
+                     : strcmp(record->role, "worker") == 0 ? ROLE_WORKER
+                                                           : ROLE_NONE;
+    *ret = (struct principal){.role = role};
+    snprintf(ret->name, sizeof(ret->name), "%s", record->name);
+    return 0;
+}
+
+int auth_principal(struct tx *tx, struct str job_key, const char *header, struct principal *ret)
+{
+    static const char scheme[] = "Bearer ";
+    if (!header || strncasecmp(header, scheme, strlen(scheme)) != 0) {
+        return -E_UNAUTHORIZED;
+    }
+    struct str token = str_trim(str_from(header + strlen(scheme)));
+    if (str_starts(token, STR(JOB_PREFIX))) {
+        return job_principal(tx, job_key, token, ret);
+    }
+    return stored_principal(tx, token, ret);
+}
+
+static bool is_source_of(const Pb__PipelineRecord *p, struct str digest)
+{
+    return p->source && p->source->from_case == PB__SOURCE__FROM_SNAPSHOT &&
+           str_eq(pb_str(p->source->snapshot->digest), digest);
+}
+
+bool auth_job_may_read(struct tx *tx, uint64_t job_id, const uint8_t digest[SHA256_BYTES])
+{
+    struct str wanted = str_of(digest, SHA256_BYTES);
+    const Pb__JobRecord *job = job_get(tx, job_id);
+    const Pb__PipelineRecord *pipeline = job ? pipeline_get(tx, job->pipeline_id) : NULL;
+    if (!pipeline) {
+        return false;
+    }
+    if (is_source_of(pipeline, wanted)) {
+        return true;
+    }
+    bool found = false;
+    struct key from = key_u64(pipeline->first_job_id);
+    struct cursor c;
+    for (tx_seek(&c, tx, T_ARTIFACT, STR_NULL, &from); c.valid && !found; tx_next(&c)) {
+        if (key_read_u64(c.key, 0) >= pipeline->first_job_id + pipeline->job_count) {
+            break;
+        }
+        Pb__ArtifactRecord *artifact;
+        if (PB_UNPACK(tx_arena(tx), artifact_record, c.value.p, c.value.n, LIMIT_COMMAND,
+                      &artifact) == 0) {
+            found = str_eq(pb_str(artifact->digest), wanted);
+        }
+    }
+    cursor_end(&c);
+    return found;
+}

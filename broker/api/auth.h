@@ -1,0 +1,22 @@
+/* Who asks: bearer tokens of the store (looked up by their SHA-256) and tokens of jobs (an HMAC
+ * over the assignment, valid as long as the assignment is). Threads: pure but for the read tx. */
+#ifndef DAVIT_API_AUTH_H
+#define DAVIT_API_AUTH_H
+
+#include "broker/api/route.h"
+#include "broker/store/tx.h"
+#include "common/limits.h"
+
+struct principal {
+    enum role role;
+    char name[LIMIT_NAME + 1];
+    uint64_t job_id; /* ROLE_JOB */
+};
+
+/* Reads the value of an Authorization header (NULL: there is none). -E_UNAUTHORIZED */
+int auth_principal(struct tx *tx, struct str job_key, const char *header, struct principal *ret);
+
+/* May the job read the blob? The source and the artifacts of its own pipeline. */
+bool auth_job_may_read(struct tx *tx, uint64_t job_id, const uint8_t digest[SHA256_BYTES]);
+
+#endif

@@ -1,0 +1,205 @@
+#include "common/base.h"
+
+#include "broker/api/metrics.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "broker/api/answer.h"
+#include "broker/api/handlers.h"
+#include "broker/core/query.h"
+#include "common/os.h"
+
+/* Every status that an answer can have. */
+static const unsigned statuses[] = {200, 201, 202, 206, 400, 401, 403, 404, 405, 409,
+                                    410, 413, 416, 422, 500, 502, 503, 504, 507};
+
+struct process {
+    double cpu_seconds;
+    double start_seconds;
+    uint64_t resident_bytes;
+    uint64_t virtual_bytes;
+    uint64_t open_fds;
+    uint64_t max_fds;
+};
+
+/* Everything that is shown, taken at one time. */
+struct sample {
+    struct turn_stats turn;
+    struct fleet_stats fleet;
+    struct store_stat store;
+    struct process process;
+    uint64_t live_pipelines;
+    uint64_t known_workers;
+    uint64_t pending_jobs;
+    uint64_t active_jobs;
+    uint64_t waiting_jobs;
+    uint64_t log_bytes;
+    uint64_t followers;
+};
+
+/* Requests that met no route come last. */
+static _Atomic uint64_t *counter(struct api *a, size_t route, size_t status)
+{
+    return &a->counts[route * ARRAY_LEN(statuses) + status];
+}
+
+void metrics_init(struct api *a)
+{
+    a->counts = xcalloc((route_count + 1) * ARRAY_LEN(statuses), sizeof(*a->counts));
+}
+
+void metrics_free(struct api *a)
+{
+    free(a->counts);
+}
+
+void metrics_count_answer(struct api *a, const struct route *route, unsigned status)
+{
+    size_t r = route ? (size_t)(route - routes) : route_count;
+    for (size_t s = 0; s < ARRAY_LEN(statuses); s++) {
+        if (statuses[s] == status) {
+            atomic_fetch_add(counter(a, r, s), 1);
+            return;
+        }
+    }
+    check(!"a status that is not in the list");
+}
+
+static double seconds(uint64_t us)
+{
+    return (double)us / 1e6;
+}
+
+static uint64_t count_fds(void)
+{
+    DIR *d = opendir("/proc/self/fd");
+    uint64_t n = 0;
+    while (d && readdir(d)) {
+        n++;
+    }
+    if (d) {
+        closedir(d);
+    }
+    return n > 3 ? n - 3 : 0; /* ".", ".." and the folder itself */
+}
+
+static void read_process(struct process *p, uint64_t start_ms)
+{
+    struct rusage usage;
+    struct rlimit limit;
+    struct buf statm = BUF_INIT;
+    uint64_t pages[2] = {0};
+    if (os_read_file("/proc/self/statm", 4096, &statm) == 0) {
+        struct str rest = buf_str(&statm);
+        struct str field;
+        for (size_t i = 0; i < ARRAY_LEN(pages) && str_split(&rest, ' ', &field); i++) {
+            str_to_u64(field, &pages[i]);
+        }
+    }
+    buf_release(&statm);
+    uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+    p->virtual_bytes = pages[0] * page_bytes;
+    p->resident_bytes = pages[1] * page_bytes;
+    if (getrusage(RUSAGE_SELF, &usage) == 0) {
+        p->cpu_seconds = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+                         (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+    }
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        p->max_fds = limit.rlim_cur;
+    }
+    p->open_fds = count_fds();
+    p->start_seconds = (double)start_ms / 1000;
+}
+
+/* Sizes of indexes only: nothing here grows with history. */
+static int take_sample(struct api *a, struct sample *m)
+{
+    struct tx *tx;
+    int r = api_read(a, &tx);
+    if (r < 0) {
+        return r;
+    }
+    m->live_pipelines = tx_count(tx, T_PIPELINE_LIVE);
+    m->known_workers = tx_count(tx, T_WORKER);
+    m->pending_jobs = tx_count(tx, T_READY);
+    m->active_jobs = tx_count(tx, T_ASSIGNMENT);
+    m->waiting_jobs = tx_count(tx, T_RESOURCE_WAIT);
+    r = tx_error(tx);
+    tx_abort(tx);
+    turn_get_stats(a->config.turn, &m->turn);
+    fleet_get_stats(a->config.fleet, &m->fleet);
+    store_stat(a->config.store, &m->store);
+    read_process(&m->process, a->start_ms);
+    m->log_bytes = logs_written_bytes(a->config.logs);
+    pthread_mutex_lock(&a->lock);
+    m->followers = a->stream_count;
+    pthread_mutex_unlock(&a->lock);
+    return r;
+}
+
+static void add_head(struct buf *out, const char *name, const char *type, const char *help)
+{
+    buf_addf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+/* Whole numbers are shown as such. */
+static void add_value(struct buf *out, double value)
+{
+    buf_addf(out, value == floor(value) ? " %.0f\n" : " %.6f\n", value);
+}
+
+static void add_metric(struct buf *out, const char *name, const char *type, const char *help,
+                       double value)
+{
+    add_head(out, name, type, help);
+    buf_addz(out, name);
+    add_value(out, value);
+}
+
+static void add_jobs(struct buf *out, const struct sample *m)
+{
+    const char *name = "davit_jobs";
+    add_head(out, name, "gauge", "Jobs by state; active ones are in a worker's hands.");
+    buf_addf(out, "%s{state=\"pending\"} %" PRIu64 "\n", name, m->pending_jobs);
+    buf_addf(out, "%s{state=\"active\"} %" PRIu64 "\n", name, m->active_jobs);
+    buf_addf(out, "%s{state=\"waiting_for_resource\"} %" PRIu64 "\n", name, m->waiting_jobs);
+}
+
+static void add_answers(struct api *a, struct buf *out)
+{
+    const char *name = "davit_http_requests_total";
+    add_head(out, name, "counter", "Answers by route and status.");
+    for (size_t r = 0; r <= route_count; r++) {
+        const char *method = r == route_count ? "" : routes[r].method == GET ? "GET " : "POST ";
+        const char *path = r == route_count ? "none" : routes[r].path;
+        for (size_t s = 0; s < ARRAY_LEN(statuses); s++) {
+            uint64_t n = atomic_load(counter(a, r, s));
+            if (n > 0) {
+                buf_addf(out, "%s{route=\"%s%s\",code=\"%u\"} %" PRIu64 "\n", name, method, path,
+                         statuses[s], n);
+            }
+        }
+    }
+}
+
+int get_metrics(struct request *rq)
+{
+    struct sample sample = {0};
+    const struct sample *m = &sample;
+    int r = take_sample(rq->api, &sample);
+    if (r < 0) {
+        return r;
+    }
+    struct buf out = BUF_INIT;
+#define METRIC(name, type, help, value) add_metric(&out, name, type, help, (double)(value));
+#include "broker/api/metrics.def"
+#undef METRIC
+    add_jobs(&out, m);
+    add_answers(rq->api, &out);
+    return answer_text(rq, MHD_HTTP_OK, "text/plain; version=0.0.4", &out);
+}

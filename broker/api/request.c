@@ -1,0 +1,340 @@
+#include "common/base.h"
+
+#include "broker/api/request.h"
+
+#include <stdlib.h>
+
+#include "broker/api/answer.h"
+#include "broker/api/hygiene.h"
+#include "broker/api/server.h"
+#include "common/os.h"
+
+/* A body that is refused half-way is read on for so long, so that the sender hears why. */
+#define DRAIN_BYTES LIMIT_HTTP_BODY
+/* All JSON bodies together. */
+#define BODIES_BYTES (16ull * LIMIT_HTTP_BODY)
+
+int request_fail(struct request *rq, int r, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    buf_clear(&rq->why);
+    buf_vaddf(&rq->why, fmt, ap);
+    va_end(ap);
+    return r;
+}
+
+const char *request_header(struct request *rq, const char *name)
+{
+    return MHD_lookup_connection_value(rq->conn, MHD_HEADER_KIND, name);
+}
+
+const char *request_query(struct request *rq, const char *name)
+{
+    return MHD_lookup_connection_value(rq->conn, MHD_GET_ARGUMENT_KIND, name);
+}
+
+int request_query_u64(struct request *rq, const char *name, uint64_t absent, uint64_t *ret)
+{
+    const char *text = request_query(rq, name);
+    if (!text) {
+        *ret = absent;
+        return 0;
+    }
+    if (str_to_u64(str_from(text), ret) < 0) {
+        return request_fail(rq, -E_INVALID, "`%s` in the query is not a number", name);
+    }
+    return 0;
+}
+
+static struct link *request_link(struct request *rq)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+        rq->conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info ? info->socket_context : NULL;
+}
+
+/* --- parking --- */
+
+int request_park(struct request *rq, request_fn next)
+{
+    struct api *a = rq->api;
+    pthread_mutex_lock(&a->lock);
+    bool refused = a->stopping;
+    if (!refused) {
+        a->parked++;
+        rq->next = next;
+        MHD_suspend_connection(rq->conn);
+    }
+    pthread_mutex_unlock(&a->lock);
+    return refused ? -E_SHUTDOWN : 0;
+}
+
+void request_wake(struct request *rq)
+{
+    struct api *a = rq->api;
+    pthread_mutex_lock(&a->lock);
+    check(a->parked > 0);
+    a->parked--;
+    MHD_resume_connection(rq->conn);
+    pthread_cond_broadcast(&a->changed);
+    pthread_mutex_unlock(&a->lock);
+}
+
+/* On the turn's thread. */
+static void on_turn_done(void *ctx, int r, const struct reply *reply)
+{
+    struct request *rq = ctx;
+    rq->result = r;
+    rq->reply = *reply;
+    request_wake(rq);
+}
+
+struct post *request_post_new(struct request *rq)
+{
+    return post_new(rq->who.name);
+}
+
+int request_post(struct request *rq, struct post *post, request_fn next)
+{
+    int r = request_park(rq, next);
+    if (r < 0) {
+        post_free(post);
+        return r;
+    }
+    r = turn_submit(rq->api->config.turn, post, on_turn_done, rq);
+    if (r < 0) {
+        rq->result = r;
+        request_wake(rq);
+    }
+    return 0;
+}
+
+int request_work(struct request *rq, request_fn work, request_fn next)
+{
+    struct api *a = rq->api;
+    int r = request_park(rq, next);
+    if (r < 0) {
+        return r;
+    }
+    rq->work = work;
+    rq->next_work = NULL;
+    pthread_mutex_lock(&a->lock);
+    if (a->work) {
+        a->work_last->next_work = rq;
+    } else {
+        a->work = rq;
+    }
+    a->work_last = rq;
+    pthread_cond_signal(&a->work_changed);
+    pthread_mutex_unlock(&a->lock);
+    return 0;
+}
+
+/* --- the steps --- */
+
+void *request_begin(void *cls, const char *uri, struct MHD_Connection *conn)
+{
+    struct request *rq = xcalloc(1, sizeof(*rq));
+    rq->api = cls;
+    rq->conn = conn;
+    rq->bad_target = !hygiene_target_ok(uri);
+    buf_init(&rq->body, LIMIT_HTTP_BODY);
+    return rq;
+}
+
+static enum MHD_Result check_query(void *cls, enum MHD_ValueKind kind, const char *name,
+                                   const char *value)
+{
+    struct request *rq = cls;
+    (void)kind;
+    if (!route_knows_query(rq->route, str_from(name))) {
+        rq->refused = request_fail(rq, -E_INVALID, "unknown query parameter `%.64s`", name);
+        return MHD_NO;
+    }
+    if (request_query(rq, name) != value) {
+        rq->refused = request_fail(rq, -E_INVALID, "query parameter `%.64s` given twice", name);
+        return MHD_NO;
+    }
+    if (!value) {
+        rq->refused = request_fail(rq, -E_INVALID, "query parameter `%.64s` has no value", name);
+        return MHD_NO;
+    }
+    return MHD_YES;
+}
+
+static int check_role(struct request *rq)
+{
+    if (rq->route->roles == ROLE_NONE) {
+        return 0;
+    }
+    struct tx *tx;
+    int r = api_read(rq->api, &tx);
+    if (r < 0) {
+        return r;
+    }
+    r = auth_principal(tx, rq->api->job_key, request_header(rq, "Authorization"), &rq->who);
+    tx_abort(tx);
+    if (r == 0 && !(rq->route->roles & rq->who.role)) {
+        r = request_fail(rq, -E_FORBIDDEN, "this token may not do that");
+    }
+    return r;
+}
+
+/* What the body will be, as far as the head says it. */
+static int check_body(struct request *rq)
+{
+    static const uint64_t limits[] = {
+        [BODY_NONE] = 0, [BODY_JSON] = LIMIT_HTTP_BODY, [BODY_BLOB] = LIMIT_BLOB_BYTES};
+    const char *length = request_header(rq, "Content-Length");
+    uint64_t n = 0;
+    if (length && str_to_u64(str_from(length), &n) < 0) {
+        return request_fail(rq, -E_INVALID, "Content-Length is not a number");
+    }
+    if (rq->route->body == BODY_NONE && (n > 0 || request_header(rq, "Transfer-Encoding"))) {
+        return request_fail(rq, -E_INVALID, "this request takes no body");
+    }
+    if (n > limits[rq->route->body]) {
+        return request_fail(rq, -E_TOO_BIG, "the body may have %" PRIu64 " bytes",
+                            limits[rq->route->body]);
+    }
+    if (rq->route->body == BODY_BLOB) {
+        return blob_upload_begin(rq->api->config.blobs, LIMIT_BLOB_BYTES, &rq->upload);
+    }
+    return 0;
+}
+
+/* All that can be said of a request by its head. */
+static int admit(struct request *rq, const char *method, const char *path)
+{
+    int r = hygiene_check(rq, path);
+    if (r < 0) {
+        return r;
+    }
+    r = route_find(method, path, &rq->route, &rq->args, &rq->allow);
+    if (r < 0) {
+        return request_fail(rq, r, r == -E_METHOD ? "%s cannot be done here" : "%s: no such path",
+                            r == -E_METHOD ? method : path);
+    }
+    if (api_stopping(rq->api) && rq->route->roles != ROLE_NONE) {
+        return -E_SHUTDOWN;
+    }
+    r = check_role(rq);
+    if (r < 0) {
+        return r;
+    }
+    MHD_get_connection_values(rq->conn, MHD_GET_ARGUMENT_KIND, check_query, rq);
+    return rq->refused < 0 ? rq->refused : check_body(rq);
+}
+
+static int keep_json(struct request *rq, const char *data, size_t n)
+{
+    struct api *a = rq->api;
+    size_t before = rq->body.cap;
+    buf_add(&rq->body, data, n);
+    uint64_t all = atomic_fetch_add(&a->body_bytes, rq->body.cap - before);
+    if (!buf_ok(&rq->body)) {
+        return request_fail(rq, -E_TOO_BIG, "the body may have %u bytes", LIMIT_HTTP_BODY);
+    }
+    return all > BODIES_BYTES ? -E_BUSY : 0;
+}
+
+static enum MHD_Result take_body(struct request *rq, const char *data, size_t n)
+{
+    struct link *link = request_link(rq);
+    rq->received += n;
+    if (link) {
+        link->body_bytes = rq->received;
+    }
+    if (rq->refused < 0) {
+        rq->drained += n;
+        return rq->drained > DRAIN_BYTES ? MHD_NO : MHD_YES;
+    }
+    switch (rq->route->body) {
+    case BODY_NONE:
+        rq->refused = request_fail(rq, -E_INVALID, "this request takes no body");
+        break;
+    case BODY_JSON:
+        rq->refused = keep_json(rq, data, n);
+        break;
+    case BODY_BLOB:
+        rq->refused = blob_upload_write(rq->upload, data, n);
+        break;
+    }
+    return MHD_YES;
+}
+
+/* A handler's return value is the answer, unless it has answered or parked. */
+static enum MHD_Result conclude(struct request *rq, int r)
+{
+    if (r < 0) {
+        answer_error(rq, r);
+    }
+    check(rq->answered || rq->next);
+    return rq->broken ? MHD_NO : MHD_YES;
+}
+
+static enum MHD_Result take_head(struct request *rq, const char *method, const char *url)
+{
+    struct link *link = request_link(rq);
+    rq->head_seen = true;
+    if (link) {
+        link->body_bytes = 0;
+        link->body_since_ms = os_monotonic_ms();
+        link->head_since_ms = 0;
+    }
+    int r = admit(rq, method, url);
+    if (r < 0) {
+        answer_error(rq, r);
+    }
+    return rq->broken ? MHD_NO : MHD_YES;
+}
+
+enum MHD_Result request_step(void *cls, struct MHD_Connection *conn, const char *url,
+                             const char *method, const char *version, const char *data,
+                             size_t *data_size, void **con_cls)
+{
+    struct request *rq = *con_cls;
+    (void)cls, (void)conn, (void)version;
+    if (!rq->head_seen) {
+        return take_head(rq, method, url);
+    }
+    if (*data_size > 0) {
+        size_t n = *data_size;
+        *data_size = 0;
+        return take_body(rq, data, n);
+    }
+    if (rq->next) {
+        request_fn next = rq->next;
+        rq->next = NULL;
+        return conclude(rq, next(rq));
+    }
+    struct link *link = request_link(rq);
+    if (link) {
+        link->body_since_ms = 0;
+    }
+    return conclude(rq, rq->refused < 0 ? rq->refused : rq->route->handler(rq));
+}
+
+void request_done(void *cls, struct MHD_Connection *conn, void **con_cls,
+                  enum MHD_RequestTerminationCode how)
+{
+    struct request *rq = *con_cls;
+    (void)cls, (void)conn, (void)how;
+    if (!rq) {
+        return;
+    }
+    struct link *link = request_link(rq);
+    if (link) {
+        link->body_since_ms = 0;
+        link->head_since_ms = os_monotonic_ms();
+    }
+    atomic_fetch_sub(&rq->api->body_bytes, rq->body.cap);
+    blob_upload_abort(rq->upload);
+    buf_release(&rq->body);
+    buf_release(&rq->why);
+    json_decref(rq->extra);
+    post_free(rq->post);
+    free(rq);
+    *con_cls = NULL;
+}

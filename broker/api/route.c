@@ -1,0 +1,90 @@
+#include "common/base.h"
+
+#include "broker/api/route.h"
+
+#include "broker/api/handlers.h"
+
+const struct route routes[] = {
+#define ROUTE(method, path, roles, body, query, handler) \
+    {method, path, roles, body, query, handler},
+#include "broker/api/routes.def"
+#undef ROUTE
+};
+const size_t route_count = ARRAY_LEN(routes);
+
+static bool segment_matches(struct str pattern, struct str segment, struct route_args *args)
+{
+    if (str_eq(pattern, STR("{id}"))) {
+        /* No sign, no leading zero: a thing has one address. */
+        return segment.n > 0 && segment.p[0] != '0' && str_to_u64(segment, &args->id) == 0;
+    }
+    if (str_eq(pattern, STR("{digest}"))) {
+        return str_from_hex(segment, args->digest, sizeof(args->digest)) == 0;
+    }
+    return str_eq(pattern, segment);
+}
+
+static bool path_matches(const char *pattern_text, const char *path_text, struct route_args *args)
+{
+    struct str pattern = str_from(pattern_text);
+    struct str path = str_from(path_text);
+    struct str want, got;
+    for (;;) {
+        bool more_want = str_split(&pattern, '/', &want);
+        bool more_got = str_split(&path, '/', &got);
+        if (!more_want || !more_got) {
+            return more_want == more_got;
+        }
+        if (!segment_matches(want, got, args)) {
+            return false;
+        }
+    }
+}
+
+static const char *method_name(enum method m)
+{
+    return m == GET ? "GET" : "POST";
+}
+
+/* HEAD is a GET of which only the head is sent; libmicrohttpd cuts the body off. */
+static bool method_matches(enum method m, const char *text)
+{
+    return strcmp(method_name(m), text) == 0 || (m == GET && strcmp(text, "HEAD") == 0);
+}
+
+int route_find(const char *method, const char *path, const struct route **ret,
+               struct route_args *ret_args, const char **ret_allow)
+{
+    bool get = false;
+    bool post = false;
+    for (size_t i = 0; i < route_count; i++) {
+        struct route_args args = {0};
+        if (!path_matches(routes[i].path, path, &args)) {
+            continue;
+        }
+        if (method_matches(routes[i].method, method)) {
+            *ret = &routes[i];
+            *ret_args = args;
+            return 0;
+        }
+        get |= routes[i].method == GET;
+        post |= routes[i].method == POST;
+    }
+    if (!get && !post) {
+        return -E_NOT_FOUND;
+    }
+    *ret_allow = get && post ? "GET, HEAD, POST" : get ? "GET, HEAD" : "POST";
+    return -E_METHOD;
+}
+
+bool route_knows_query(const struct route *route, struct str name)
+{
+    struct str names = str_from(route->query);
+    struct str known;
+    while (str_split(&names, ' ', &known)) {
+        if (known.n > 0 && str_eq(known, name)) {
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,52 @@
+/* The table of routes (routes.def) and finding one in it. Threads: pure. */
+#ifndef DAVIT_API_ROUTE_H
+#define DAVIT_API_ROUTE_H
+
+#include "common/crypto.h"
+#include "common/err.h"
+
+enum role {
+    ROLE_NONE = 0, /* no token is asked for */
+    ROLE_ADMIN = 1,
+    ROLE_WORKER = 2,
+    ROLE_JOB = 4,
+};
+
+enum body_kind {
+    BODY_NONE,
+    BODY_JSON, /* at most LIMIT_HTTP_BODY, kept in memory */
+    BODY_BLOB, /* at most LIMIT_BLOB_BYTES, streamed to the disk */
+};
+
+enum method { GET, POST };
+
+struct request;
+/* Answers or parks the request and returns 0; or returns an error, which becomes the answer. */
+typedef int (*request_fn)(struct request *rq);
+
+struct route {
+    enum method method;
+    const char *path;
+    unsigned roles;
+    enum body_kind body;
+    const char *query; /* names of parameters, separated by blanks */
+    request_fn handler;
+};
+
+extern const struct route routes[];
+extern const size_t route_count;
+
+/* What the path of a request said. */
+struct route_args {
+    uint64_t id;
+    uint8_t digest[SHA256_BYTES];
+};
+
+/* 0; -E_NOT_FOUND: no such path; -E_METHOD: *ret_allow lists what the path knows ("GET, POST"). */
+int route_find(const char *method, const char *path, const struct route **ret,
+               struct route_args *ret_args, const char **ret_allow);
+
+/* True when the route knows a query parameter of that name. */
+bool route_knows_query(const struct route *route, struct str name);
+
+#endif

@@ -1,0 +1,525 @@
+/* Submitting and linting: the body's files go through the compiler on a work thread; what comes out
+ * is a command, or a list of diagnostics. */
+#include "common/base.h"
+
+#include <stdio.h>
+
+#include "broker/api/answer.h"
+#include "broker/api/body.h"
+#include "broker/api/handlers.h"
+#include "broker/api/object.h"
+#include "broker/api/server.h"
+#include "broker/api/variables.h"
+#include "broker/api/view.h"
+#include "pipeline/pipeline.h"
+
+#define LIMIT_TEXT LIMIT_VARIABLE_VALUE
+#define LIMIT_PATH 4096u
+
+/* A submit body as it was read; texts point into the body. */
+struct submit {
+    struct request *rq;
+    const json_t *body;
+    struct arena arena; /* lists for the compiler */
+    const char *project;
+    struct pipeline_facts facts;
+    const json_t *files;
+    struct pipeline_input in;
+    Pb__Variable **variables;
+    size_t variable_count;
+    Pb__Source *source; /* NULL: none */
+};
+
+static int read_commit(struct submit *s)
+{
+    const json_t *commit;
+    int r = body_object(s->rq, s->body, "commit", &commit);
+    if (r < 0 || !commit) {
+        return r;
+    }
+    if ((r = body_fields(s->rq, commit, "commit.", "message author timestamp")) < 0 ||
+        (r = body_text(s->rq, commit, "message", LIMIT_TEXT, &s->facts.commit_message)) < 0 ||
+        (r = body_text(s->rq, commit, "author", LIMIT_TEXT, &s->facts.commit_author)) < 0) {
+        return r;
+    }
+    return body_text(s->rq, commit, "timestamp", LIMIT_NAME, &s->facts.commit_timestamp);
+}
+
+static bool is_commit_hash(const char *sha)
+{
+    size_t n = strlen(sha);
+    return (n == 40 || n == 64) && strspn(sha, "0123456789abcdef") == n;
+}
+
+static int read_facts(struct submit *s)
+{
+    struct request *rq = s->rq;
+    struct pipeline_facts *f = &s->facts;
+    int r;
+    f->default_branch = "main";
+    f->origin = "api";
+    f->config_path = ".gitlab-ci.yml";
+    if ((r = body_text(rq, s->body, "project", LIMIT_NAME, &s->project)) < 0 ||
+        (r = body_text(rq, s->body, "default_branch", LIMIT_NAME, &f->default_branch)) < 0) {
+        return r;
+    }
+    f->ref = f->default_branch;
+    f->project = s->project;
+    if ((r = body_text(rq, s->body, "ref", LIMIT_NAME, &f->ref)) < 0 ||
+        (r = body_text(rq, s->body, "sha", LIMIT_NAME, &f->sha)) < 0 ||
+        (r = body_text(rq, s->body, "before_sha", LIMIT_NAME, &f->before_sha)) < 0 ||
+        (r = body_text(rq, s->body, "origin", LIMIT_NAME, &f->origin)) < 0 ||
+        (r = body_text(rq, s->body, "file", LIMIT_PATH, &f->config_path)) < 0 ||
+        (r = body_bool(rq, s->body, "tag", &f->tag)) < 0) {
+        return r;
+    }
+    if ((f->sha && !is_commit_hash(f->sha)) || (f->before_sha && !is_commit_hash(f->before_sha))) {
+        return request_fail(rq, -E_INVALID, "`sha` and `before_sha` are 40 or 64 hex digits");
+    }
+    return read_commit(s);
+}
+
+static int read_snapshot(struct submit *s, const json_t *snapshot, Pb__SnapshotSource *ret)
+{
+    uint8_t digest[SHA256_BYTES];
+    uint64_t claimed = UINT64_MAX;
+    uint64_t size;
+    int fd;
+    int r;
+    if ((r = body_fields(s->rq, snapshot, "source.snapshot.", "digest size")) < 0 ||
+        (r = body_digest(s->rq, snapshot, "digest", digest)) < 0 ||
+        (r = body_u64(s->rq, snapshot, "size", &claimed)) < 0) {
+        return r;
+    }
+    /* Asking makes the blob young: no sweep takes it before the command refers to it. */
+    struct blobs *blobs = s->rq->api->config.blobs;
+    if (!blob_exists(blobs, digest) || blob_open(blobs, digest, &fd, &size) < 0) {
+        return request_fail(s->rq, -E_INVALID, "the snapshot is not here: upload it first");
+    }
+    close(fd);
+    if (claimed != UINT64_MAX && claimed != size) {
+        return request_fail(s->rq, -E_INVALID, "the snapshot has %" PRIu64 " bytes", size);
+    }
+    ret->digest = pb_bytes(&s->arena, str_of(digest, sizeof(digest)));
+    ret->size = size;
+    return 0;
+}
+
+static bool is_git_url(const char *url)
+{
+    struct str s = str_from(url);
+    return str_starts(s, STR("file:///")) || str_starts(s, STR("http://")) ||
+           str_starts(s, STR("https://"));
+}
+
+static int read_git(struct submit *s, const json_t *git, Pb__GitSource *ret)
+{
+    const char *url = NULL;
+    const char *sha = NULL;
+    const char *ref = "";
+    int r;
+    if ((r = body_fields(s->rq, git, "source.git.", "url sha ref")) < 0 ||
+        (r = body_text(s->rq, git, "url", LIMIT_PATH, &url)) < 0 ||
+        (r = body_text(s->rq, git, "sha", LIMIT_NAME, &sha)) < 0 ||
+        (r = body_text(s->rq, git, "ref", LIMIT_NAME, &ref)) < 0) {
+        return r;
+    }
+    if (!url || !is_git_url(url)) {
+        return request_fail(s->rq, -E_INVALID,
+                            "`source.git.url` starts with file:///, http:// or https://");
+    }
+    if (!sha || !is_commit_hash(sha)) {
+        return request_fail(s->rq, -E_INVALID, "`source.git.sha` is 40 or 64 hex digits");
+    }
+    ret->url = pb_bytes(&s->arena, str_from(url));
+    ret->sha = pb_bytes(&s->arena, str_from(sha));
+    ret->ref = pb_bytes(&s->arena, str_from(ref));
+    return 0;
+}
+
+static int read_source(struct submit *s)
+{
+    const json_t *source, *snapshot = NULL, *git = NULL;
+    int r = body_object(s->rq, s->body, "source", &source);
+    if (r < 0 || !source) {
+        return r;
+    }
+    if ((r = body_fields(s->rq, source, "source.", "snapshot git")) < 0 ||
+        (r = body_object(s->rq, source, "snapshot", &snapshot)) < 0 ||
+        (r = body_object(s->rq, source, "git", &git)) < 0) {
+        return r;
+    }
+    if (!snapshot == !git) {
+        return request_fail(s->rq, -E_INVALID, "`source` holds either `snapshot` or `git`");
+    }
+    s->source = arena_alloc(&s->arena, sizeof(*s->source));
+    pb__source__init(s->source);
+    if (snapshot) {
+        s->source->from_case = PB__SOURCE__FROM_SNAPSHOT;
+        s->source->snapshot = arena_alloc(&s->arena, sizeof(*s->source->snapshot));
+        pb__snapshot_source__init(s->source->snapshot);
+        return read_snapshot(s, snapshot, s->source->snapshot);
+    }
+    s->source->from_case = PB__SOURCE__FROM_GIT;
+    s->source->git = arena_alloc(&s->arena, sizeof(*s->source->git));
+    pb__git_source__init(s->source->git);
+    return read_git(s, git, s->source->git);
+}
+
+/* A list of file names; *ret_known says whether the field was there. */
+static int read_paths(struct submit *s, const char *name, const struct str **ret, size_t *ret_count,
+                      bool *ret_known)
+{
+    const json_t *list;
+    int r = body_array(s->rq, s->body, name, LIMIT_HTTP_PATHS, &list);
+    if (r < 0 || !list) {
+        return r;
+    }
+    size_t count = json_array_size(list);
+    struct str *paths = arena_array(&s->arena, MAX(count, 1u), sizeof(*paths));
+    for (size_t i = 0; i < count; i++) {
+        const json_t *path = json_array_get(list, i);
+        if (!json_is_string(path)) {
+            return request_fail(s->rq, -E_INVALID, "field `%s` holds file names", name);
+        }
+        paths[i] = str_of(json_string_value(path), json_string_length(path));
+    }
+    *ret = paths;
+    *ret_count = count;
+    *ret_known = true;
+    return 0;
+}
+
+static bool file_text(void *ctx, const char *path, struct str *ret_text)
+{
+    struct submit *s = ctx;
+    const json_t *text = json_object_get(s->files, path);
+    if (!text) {
+        return false;
+    }
+    *ret_text = str_of(json_string_value(text), json_string_length(text));
+    return true;
+}
+
+static int read_files(struct submit *s)
+{
+    bool paths_known;
+    int r = body_object(s->rq, s->body, "files", &s->files);
+    if (r < 0) {
+        return r;
+    }
+    void *it = json_object_iter((json_t *)s->files);
+    for (; it; it = json_object_iter_next((json_t *)s->files, it)) {
+        if (!json_is_string(json_object_iter_value(it))) {
+            return request_fail(s->rq, -E_INVALID, "file `%.255s` must be a text",
+                                json_object_iter_key(it));
+        }
+    }
+    if (!s->files || !file_text(s, s->facts.config_path, &s->in.text)) {
+        return request_fail(s->rq, -E_INVALID, "`files` does not hold `%.255s`",
+                            s->facts.config_path);
+    }
+    if ((r = read_paths(s, "paths", &s->in.paths, &s->in.path_count, &paths_known)) < 0) {
+        return r;
+    }
+    return read_paths(s, "changes", &s->in.changes, &s->in.change_count, &s->in.changes_known);
+}
+
+static int read_submit(struct submit *s)
+{
+    int r;
+    if ((r = body_fields(s->rq, s->body, "",
+                         "project ref tag sha before_sha origin default_branch commit source file "
+                         "files paths changes variables")) < 0 ||
+        (r = read_facts(s)) < 0 || (r = read_files(s)) < 0 || (r = read_source(s)) < 0) {
+        return r;
+    }
+    return variables_read(s->rq, s->body, &s->arena, &s->variables, &s->variable_count);
+}
+
+/* The variables as the compiler wants them. */
+static const struct var *submitted_vars(struct submit *s)
+{
+    struct var *vars = arena_array(&s->arena, MAX(s->variable_count, 1u), sizeof(*vars));
+    for (size_t i = 0; i < s->variable_count; i++) {
+        const Pb__Variable *v = s->variables[i];
+        vars[i] = (struct var){
+            .name = str_from(v->name), .value = pb_str(v->value), .raw = v->raw, .file = v->file};
+    }
+    return vars;
+}
+
+/* -E_PIPELINE: the diagnostics tell. */
+static int compile(struct submit *s, struct vars *predefined, struct arena *arena,
+                   struct diags *diags, Pb__Plan **ret)
+{
+    char url[64];
+    snprintf(url, sizeof(url), "http://%s:%u", s->rq->api->config.host, s->rq->api->port);
+    s->facts.server_url = url;
+    vars_init(predefined, arena);
+    pipeline_predefined(predefined, &s->facts);
+    s->in.file = s->facts.config_path;
+    s->in.read_file = file_text;
+    s->in.read_file_ctx = s;
+    s->in.predefined = predefined->items;
+    s->in.predefined_count = predefined->count;
+    s->in.submitted = submitted_vars(s);
+    s->in.submitted_count = s->variable_count;
+    s->in.ref = s->facts.ref;
+    s->in.tag = s->facts.tag;
+    s->in.origin = s->facts.origin;
+    return pipeline_compile(arena, &s->in, diags, ret);
+}
+
+static char *text_or_empty(struct arena *a, const char *s)
+{
+    return arena_strdup(a, str_from(s ? s : ""));
+}
+
+static Pb__Variable **predefined_list(struct arena *a, const struct vars *vars)
+{
+    Pb__Variable **list = arena_array(a, MAX(vars->count, 1u), sizeof(Pb__Variable *));
+    for (size_t i = 0; i < vars->count; i++) {
+        list[i] = arena_alloc(a, sizeof(*list[i]));
+        pb__variable__init(list[i]);
+        list[i]->name = arena_strdup(a, vars->items[i].name);
+        list[i]->value = pb_bytes(a, vars->items[i].value);
+        list[i]->raw = vars->items[i].raw;
+        list[i]->file = vars->items[i].file;
+        list[i]->masked = vars->items[i].masked;
+    }
+    return list;
+}
+
+static int fill_command(struct submit *s, struct post *post, const struct vars *predefined,
+                        Pb__Plan *plan, struct str key, const uint8_t body_hash[SHA256_BYTES])
+{
+    struct arena *a = post_arena(post);
+    Pb__PipelineCreate create = PB__PIPELINE_CREATE__INIT;
+    create.project = text_or_empty(a, s->project);
+    create.plan = plan;
+    create.source = s->source;
+    create.ref = text_or_empty(a, s->facts.ref);
+    create.sha = text_or_empty(a, s->facts.sha);
+    create.origin = text_or_empty(a, s->facts.origin);
+    create.tag = s->facts.tag;
+    create.predefined = predefined_list(a, predefined);
+    create.n_predefined = predefined->count;
+    create.submitted = s->variables;
+    create.n_submitted = s->variable_count;
+    create.idempotency_key = pb_bytes_ref(key);
+    create.body_hash = pb_bytes_ref(str_of(body_hash, SHA256_BYTES));
+    size_t size = pb__pipeline_create__get_packed_size(&create);
+    if (size > LIMIT_COMMAND) {
+        return request_fail(s->rq, -E_TOO_BIG, "the pipeline comes to %zu bytes, %u are allowed",
+                            size, LIMIT_COMMAND);
+    }
+    /* What belongs to the body or to this function is copied; the plan is the post's already. */
+    post_command(post)->body_case = PB__COMMAND__BODY_PIPELINE_CREATE;
+    post_command(post)->pipeline_create = (Pb__PipelineCreate *)pb_copy(a, &create.base);
+    return 0;
+}
+
+/* SHA-256 of the token's name and the key; empty without a key. -E_INVALID for a bad key. */
+static int idempotency_key(struct request *rq, uint8_t ret[SHA256_BYTES], struct str *ret_key)
+{
+    const char *key = request_header(rq, "Idempotency-Key");
+    *ret_key = STR_NULL;
+    if (!key) {
+        return 0;
+    }
+    size_t n = strlen(key);
+    for (size_t i = 0; i < n; i++) {
+        if ((unsigned char)key[i] <= ' ' || (unsigned char)key[i] > '~') {
+            n = 0;
+        }
+    }
+    if (n == 0 || n > 255) {
+        return request_fail(rq, -E_INVALID, "Idempotency-Key is 1 to 255 printable characters");
+    }
+    struct sha256 *h = sha256_new();
+    sha256_add(h, rq->who.name, strlen(rq->who.name) + 1);
+    sha256_add(h, key, n);
+    sha256_end(h, ret);
+    sha256_free(h);
+    *ret_key = str_of(ret, SHA256_BYTES);
+    return 0;
+}
+
+/* A key that was used is answered without compiling again. *ret_pipeline 0: it is new. */
+static int find_request(struct request *rq, struct str key, const uint8_t body_hash[SHA256_BYTES],
+                        uint64_t *ret_pipeline)
+{
+    struct tx *tx;
+    *ret_pipeline = 0;
+    if (key.n == 0) {
+        return 0;
+    }
+    int r = api_read(rq->api, &tx);
+    if (r < 0) {
+        return r;
+    }
+    struct key k = key_bytes(key.p, key.n);
+    const Pb__RequestRecord *known = (const Pb__RequestRecord *)tx_get_msg(
+        tx, T_REQUEST, &k, &pb__request_record__descriptor);
+    if (known && !str_eq(pb_str(known->body_hash), str_of(body_hash, SHA256_BYTES))) {
+        r = -E_KEY_REUSED;
+    } else if (known) {
+        *ret_pipeline = known->pipeline_id;
+    }
+    tx_abort(tx);
+    return r;
+}
+
+static int build_command(struct submit *s, struct str key, const uint8_t body_hash[SHA256_BYTES])
+{
+    struct request *rq = s->rq;
+    struct diags diags;
+    struct vars predefined;
+    Pb__Plan *plan;
+    rq->post = request_post_new(rq);
+    diags_init(&diags);
+    int r = compile(s, &predefined, post_arena(rq->post), &diags, &plan);
+    if (r == 0) {
+        r = fill_command(s, rq->post, &predefined, plan, key, body_hash);
+    } else {
+        rq->extra = json_pack("{s:o}", "diagnostics", view_diags(&diags));
+        request_fail(rq, r, "%zu %s in %.255s", diags.errors,
+                     diags.errors == 1 ? "error" : "errors", s->facts.config_path);
+    }
+    diags_release(&diags);
+    return r;
+}
+
+/* Reads the body into *s and calls `then`. */
+static int with_submit(struct request *rq, int (*then)(struct submit *s, void *ctx), void *ctx)
+{
+    struct submit s = {.rq = rq};
+    json_t *body;
+    int r = body_parse(rq, false, &body);
+    if (r < 0) {
+        return r;
+    }
+    s.body = body;
+    arena_init(&s.arena, 0);
+    r = read_submit(&s);
+    if (r == 0) {
+        r = then(&s, ctx);
+    }
+    arena_release(&s.arena);
+    json_decref(body);
+    return r;
+}
+
+struct identity {
+    struct str key;
+    uint8_t key_bytes[SHA256_BYTES];
+    uint8_t body_hash[SHA256_BYTES];
+};
+
+static int submit_read(struct submit *s, void *ctx)
+{
+    const struct identity *id = ctx;
+    if (!s->project || s->project[0] == '\0') {
+        return request_fail(s->rq, -E_INVALID, "field `project` is missing");
+    }
+    return build_command(s, id->key, id->body_hash);
+}
+
+/* On a work thread. */
+static int submit_work(struct request *rq)
+{
+    struct identity id;
+    uint64_t known = 0;
+    crypto_sha256(rq->body.p ? rq->body.p : "", rq->body.n, id.body_hash);
+    int r = idempotency_key(rq, id.key_bytes, &id.key);
+    if (r == 0) {
+        r = find_request(rq, id.key, id.body_hash, &known);
+    }
+    if (r < 0) {
+        return r;
+    }
+    if (known > 0) {
+        rq->reply = (struct reply){.pipeline_id = known, .duplicate = true};
+        return 0;
+    }
+    return with_submit(rq, submit_read, &id);
+}
+
+static int submit_done(struct request *rq)
+{
+    if (rq->result < 0) {
+        return rq->reply.text[0] != '\0' ? request_fail(rq, rq->result, "%s", rq->reply.text)
+                                         : rq->result;
+    }
+    return answer_pipeline(rq, rq->reply.duplicate ? MHD_HTTP_OK : MHD_HTTP_CREATED,
+                           rq->reply.pipeline_id);
+}
+
+static int submit_built(struct request *rq)
+{
+    struct post *post = rq->post;
+    if (rq->result < 0 || !post) {
+        return submit_done(rq);
+    }
+    rq->post = NULL;
+    return request_post(rq, post, submit_done);
+}
+
+int post_pipeline(struct request *rq)
+{
+    return request_work(rq, submit_work, submit_built);
+}
+
+/* --- lint --- */
+
+static json_t *plan_jobs(const Pb__Plan *plan)
+{
+    json_t *jobs = json_array();
+    for (size_t i = 0; plan && i < plan->n_jobs; i++) {
+        const Pb__PlanJob *job = plan->jobs[i];
+        check(job->stage < plan->n_stages);
+        json_array_append_new(jobs, json_pack("{s:o, s:o, s:s}", "name", json_text(job->name),
+                                              "stage", json_text(plan->stages[job->stage]), "when",
+                                              when_text(job->when)));
+    }
+    return jobs;
+}
+
+static int lint_read(struct submit *s, void *ctx)
+{
+    struct diags diags;
+    struct vars predefined;
+    struct arena arena;
+    Pb__Plan *plan = NULL;
+    (void)ctx;
+    arena_init(&arena, 0);
+    diags_init(&diags);
+    int r = compile(s, &predefined, &arena, &diags, &plan);
+    s->rq->extra = json_pack("{s:b, s:o, s:o}", "valid", r == 0, "diagnostics", view_diags(&diags),
+                             "jobs", plan_jobs(r == 0 ? plan : NULL));
+    diags_release(&diags);
+    arena_release(&arena);
+    return r == -E_PIPELINE ? 0 : r;
+}
+
+/* On a work thread. */
+static int lint_work(struct request *rq)
+{
+    return with_submit(rq, lint_read, NULL);
+}
+
+static int lint_done(struct request *rq)
+{
+    json_t *answer = rq->extra;
+    if (rq->result < 0) {
+        return rq->result;
+    }
+    rq->extra = NULL;
+    return answer_json(rq, MHD_HTTP_OK, answer);
+}
+
+int post_lint(struct request *rq)
+{
+    return request_work(rq, lint_work, lint_done);
+}

@@ -1,0 +1,251 @@
+#include "common/base.h"
+
+#include "broker/api/view.h"
+
+#include "broker/core/query.h"
+#include "common/crypto.h"
+#include "common/limits.h"
+#include "common/os.h"
+
+json_t *json_text(const char *s)
+{
+    json_t *text = s && s[0] != '\0' ? json_string(s) : NULL;
+    return text ? text : json_null();
+}
+
+json_t *json_time(uint64_t realtime_ms)
+{
+    char text[32];
+    return realtime_ms == 0 ? json_null()
+                            : json_string(os_time_text(realtime_ms, text, sizeof(text)));
+}
+
+json_t *json_id(uint64_t id)
+{
+    return id == 0 ? json_null() : json_integer((json_int_t)id);
+}
+
+const char *when_text(Pb__When when)
+{
+    static const char *const texts[] = {[WHEN_ON_SUCCESS] = "on_success",
+                                        [WHEN_ON_FAILURE] = "on_failure",
+                                        [WHEN_ALWAYS] = "always",
+                                        [WHEN_MANUAL] = "manual",
+                                        [WHEN_DELAYED] = "delayed"};
+    check((size_t)when < ARRAY_LEN(texts));
+    return texts[when];
+}
+
+static json_t *json_number(uint64_t n)
+{
+    return json_integer((json_int_t)n);
+}
+
+static json_t *digest_text(ProtobufCBinaryData digest)
+{
+    char hex[2 * SHA256_BYTES + 1];
+    if (digest.len != SHA256_BYTES) {
+        return json_null();
+    }
+    str_to_hex(digest.data, digest.len, hex);
+    return json_string(hex);
+}
+
+static json_t *text_list(char *const *items, size_t count)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++) {
+        json_array_append_new(list, json_text(items[i]));
+    }
+    return list;
+}
+
+static const char *project_name(struct tx *tx, uint64_t id)
+{
+    const Pb__ProjectRecord *p = project_get(tx, id);
+    return p ? p->name : NULL;
+}
+
+json_t *view_project(const Pb__ProjectRecord *p)
+{
+    return json_pack("{s:o, s:o, s:o}", "id", json_id(p->id), "name", json_text(p->name),
+                     "created_at", json_time(p->created_ms));
+}
+
+json_t *view_pipeline(struct tx *tx, const Pb__PipelineRecord *p)
+{
+    return json_pack("{s:o, s:o, s:o, s:s, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o}", "id",
+                     json_id(p->id), "iid", json_id(p->iid), "project",
+                     json_text(project_name(tx, p->project_id)), "status", status_text(p->status),
+                     "ref", json_text(p->ref), "sha", json_text(p->sha), "tag", (int)p->tag,
+                     "origin", json_text(p->origin), "name", json_text(p->name), "created_at",
+                     json_time(p->created_ms), "started_at", json_time(p->started_ms),
+                     "finished_at", json_time(p->finished_ms));
+}
+
+json_t *view_pipeline_whole(struct tx *tx, const Pb__PipelineRecord *p)
+{
+    json_t *stages = json_array();
+    json_t *jobs = json_array();
+    for (uint32_t i = 0; i < p->stage_count; i++) {
+        const Pb__StageRecord *stage = stage_get(tx, p->id, i);
+        if (stage) {
+            json_array_append_new(stages, json_pack("{s:o, s:s}", "name", json_text(stage->name),
+                                                    "status", status_text(stage->status)));
+        }
+    }
+    for (uint32_t i = 0; i < p->job_count; i++) {
+        const Pb__JobRecord *job = job_get(tx, p->first_job_id + i);
+        if (job) {
+            json_array_append_new(jobs, view_job(tx, job));
+        }
+    }
+    json_t *whole = view_pipeline(tx, p);
+    json_object_set_new(whole, "stages", stages);
+    json_object_set_new(whole, "jobs", jobs);
+    return whole;
+}
+
+/* null where no script's exit was seen. */
+static json_t *exit_code(bool success, bool failed, Pb__Reason reason, int32_t code)
+{
+    if (success || (failed && reason == REASON_SCRIPT_FAILURE)) {
+        return json_integer(code);
+    }
+    return json_null();
+}
+
+static json_t *reason(Pb__Reason r)
+{
+    return r == REASON_NONE ? json_null() : json_text(reason_text(r));
+}
+
+static json_t *job_tags(struct tx *tx, const Pb__JobRecord *j)
+{
+    const Pb__ClassRecord *class = class_get(tx, j->class_id);
+    return class ? text_list(class->tags, class->n_tags) : json_array();
+}
+
+/* null: no `needs:`, the job waits for the stages before it. */
+static json_t *job_needs(const Pb__JobRecord *j)
+{
+    json_t *needs = j->dag ? json_array() : json_null();
+    for (size_t i = 0; j->dag && i < j->n_needs; i++) {
+        json_array_append_new(needs, json_id(j->needs[i]));
+    }
+    return needs;
+}
+
+json_t *view_job(struct tx *tx, const Pb__JobRecord *j)
+{
+    const Pb__StageRecord *stage = stage_get(tx, j->pipeline_id, j->stage);
+    const Pb__AttemptRecord *attempt = j->attempt > 0 ? attempt_get(tx, j->id, j->attempt) : NULL;
+    json_t *job = json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "id",
+        json_id(j->id), "pipeline_id", json_id(j->pipeline_id), "project",
+        json_text(project_name(tx, j->project_id)), "name", json_text(j->name), "stage",
+        json_text(stage ? stage->name : NULL), "status", job_state_text(j->state), "when",
+        when_text(j->when), "allow_failure", (int)j->allow_failure, "reason", reason(j->reason),
+        "exit_code",
+        exit_code(j->state == JOB_SUCCESS, j->state == JOB_FAILED, j->reason, j->exit_code),
+        "attempt", json_id(j->attempt), "worker", json_text(attempt ? attempt->worker_name : NULL),
+        "tags", job_tags(tx, j), "needs", job_needs(j));
+    json_object_set_new(job, "created_at", json_time(j->created_ms));
+    json_object_set_new(job, "queued_at", json_time(j->queued_ms));
+    json_object_set_new(job, "started_at", json_time(j->started_ms));
+    json_object_set_new(job, "finished_at", json_time(j->finished_ms));
+    bool ran = j->started_ms > 0 && j->finished_ms >= j->started_ms;
+    json_object_set_new(job, "duration_ms",
+                        ran ? json_number(j->finished_ms - j->started_ms) : json_null());
+    return job;
+}
+
+static json_t *view_attempt(const Pb__AttemptRecord *a)
+{
+    return json_pack(
+        "{s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "attempt",
+        json_id(a->attempt), "epoch", json_id(a->epoch), "worker", json_text(a->worker_name),
+        "status", job_state_text(a->state), "reason", reason(a->reason), "exit_code",
+        exit_code(a->state == JOB_SUCCESS, a->state == JOB_FAILED, a->reason, a->exit_code),
+        "detail", json_text(a->detail), "assigned_at", json_time(a->assigned_ms), "started_at",
+        json_time(a->started_ms), "finished_at", json_time(a->finished_ms), "log_size",
+        json_number(a->log_size), "log_complete", (int)a->log_complete);
+}
+
+static json_t *view_artifact(const Pb__ArtifactRecord *a)
+{
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "id", json_id(a->id), "digest",
+                     digest_text(a->digest), "size", json_number(a->size), "file_count",
+                     json_number(a->file_count), "name", json_text(a->name), "expires_at",
+                     json_time(a->expires_ms));
+}
+
+json_t *view_job_whole(struct tx *tx, const Pb__JobRecord *j)
+{
+    json_t *attempts = json_array();
+    json_t *artifacts = json_array();
+    struct key prefix = key_u64(j->id);
+    struct cursor c;
+    for (tx_seek(&c, tx, T_ATTEMPT, key_str(&prefix), NULL); c.valid; tx_next(&c)) {
+        Pb__AttemptRecord *a;
+        if (PB_UNPACK(tx_arena(tx), attempt_record, c.value.p, c.value.n, LIMIT_COMMAND, &a) == 0) {
+            json_array_append_new(attempts, view_attempt(a));
+        }
+    }
+    for (tx_seek(&c, tx, T_ARTIFACT, key_str(&prefix), NULL); c.valid; tx_next(&c)) {
+        Pb__ArtifactRecord *a;
+        if (PB_UNPACK(tx_arena(tx), artifact_record, c.value.p, c.value.n, LIMIT_COMMAND, &a) ==
+            0) {
+            json_array_append_new(artifacts, view_artifact(a));
+        }
+    }
+    json_t *whole = view_job(tx, j);
+    json_object_set_new(whole, "attempts", attempts);
+    json_object_set_new(whole, "artifacts", artifacts);
+    return whole;
+}
+
+json_t *view_worker(struct tx *tx, struct fleet *fleet, const Pb__WorkerRecord *w)
+{
+    struct fleet_worker live = {0};
+    fleet_worker_state(fleet, w->id, &live);
+    json_t *jobs = json_array();
+    struct key prefix = key_u64(w->id);
+    struct cursor c;
+    for (tx_seek(&c, tx, T_WORKER_JOB, key_str(&prefix), NULL); c.valid; tx_next(&c)) {
+        json_array_append_new(jobs, json_id(key_read_u64(c.key, sizeof(uint64_t))));
+    }
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:b, s:o, s:o}",
+                     "id", json_id(w->id), "name", json_text(w->name), "pool", json_text(w->pool),
+                     "host", json_text(w->host), "version", json_text(w->version), "executors",
+                     text_list(w->executors, w->n_executors), "tags", text_list(w->tags, w->n_tags),
+                     "slots", json_number(w->slots), "busy", json_number(json_array_size(jobs)),
+                     "online", (int)live.online, "suspect", (int)live.suspect, "paused",
+                     (int)w->paused, "draining", (int)w->draining, "jobs", jobs, "last_heard_at",
+                     json_time(MAX(live.last_heard_ms, w->last_hello_ms)));
+}
+
+json_t *view_event(const Pb__EventRecord *e)
+{
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "seq",
+                     json_id(e->seq), "time", json_time(e->time_ms), "kind", json_text(e->kind),
+                     "project_id", json_id(e->project_id), "pipeline_id", json_id(e->pipeline_id),
+                     "job_id", json_id(e->job_id), "attempt", json_id(e->attempt), "worker_id",
+                     json_id(e->worker_id), "from", json_text(e->from), "to", json_text(e->to),
+                     "name", json_text(e->name), "detail", json_text(e->detail));
+}
+
+json_t *view_diags(const struct diags *d)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < d->count; i++) {
+        const struct diag *x = &d->items[i];
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "level",
+                                              x->level == DIAG_ERROR ? "error" : "warning", "code",
+                                              x->code, "file", json_text(x->file), "line",
+                                              json_id(x->line), "column", json_id(x->column),
+                                              "length", json_id(x->length), "message",
+                                              json_text(x->message), "hint", json_text(x->hint)));
+    }
+    return list;
+}

@@ -1,0 +1,26 @@
+/* Rows of the store as the JSON objects of docs/http-api.md. Everything is read within the caller's
+ * read transaction; the objects are the caller's and outlive it. Threads: pure but for the tx. */
+#ifndef DAVIT_API_VIEW_H
+#define DAVIT_API_VIEW_H
+
+#include <jansson.h>
+
+#include "broker/net/fleet.h"
+#include "broker/store/tx.h"
+#include "common/diag.h"
+
+json_t *json_text(const char *s);        /* null for NULL and "" */
+json_t *json_time(uint64_t realtime_ms); /* ISO 8601; null for 0 */
+json_t *json_id(uint64_t id);            /* null for 0 */
+const char *when_text(Pb__When when);    /* "on_success" */
+
+json_t *view_project(const Pb__ProjectRecord *p);
+json_t *view_pipeline(struct tx *tx, const Pb__PipelineRecord *p);       /* as in lists */
+json_t *view_pipeline_whole(struct tx *tx, const Pb__PipelineRecord *p); /* with stages and jobs */
+json_t *view_job(struct tx *tx, const Pb__JobRecord *j);
+json_t *view_job_whole(struct tx *tx, const Pb__JobRecord *j); /* with attempts and artifacts */
+json_t *view_worker(struct tx *tx, struct fleet *fleet, const Pb__WorkerRecord *w);
+json_t *view_event(const Pb__EventRecord *e);
+json_t *view_diags(const struct diags *d);
+
+#endif
