@@ -68,7 +68,7 @@ static size_t log_head(enum log_level level, char *ret_text, size_t n)
         return (size_t)snprintf(ret_text, n, "<%d>", level_priorities[level]);
     }
     return (size_t)snprintf(ret_text, n,
-                            "%s %-5s %s: ", os_time_text(os_realtime_ms(), now, sizeof(now)),
+                            "%s %-5s %s: ", str_time(os_realtime_ms(), now, sizeof(now)),
                             level_names[level], log_program);
 }
 

@@ -40,19 +40,6 @@ void os_sleep_ms(uint64_t ms)
     }
 }
 
-const char *os_time_text(uint64_t realtime_ms, char *ret_text, size_t n)
-{
-    time_t seconds = (time_t)(realtime_ms / 1000);
-    struct tm tm;
-    check(n >= 32);
-    if (gmtime_r(&seconds, &tm) == NULL || tm.tm_year > 9999 - 1900) {
-        memcpy(ret_text, "9999-12-31T23:59:59Z", sizeof("9999-12-31T23:59:59Z"));
-    } else {
-        check(strftime(ret_text, n, "%Y-%m-%dT%H:%M:%SZ", &tm) > 0);
-    }
-    return ret_text;
-}
-
 void os_random(void *p, size_t n)
 {
     uint8_t *at = p;

@@ -14,8 +14,6 @@ uint64_t os_realtime_ms(void);
 uint64_t os_monotonic_ms(void);
 uint64_t os_monotonic_us(void);
 void os_sleep_ms(uint64_t ms); /* resumes after signals */
-/* "2026-02-03T04:05:06Z"; buffer of at least 32. */
-const char *os_time_text(uint64_t realtime_ms, char *ret_text, size_t n);
 
 /* random */
 void os_random(void *p, size_t n); /* from the kernel; ends the process when there is none */

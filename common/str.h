@@ -44,6 +44,9 @@ bool str_is_utf8(struct str s, size_t *ret_at);
  * durations. 0 or -E_INVALID. */
 int str_to_duration_ms(struct str s, uint64_t *ret_ms);
 
+/* "2026-02-03T04:05:06Z", UTC; buffer of at least 32. Gives ret_text. */
+const char *str_time(uint64_t realtime_ms, char *ret_text, size_t n);
+
 /* Damerau-Levenshtein distance, for "did you mean"; gives up above max and returns max + 1. */
 size_t str_distance(struct str a, struct str b, size_t max);
 

@@ -2,7 +2,6 @@
 
 #include "broker/core/apply.h"
 #include "common/limits.h"
-#include "common/os.h"
 
 #include <stdlib.h>
 
@@ -94,8 +93,7 @@ static void add_core_variables(struct spec *s, const char *stage)
 
     add_number(s, "CI_PIPELINE_ID", s->pipeline->id);
     add_number(s, "CI_PIPELINE_IID", s->pipeline->iid);
-    add_text(s, "CI_PIPELINE_CREATED_AT",
-             os_time_text(s->pipeline->created_ms, time, sizeof(time)));
+    add_text(s, "CI_PIPELINE_CREATED_AT", str_time(s->pipeline->created_ms, time, sizeof(time)));
     add_number(s, "CI_JOB_ID", job->id);
     add_text(s, "CI_JOB_NAME", job->name);
     add_text(s, "CI_JOB_NAME_SLUG", slug(s->arena, job->name));

@@ -72,7 +72,7 @@ static void set_facts(const struct exec_context *cx, const Pb__JobSpec *spec,
         set_text(vars, "CI_RUNNER_EXECUTABLE_ARCH", arch.p);
         buf_release(&arch);
     }
-    set_text(vars, "CI_JOB_STARTED_AT", os_time_text(os_realtime_ms(), now, sizeof(now)));
+    set_text(vars, "CI_JOB_STARTED_AT", str_time(os_realtime_ms(), now, sizeof(now)));
     set_number(vars, "CI_JOB_TIMEOUT", spec->timeout_ms / 1000);
     set_text(vars, "CI_SHARED_ENVIRONMENT", "true");
 }

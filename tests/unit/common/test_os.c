@@ -20,9 +20,9 @@
 static void test_time(void **state)
 {
     char text[32];
-    assert_string_equal(os_time_text(1770091506789, text, sizeof(text)), "2026-02-03T04:05:06Z");
-    assert_string_equal(os_time_text(0, text, sizeof(text)), "1970-01-01T00:00:00Z");
-    assert_string_equal(os_time_text(UINT64_MAX, text, sizeof(text)), "9999-12-31T23:59:59Z");
+    assert_string_equal(str_time(1770091506789, text, sizeof(text)), "2026-02-03T04:05:06Z");
+    assert_string_equal(str_time(0, text, sizeof(text)), "1970-01-01T00:00:00Z");
+    assert_string_equal(str_time(UINT64_MAX, text, sizeof(text)), "9999-12-31T23:59:59Z");
     uint64_t before = os_monotonic_ms();
     os_sleep_ms(5);
     assert_true(os_monotonic_ms() - before >= 5);
