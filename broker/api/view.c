@@ -16,8 +16,7 @@ json_t *json_text(const char *s)
 json_t *json_time(uint64_t realtime_ms)
 {
     char text[32];
-    return realtime_ms == 0 ? json_null()
-                            : json_string(os_time_text(realtime_ms, text, sizeof(text)));
+    return realtime_ms == 0 ? json_null() : json_string(str_time(realtime_ms, text, sizeof(text)));
 }
 
 json_t *json_id(uint64_t id)

@@ -143,7 +143,7 @@ static void say_held(struct why *w)
         buf_addf(&w->summary, "is being canceled on worker %s", name);
     } else {
         buf_addf(&w->summary, "runs on worker %s since %s", name,
-                 os_time_text(w->job->started_ms, since, sizeof(since)));
+                 str_time(w->job->started_ms, since, sizeof(since)));
     }
 }
 
@@ -166,7 +166,7 @@ static void say(struct why *w)
         say_waiting_for_resource(w);
         break;
     case JOB_SCHEDULED:
-        buf_addf(&w->summary, "starts at %s", os_time_text(w->job->timer_due_ms, due, sizeof(due)));
+        buf_addf(&w->summary, "starts at %s", str_time(w->job->timer_due_ms, due, sizeof(due)));
         break;
     case JOB_MANUAL:
         buf_addz(&w->summary, "waits for somebody to play it");

@@ -15,7 +15,7 @@
 
 #define PIPE_BYTES      ((int)MIB)
 #define DRAIN_MS        2000u /* for background processes that hold the pipe at the end */
-#define CLOSED_MS       50u /* for those that have closed it: perhaps they are just ending */
+#define CLOSED_MS       50u   /* for those that have closed it: perhaps they are just ending */
 #define NEVER           UINT64_MAX
 #define FULL_PIPE_READS 64 /* more than a full pipe holds */
 
