@@ -252,6 +252,7 @@ static void on_opened(void *ctx)
     DL_FOREACH (a->jobs, h) {
         held_session_opened(h);
     }
+    a->drained = false; /* it says so again if it still wants it */
     a->was_taking_work = agent_refuses_work(a) == NULL;
     if (!a->was_taking_work) {
         session_beat(&a->session); /* Hello has no word for it */

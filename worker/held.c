@@ -242,12 +242,25 @@ static void refuse(struct held *h, int r, struct buf *why)
     fail(h, reason, why->n > 0 ? buf_cstr(why) : err_text(r));
 }
 
+/* A folder is run once. A shim that an earlier process started just before it was killed may have
+ * come first: then that one is the job's. */
+static int start_shim(struct held *h, const struct exec_context *cx, struct buf *why)
+{
+    pid_t pid;
+    int r = h->executor->start(cx, &pid);
+    if (r < 0 && jobdir_shim_pid(h->dir, &pid) < 0) {
+        h->executor->cleanup(cx);
+        buf_addf(why, "davit-shim did not start: %s", err_text(r));
+        return -E_INTERNAL;
+    }
+    return 0;
+}
+
 void held_start(struct held *h)
 {
     check(h->phase == HELD_WAITING);
     struct exec_context cx = context_of(h);
     struct buf why = BUF_INIT;
-    pid_t pid;
     if (!is_configured(h)) {
         buf_addf(&why, "this worker has no executor `%s`", executor_name(h));
         refuse(h, -E_UNSUPPORTED, &why);
@@ -256,13 +269,7 @@ void held_start(struct held *h)
     }
     int r = h->executor->prepare(&cx, h->spec, &why);
     if (r == 0) {
-        r = h->executor->start(&cx, &pid);
-        if (r < 0) {
-            h->executor->cleanup(&cx);
-            buf_clear(&why);
-            buf_addf(&why, "davit-shim did not start: %s", err_text(r));
-            r = -E_INTERNAL;
-        }
+        r = start_shim(h, &cx, &why);
     }
     if (r < 0) {
         refuse(h, r, &why);
@@ -272,6 +279,7 @@ void held_start(struct held *h)
         h->ran = true;
         watch(h);
         held_tell(h);
+        held_look(h);
     }
     buf_release(&why);
 }

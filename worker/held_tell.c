@@ -152,6 +152,9 @@ void held_log_acked(struct held *h, uint64_t durable)
 {
     logship_acked(&h->log, durable, os_monotonic_ms());
     h->fresh_output = true;
+    if (h->finish_sent && !logship_done(&h->log)) {
+        h->finish_sent = false; /* the broker wants bytes before it takes the end */
+    }
 }
 
 static void send_chunk(struct held *h, uint64_t offset, struct str bytes)

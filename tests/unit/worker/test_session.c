@@ -1,0 +1,199 @@
+#include "common/base.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "common/os.h"
+#include "tests/unit/worker/world.h"
+
+static const struct job_key job = {11, 1, 5};
+static const struct job_key job_2 = {12, 1, 5};
+static const struct job_key job_3 = {13, 1, 5};
+
+static void a_hello_says_who_the_worker_is(void **state)
+{
+    struct world *w = *state;
+    peer_cut(&w->peer);
+    const Pb__Hello *hello = peer_welcome(&w->peer);
+    assert_true(str_eqz(pb_str(hello->token), "secret"));
+    assert_string_equal(hello->worker->name, "tested");
+    assert_string_equal(hello->worker->pool, "night");
+    assert_int_equal(hello->worker->uid.len, 16);
+    assert_int_equal(hello->worker->slots, 2);
+    assert_false(hello->worker->run_untagged);
+    assert_int_equal(hello->worker->n_tags, 2);
+    assert_string_equal(hello->worker->tags[1], "b");
+    assert_int_equal(hello->worker->n_executors, 1);
+    assert_string_equal(hello->worker->executors[0], "shell");
+    assert_string_equal(hello->worker->version, DAVIT_VERSION);
+    assert_int_equal(hello->n_jobs, 0);
+}
+
+static void the_uid_outlives_the_process(void **state)
+{
+    struct world *w = *state;
+    uint8_t uid[16];
+    peer_cut(&w->peer);
+    memcpy(uid, peer_welcome(&w->peer)->worker->uid.data, sizeof(uid));
+    worker_kill(w);
+    w->worker = worker_start(w);
+    assert_memory_equal(peer_welcome(&w->peer)->worker->uid.data, uid, sizeof(uid));
+}
+
+static void what_is_received_is_acknowledged_soon(void **state)
+{
+    struct world *w = *state;
+    peer_drain(&w->peer, false);
+    peer_drain(&w->peer, true);
+    while (w->peer.acked < 3) {
+        peer_beat(&w->peer);
+    }
+}
+
+static void a_silent_broker_is_left_and_tried_again(void **state)
+{
+    struct world *w = *state;
+    uint64_t begin_ms = os_monotonic_ms();
+    w->peer.mute = true;
+    peer_welcome(&w->peer);
+    assert_true(os_monotonic_ms() - begin_ms >= PEER_LEASE_MS / 2);
+}
+
+static void a_gap_in_the_numbers_ends_the_session(void **state)
+{
+    struct world *w = *state;
+    w->peer.seq_out++;
+    peer_drain(&w->peer, false);
+    peer_welcome(&w->peer);
+}
+
+static void a_refusal_for_good_is_the_end(void **state)
+{
+    struct world *w = *state;
+    peer_cut(&w->peer);
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_HELLO);
+    peer_refuse(&w->peer, "unauthorized", true);
+    assert_int_equal(worker_wait(w->worker), err_exit_code(-E_UNAUTHORIZED));
+    w->worker = 0;
+}
+
+static void a_refusal_for_now_is_tried_again(void **state)
+{
+    struct world *w = *state;
+    peer_cut(&w->peer);
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_HELLO);
+    peer_refuse(&w->peer, "busy", false);
+    w->peer.session = 500;
+    peer_welcome(&w->peer);
+}
+
+static void a_second_worker_on_the_state_folder_is_refused(void **state)
+{
+    struct world *w = *state;
+    assert_int_equal(worker_wait(worker_start(w)), err_exit_code(-E_BUSY));
+    peer_beat(&w->peer); /* the first one does not mind */
+}
+
+static void an_idle_worker_says_bye_on_sigterm(void **state)
+{
+    struct world *w = *state;
+    kill(w->worker, SIGTERM);
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_BYE);
+    peer_bye_ack(&w->peer);
+    assert_int_equal(worker_wait(w->worker), 0);
+    w->worker = 0;
+}
+
+static void a_draining_worker_gives_new_work_back_and_waits_for_the_old(void **state)
+{
+    struct world *w = *state;
+    peer_assign(&w->peer, job, "sleep 0.3; echo done");
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK);
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_JOB_STARTED);
+    kill(w->worker, SIGTERM);
+    while (!peer_beat(&w->peer)->heartbeat->draining) {
+    }
+    peer_assign(&w->peer, job_2, "true");
+    const Pb__Envelope *e = peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_RETURN);
+    assert_true(job_key_eq(job_key_of(e->assign_return->key), job_2));
+    assert_int_equal(peer_expect_finished(&w->peer, job)->result, JOB_SUCCESS);
+    peer_finish_ack(&w->peer, job, false);
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_BYE);
+    peer_bye_ack(&w->peer);
+    assert_int_equal(worker_wait(w->worker), 0);
+    w->worker = 0;
+}
+
+static void a_second_sigterm_leaves_the_job_running_for_the_next_process(void **state)
+{
+    struct world *w = *state;
+    peer_assign(&w->peer, job, "sleep 0.5; echo done");
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK);
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_JOB_STARTED);
+    kill(w->worker, SIGTERM);
+    while (!peer_beat(&w->peer)->heartbeat->draining) {
+    }
+    kill(w->worker, SIGTERM);
+    assert_int_equal(worker_wait(w->worker), 0);
+    w->worker = worker_start(w);
+    const Pb__Hello *hello = peer_welcome(&w->peer);
+    assert_int_equal(hello->n_jobs, 1);
+    assert_int_equal(hello->jobs[0]->state, PB__HELD_STATE__HELD_RUNNING);
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK);
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_JOB_STARTED);
+    assert_int_equal(peer_expect_finished(&w->peer, job)->result, JOB_SUCCESS);
+}
+
+static void the_broker_can_drain_and_undrain(void **state)
+{
+    struct world *w = *state;
+    peer_drain(&w->peer, false);
+    while (!peer_beat(&w->peer)->heartbeat->draining) {
+    }
+    peer_assign(&w->peer, job, "true");
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_RETURN);
+    peer_drain(&w->peer, true);
+    while (peer_beat(&w->peer)->heartbeat->draining) {
+    }
+    peer_assign(&w->peer, job, "true");
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK);
+}
+
+static void more_jobs_than_slots_are_given_back(void **state)
+{
+    struct world *w = *state;
+    peer_assign(&w->peer, job, "sleep 20");
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK);
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_JOB_STARTED);
+    peer_assign(&w->peer, job_2, "sleep 20");
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK);
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_JOB_STARTED);
+    peer_assign(&w->peer, job_3, "true");
+    const Pb__Envelope *e = peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_RETURN);
+    assert_true(job_key_eq(job_key_of(e->assign_return->key), job_3));
+    assert_false(job_is_there(w, job_3));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST_WORLD(a_hello_says_who_the_worker_is),
+        TEST_WORLD(the_uid_outlives_the_process),
+        TEST_WORLD(what_is_received_is_acknowledged_soon),
+        TEST_WORLD(a_silent_broker_is_left_and_tried_again),
+        TEST_WORLD(a_gap_in_the_numbers_ends_the_session),
+        TEST_WORLD(a_refusal_for_good_is_the_end),
+        TEST_WORLD(a_refusal_for_now_is_tried_again),
+        TEST_WORLD(a_second_worker_on_the_state_folder_is_refused),
+        TEST_WORLD(an_idle_worker_says_bye_on_sigterm),
+        TEST_WORLD(a_draining_worker_gives_new_work_back_and_waits_for_the_old),
+        TEST_WORLD(a_second_sigterm_leaves_the_job_running_for_the_next_process),
+        TEST_WORLD(the_broker_can_drain_and_undrain),
+        TEST_WORLD(more_jobs_than_slots_are_given_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
