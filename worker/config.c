@@ -50,7 +50,8 @@ static int parse_list(struct name_list *list, const char *text)
     list_release(list);
     while (str_split(&rest, ',', &part)) {
         part = str_trim(part);
-        if (part.n == 0 || part.n > LIMIT_NAME || list->count >= LIMIT_TAGS) {
+        if (part.n == 0 || part.n > LIMIT_NAME || !str_is_utf8(part, NULL) ||
+            list->count >= LIMIT_TAGS) {
             return -E_USAGE;
         }
         list->names = xrealloc(list->names, (list->count + 1) * sizeof(char *));
@@ -61,7 +62,7 @@ static int parse_list(struct name_list *list, const char *text)
 
 static int parse_text(char **field, const char *text)
 {
-    if (text[0] == '\0') {
+    if (text[0] == '\0' || !str_is_utf8(str_from(text), NULL)) {
         return -E_USAGE;
     }
     free(*field);

@@ -10,8 +10,9 @@
 #include "common/os.h"
 #include "worker/agent.h"
 
-#define WHERE_FMT "job %" PRIu64 " (%s) attempt %" PRIu64 " epoch %" PRIu64
-#define WHERE(h)  (h)->key.job_id, (h)->spec->name, (h)->key.attempt, (h)->key.epoch
+#define DETAIL_MAX 1000u
+#define WHERE_FMT  "job %" PRIu64 " (%s) attempt %" PRIu64 " epoch %" PRIu64
+#define WHERE(h)   (h)->key.job_id, (h)->spec->name, (h)->key.attempt, (h)->key.epoch
 
 static struct exec_context context_of(const struct held *h)
 {
@@ -152,8 +153,21 @@ static const char *result_text(const Pb__Outcome *o)
     return o->result == JOB_SUCCESS ? "success" : o->result == JOB_CANCELED ? "canceled" : "failed";
 }
 
-static void end(struct held *h, const Pb__Outcome *outcome, struct str note)
+/* A bounded copy that is good UTF-8, as the wire demands: it may quote file names. */
+static char *wire_text(struct arena *arena, const char *text)
 {
+    struct str s = str_sub(str_from(text), 0, DETAIL_MAX);
+    char *copy = arena_strdup(arena, s);
+    size_t bad;
+    while (!str_is_utf8(str_of(copy, s.n), &bad)) {
+        copy[bad] = '?';
+    }
+    return copy;
+}
+
+static void end(struct held *h, Pb__Outcome *outcome, struct str note)
+{
+    outcome->detail = wire_text(&h->arena, outcome->detail);
     log_info(WHERE_FMT " ended: %s%s%s", WHERE(h), result_text(outcome),
              outcome->detail[0] != '\0' ? ": " : "", outcome->detail);
     int r = jobdir_end(h->dir, outcome, note);
@@ -171,9 +185,9 @@ static void fail(struct held *h, Pb__Reason reason, const char *detail)
     Pb__Outcome outcome = PB__OUTCOME__INIT;
     outcome.result = JOB_FAILED;
     outcome.reason = reason;
-    outcome.detail = (char *)(uintptr_t)detail;
+    outcome.detail = wire_text(&h->arena, detail);
     const char *line_end = h->ran ? "\n" : "";
-    end(h, &outcome, str_from(arena_printf(&h->arena, "%sdavit: %s\n", line_end, detail)));
+    end(h, &outcome, str_from(arena_printf(&h->arena, "%sdavit: %s\n", line_end, outcome.detail)));
 }
 
 /* A folder that never was, or no longer is, a job's: nothing of it may run on. */

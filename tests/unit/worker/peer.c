@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include <cmocka.h>
+#include <nng/nng.h>
 #include <nng/protocol/reqrep0/rep.h>
 
 #include "common/crypto.h"
