@@ -122,6 +122,22 @@ static int parse_option(struct worker_config *c, const char *name, const char *v
     return -E_USAGE;
 }
 
+/* `--name value` or `--name=value`; moves *i past what it used. */
+static int parse_argument(struct worker_config *c, int argc, char **argv, int *i)
+{
+    const char *equals = strchr(argv[*i], '=');
+    bool taken;
+    if (equals == NULL) {
+        int r = parse_option(c, argv[*i], *i + 1 < argc ? argv[*i + 1] : NULL, &taken);
+        *i += r == 0 && taken;
+        return r;
+    }
+    char *name = str_dup(str_of(argv[*i], (size_t)(equals - argv[*i])));
+    int r = parse_option(c, name, equals + 1, &taken);
+    free(name);
+    return r == 0 && !taken ? -E_USAGE : r;
+}
+
 static int check_executors(const struct name_list *executors, struct buf *why)
 {
     for (size_t i = 0; i < executors->count; i++) {
@@ -160,14 +176,11 @@ int worker_config_parse(struct worker_config *c, int argc, char **argv, struct b
                                 .run_untagged = true,
                                 .log_level = LOG_INFO};
     for (int i = 0; i < argc; i++) {
-        bool taken;
-        int r = parse_option(c, argv[i], i + 1 < argc ? argv[i + 1] : NULL, &taken);
+        int r = parse_argument(c, argc, argv, &i);
         if (r < 0) {
-            buf_addf(why, "cannot use `%s%s%s`; see davit-worker --help", argv[i],
-                     i + 1 < argc ? " " : "", i + 1 < argc ? argv[i + 1] : "");
+            buf_addf(why, "cannot use `%s`; see davit-worker --help", argv[i]);
             return r;
         }
-        i += taken;
     }
     if (c->help) {
         return 0;
