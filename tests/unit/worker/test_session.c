@@ -101,6 +101,7 @@ static void a_second_worker_on_the_state_folder_is_refused(void **state)
 static void an_idle_worker_says_bye_on_sigterm(void **state)
 {
     struct world *w = *state;
+    peer_beat(&w->peer); /* it has its session */
     kill(w->worker, SIGTERM);
     peer_expect(&w->peer, PB__ENVELOPE__BODY_BYE);
     peer_bye_ack(&w->peer);
