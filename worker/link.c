@@ -3,7 +3,6 @@
 #include "worker/link.h"
 
 #include <nng/nng.h>
-#include <nng/protocol/reqrep0/req.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -12,33 +11,50 @@
 
 #include "common/limits.h"
 
-#define NO_REDIAL_MS   (60 * 60 * 1000)
-#define RECEIVE_BUFFER 1024
 /* More than the broker may have on its way (32 numbered ones and its beats): a flood. */
 #define RECEIVED_MAX 4096u
-/* The request id of raw mode: its top bit ends the header. */
-#define REQUEST_ID 0x80000001u
+#define LENGTH_BYTES 8u
+#define ID_BYTES     4u
 
-struct item {
+static const uint8_t greeting[] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
+static const uint8_t greeting_wanted[] = {0, 'S', 'P', 0, 0, 0x31, 0, 0};
+static const uint8_t request_id[ID_BYTES] = {0x80, 0, 0, 1};
+
+struct event_item {
     struct link_event event;
-    struct item *prev, *next;
+    struct event_item *prev, *next;
 };
 
+struct out_item {
+    struct out_item *prev, *next;
+    size_t n;
+    uint8_t bytes[];
+};
+
+enum receiving { RECEIVE_GREETING, RECEIVE_LENGTH, RECEIVE_MESSAGE };
+
 struct link {
-    nng_socket socket;
-    nng_dialer dialer;
+    nng_stream_dialer *dialer;
+    nng_stream *stream; /* the dial callback's, then read only */
+    nng_aio *dial_aio;
     nng_aio *receive_aio;
     nng_aio *send_aio;
-    pthread_t dial_thread;
     int event_fd;
 
-    pthread_mutex_t lock;  /* guards what follows */
-    struct item *events;   /* for the loop */
-    struct item *outgoing; /* messages, the first is being sent */
-    size_t received;
+    /* the receive callback's, of which there is one at a time */
+    enum receiving receiving;
+    uint8_t head[LENGTH_BYTES];
+    char *message;
+    size_t message_n;
+    size_t got;
+
+    pthread_mutex_t lock; /* guards what follows */
+    struct event_item *events;
+    struct out_item *outgoing; /* the first is being sent */
+    size_t sent;               /* bytes of the first */
+    size_t received;           /* messages among the events */
     size_t unsent;
-    bool piped; /* a pipe was let in: there will be no second one */
-    bool down;  /* said so */
+    bool down; /* said so */
 };
 
 bool link_url_valid(const char *url)
@@ -53,133 +69,200 @@ bool link_url_valid(const char *url)
 }
 
 /* With the lock held. */
-static void push(struct link *l, enum link_event_kind kind, const char *text, nng_msg *msg)
+static void push(struct link *l, enum link_event_kind kind, const char *text, struct str bytes)
 {
-    struct item *it = xcalloc(1, sizeof(*it));
-    it->event = (struct link_event){.kind = kind, .text = text, .msg = msg};
-    if (msg != NULL) {
-        it->event.bytes = str_of(nng_msg_body(msg), nng_msg_len(msg));
-    }
-    DL_APPEND(l->events, it);
+    struct event_item *it = xcalloc(1, sizeof(*it));
     uint64_t one = 1;
+    it->event = (struct link_event){.kind = kind, .text = text, .bytes = bytes};
+    DL_APPEND(l->events, it);
+    l->received += kind == LINK_MESSAGE;
     (void)!write(l->event_fd, &one, sizeof(one));
 }
 
-static void push_down(struct link *l, const char *text)
+static void go_down(struct link *l, const char *text)
 {
+    pthread_mutex_lock(&l->lock);
     if (!l->down) {
         l->down = true;
-        push(l, LINK_DOWN, text, NULL);
-    }
-}
-
-static void on_pipe(nng_pipe pipe, nng_pipe_ev ev, void *arg)
-{
-    struct link *l = arg;
-    pthread_mutex_lock(&l->lock);
-    bool second = ev == NNG_PIPE_EV_ADD_PRE && l->piped;
-    if (ev == NNG_PIPE_EV_ADD_PRE) {
-        l->piped = true;
-    } else if (ev == NNG_PIPE_EV_REM_POST) {
-        push_down(l, "the connection was closed");
+        push(l, LINK_DOWN, text, STR_NULL);
     }
     pthread_mutex_unlock(&l->lock);
-    if (second) {
-        nng_pipe_close(pipe);
+}
+
+static void transfer(nng_aio *aio, void (*start)(nng_stream *, nng_aio *), nng_stream *stream,
+                     const void *p, size_t n)
+{
+    nng_iov iov = {.iov_buf = (void *)(uintptr_t)p, .iov_len = n};
+    check(nng_aio_set_iov(aio, 1, &iov) == 0);
+    start(stream, aio);
+}
+
+static size_t wanted(const struct link *l)
+{
+    return l->receiving == RECEIVE_MESSAGE ? l->message_n : LENGTH_BYTES;
+}
+
+static void receive_rest(struct link *l)
+{
+    uint8_t *to = l->receiving == RECEIVE_MESSAGE ? (uint8_t *)l->message : l->head;
+    transfer(l->receive_aio, nng_stream_recv, l->stream, to + l->got, wanted(l) - l->got);
+}
+
+static const char *take_greeting(struct link *l)
+{
+    if (memcmp(l->head, greeting_wanted, sizeof(greeting_wanted)) != 0) {
+        return "the other side is no broker";
     }
+    pthread_mutex_lock(&l->lock);
+    push(l, LINK_UP, NULL, STR_NULL);
+    pthread_mutex_unlock(&l->lock);
+    l->receiving = RECEIVE_LENGTH;
+    return NULL;
+}
+
+static const char *take_length(struct link *l)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < LENGTH_BYTES; i++) {
+        n = n << 8 | l->head[i];
+    }
+    if (n < ID_BYTES || n > LIMIT_WIRE_MESSAGE + ID_BYTES) {
+        return "the broker sent a message out of bounds";
+    }
+    l->message = xmalloc((size_t)n);
+    l->message_n = (size_t)n;
+    l->receiving = RECEIVE_MESSAGE;
+    return NULL;
+}
+
+static const char *take_message(struct link *l)
+{
+    pthread_mutex_lock(&l->lock);
+    bool flooded = l->received >= RECEIVED_MAX;
+    if (!flooded) {
+        memmove(l->message, l->message + ID_BYTES, l->message_n - ID_BYTES);
+        push(l, LINK_MESSAGE, NULL, str_of(l->message, l->message_n - ID_BYTES));
+        l->message = NULL;
+    }
+    pthread_mutex_unlock(&l->lock);
+    l->receiving = RECEIVE_LENGTH;
+    return flooded ? "the broker sends more than it may" : NULL;
+}
+
+static const char *take_whole(struct link *l)
+{
+    switch (l->receiving) {
+    case RECEIVE_GREETING:
+        return take_greeting(l);
+    case RECEIVE_LENGTH:
+        return take_length(l);
+    case RECEIVE_MESSAGE:
+        return take_message(l);
+    }
+    return NULL;
 }
 
 static void on_received(void *arg)
 {
     struct link *l = arg;
     if (nng_aio_result(l->receive_aio) != 0) {
-        return; /* the socket is closing */
-    }
-    nng_msg *msg = nng_aio_get_msg(l->receive_aio);
-    pthread_mutex_lock(&l->lock);
-    bool flooded = l->received >= RECEIVED_MAX;
-    if (flooded) {
-        push_down(l, "the broker sends more than it may");
-    } else {
-        l->received++;
-        push(l, LINK_MESSAGE, NULL, msg);
-    }
-    pthread_mutex_unlock(&l->lock);
-    if (flooded) {
-        nng_msg_free(msg);
+        go_down(l, "the connection was closed");
         return;
     }
-    nng_recv_aio(l->socket, l->receive_aio);
+    l->got += nng_aio_count(l->receive_aio);
+    if (l->got == wanted(l)) {
+        l->got = 0;
+        const char *fault = take_whole(l);
+        if (fault != NULL) {
+            go_down(l, fault);
+            return;
+        }
+    }
+    receive_rest(l);
 }
 
-/* With the lock held: hands the first outgoing message to nng. */
-static void send_first(struct link *l)
+/* The first outgoing message. */
+static void send_rest(struct link *l, const struct out_item *first, size_t sent)
 {
-    nng_aio_set_msg(l->send_aio, l->outgoing->event.msg);
-    l->outgoing->event.msg = NULL; /* nng's, or in the aio */
-    nng_send_aio(l->socket, l->send_aio);
+    transfer(l->send_aio, nng_stream_send, l->stream, first->bytes + sent, first->n - sent);
 }
 
 static void on_sent(void *arg)
 {
     struct link *l = arg;
     if (nng_aio_result(l->send_aio) != 0) {
-        nng_msg_free(nng_aio_get_msg(l->send_aio));
-        return; /* the socket is closing */
+        go_down(l, "the connection was closed");
+        return;
     }
     pthread_mutex_lock(&l->lock);
-    struct item *done = l->outgoing;
-    DL_DELETE(l->outgoing, done);
-    free(done);
-    l->unsent--;
-    if (l->outgoing != NULL) {
-        send_first(l);
-    } else {
-        push(l, LINK_ROOM, NULL, NULL);
+    struct out_item *first = l->outgoing;
+    l->sent += nng_aio_count(l->send_aio);
+    if (l->sent == first->n) {
+        DL_DELETE(l->outgoing, first);
+        free(first);
+        l->sent = 0;
+        l->unsent--;
+        first = l->outgoing;
+        if (first == NULL) {
+            push(l, LINK_ROOM, NULL, STR_NULL);
+        }
     }
+    size_t sent = l->sent;
     pthread_mutex_unlock(&l->lock);
+    if (first != NULL) {
+        send_rest(l, first, sent);
+    }
 }
 
-/* nng_dialer_start waits for the connection, or for nng_close. */
-static void *dial(void *arg)
+static void enqueue(struct link *l, struct out_item *it)
+{
+    pthread_mutex_lock(&l->lock);
+    DL_APPEND(l->outgoing, it);
+    l->unsent++;
+    bool idle = l->outgoing == it;
+    pthread_mutex_unlock(&l->lock);
+    if (idle) {
+        send_rest(l, it, 0);
+    }
+}
+
+static void on_dialed(void *arg)
 {
     struct link *l = arg;
-    int r = nng_dialer_start(l->dialer, 0);
-    pthread_mutex_lock(&l->lock);
-    push(l, r == 0 ? LINK_UP : LINK_FAILED, r == 0 ? NULL : nng_strerror(r), NULL);
-    pthread_mutex_unlock(&l->lock);
-    return NULL;
-}
-
-static int set_up(struct link *l, const char *url)
-{
-    if (nng_aio_alloc(&l->receive_aio, on_received, l) != 0 ||
-        nng_aio_alloc(&l->send_aio, on_sent, l) != 0 ||
-        nng_socket_set_size(l->socket, NNG_OPT_RECVMAXSZ, LIMIT_WIRE_MESSAGE) != 0 ||
-        nng_socket_set_int(l->socket, NNG_OPT_RECVBUF, RECEIVE_BUFFER) != 0 ||
-        nng_socket_set_ms(l->socket, NNG_OPT_RECONNMINT, NO_REDIAL_MS) != 0 ||
-        nng_pipe_notify(l->socket, NNG_PIPE_EV_ADD_PRE, on_pipe, l) != 0 ||
-        nng_pipe_notify(l->socket, NNG_PIPE_EV_REM_POST, on_pipe, l) != 0 ||
-        nng_dialer_create(&l->dialer, l->socket, url) != 0) {
-        return -E_UNREACHABLE;
+    int r = nng_aio_result(l->dial_aio);
+    if (r != 0) {
+        go_down(l, nng_strerror(r));
+        return;
     }
-    nng_recv_aio(l->socket, l->receive_aio);
-    return pthread_create(&l->dial_thread, NULL, dial, l) == 0 ? 0 : -E_UNREACHABLE;
+    struct out_item *it = xcalloc(1, sizeof(*it) + sizeof(greeting));
+    l->stream = nng_aio_get_output(l->dial_aio, 0);
+    it->n = sizeof(greeting);
+    memcpy(it->bytes, greeting, sizeof(greeting));
+    enqueue(l, it);
+    receive_rest(l);
 }
 
 static void release(struct link *l)
 {
-    struct item *it, *next;
+    struct event_item *ev, *next_ev;
+    struct out_item *out, *next_out;
+    nng_aio_free(l->dial_aio);
     nng_aio_free(l->receive_aio);
     nng_aio_free(l->send_aio);
-    DL_FOREACH_SAFE (l->events, it, next) {
-        link_event_release(&it->event);
-        free(it);
+    DL_FOREACH_SAFE (l->events, ev, next_ev) {
+        link_event_release(&ev->event);
+        free(ev);
     }
-    DL_FOREACH_SAFE (l->outgoing, it, next) {
-        link_event_release(&it->event);
-        free(it);
+    DL_FOREACH_SAFE (l->outgoing, out, next_out) {
+        free(out);
     }
+    if (l->stream != NULL) {
+        nng_stream_free(l->stream);
+    }
+    if (l->dialer != NULL) {
+        nng_stream_dialer_free(l->dialer);
+    }
+    free(l->message);
     close(l->event_fd);
     pthread_mutex_destroy(&l->lock);
     free(l);
@@ -191,17 +274,15 @@ int link_open(const char *url, struct link **ret)
     l->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     check(l->event_fd >= 0);
     pthread_mutex_init(&l->lock, NULL);
-    int r = nng_req0_open_raw(&l->socket) == 0 ? 0 : -E_UNREACHABLE;
-    if (r == 0) {
-        r = set_up(l, url);
-        if (r < 0) {
-            nng_close(l->socket);
-        }
-    }
-    if (r < 0) {
+    if (nng_aio_alloc(&l->dial_aio, on_dialed, l) != 0 ||
+        nng_aio_alloc(&l->receive_aio, on_received, l) != 0 ||
+        nng_aio_alloc(&l->send_aio, on_sent, l) != 0 ||
+        nng_stream_dialer_alloc(&l->dialer, url) != 0 ||
+        nng_stream_dialer_set_bool(l->dialer, NNG_OPT_TCP_NODELAY, true) != 0) {
         release(l);
-        return r;
+        return -E_UNREACHABLE;
     }
+    nng_stream_dialer_dial(l->dialer, l->dial_aio);
     *ret = l;
     return 0;
 }
@@ -211,8 +292,11 @@ void link_close(struct link *l)
     if (l == NULL) {
         return;
     }
-    nng_close(l->socket);
-    pthread_join(l->dial_thread, NULL);
+    nng_stream_dialer_close(l->dialer);
+    nng_aio_stop(l->dial_aio);
+    if (l->stream != NULL) {
+        nng_stream_close(l->stream);
+    }
     nng_aio_stop(l->receive_aio);
     nng_aio_stop(l->send_aio);
     release(l);
@@ -227,7 +311,7 @@ bool link_next(struct link *l, struct link_event *ret)
 {
     uint64_t count;
     pthread_mutex_lock(&l->lock);
-    struct item *it = l->events;
+    struct event_item *it = l->events;
     if (it != NULL) {
         DL_DELETE(l->events, it);
         l->received -= it->event.kind == LINK_MESSAGE;
@@ -242,27 +326,29 @@ bool link_next(struct link *l, struct link_event *ret)
 
 void link_event_release(struct link_event *ev)
 {
-    if (ev->msg != NULL) {
-        nng_msg_free(ev->msg);
-        ev->msg = NULL;
+    free((void *)(uintptr_t)ev->bytes.p);
+    ev->bytes = STR_NULL;
+}
+
+static void put_big_endian(uint8_t *to, uint64_t v)
+{
+    for (size_t i = LENGTH_BYTES; i > 0; i--) {
+        to[i - 1] = (uint8_t)v;
+        v >>= 8;
     }
 }
 
 void link_send(struct link *l, struct str bytes)
 {
-    struct item *it = xcalloc(1, sizeof(*it));
-    nng_msg *msg;
-    check(nng_msg_alloc(&msg, 0) == 0);
-    check(nng_msg_append(msg, bytes.p, bytes.n) == 0);
-    check(nng_msg_header_append_u32(msg, REQUEST_ID) == 0);
-    it->event.msg = msg;
-    pthread_mutex_lock(&l->lock);
-    DL_APPEND(l->outgoing, it);
-    l->unsent++;
-    if (l->outgoing == it) {
-        send_first(l);
+    size_t n = LENGTH_BYTES + ID_BYTES + bytes.n;
+    struct out_item *it = xcalloc(1, sizeof(*it) + n);
+    it->n = n;
+    put_big_endian(it->bytes, ID_BYTES + bytes.n);
+    memcpy(it->bytes + LENGTH_BYTES, request_id, ID_BYTES);
+    if (bytes.n > 0) {
+        memcpy(it->bytes + LENGTH_BYTES + ID_BYTES, bytes.p, bytes.n);
     }
-    pthread_mutex_unlock(&l->lock);
+    enqueue(l, it);
 }
 
 size_t link_unsent(struct link *l)

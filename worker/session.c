@@ -12,13 +12,11 @@
 #define GREETING_MS      10000u
 #define LEAVE_MS         3000u
 #define ACK_MS           40u /* the protocol allows 50 */
-#define DOWN_MS          30u /* for messages that overtook the news of the end */
 #define DEFAULT_LEASE_MS 10000u
 
 static void retry(void *ctx);
 static void on_link(void *ctx);
 static void on_silence(void *ctx);
-static void on_down(void *ctx);
 static void on_beat(void *ctx);
 
 void session_init(struct session *s, struct loop *loop, const char *url,
@@ -37,7 +35,6 @@ static void drop_link(struct session *s)
     s->link = NULL;
     loop_timer_clear(s->loop, &s->silence_timer);
     loop_timer_clear(s->loop, &s->beat_timer);
-    loop_timer_clear(s->loop, &s->down_timer);
 }
 
 void session_release(struct session *s)
@@ -117,11 +114,6 @@ static void on_silence(void *ctx)
         return;
     }
     back_off(s, s->phase == SESSION_DIALING ? "no connection" : "the broker is silent");
-}
-
-static void on_down(void *ctx)
-{
-    back_off(ctx, "the connection was closed");
 }
 
 static bool is_reliable(const Pb__Envelope *e)
@@ -336,11 +328,8 @@ static void take_event(struct session *s, const struct link_event *ev)
     case LINK_UP:
         greet(s);
         break;
-    case LINK_FAILED:
-        back_off(s, ev->text);
-        break;
     case LINK_DOWN:
-        loop_timer_set(s->loop, &s->down_timer, os_monotonic_ms() + DOWN_MS, on_down, s);
+        back_off(s, ev->text);
         break;
     case LINK_MESSAGE:
         if (s->phase != SESSION_DIALING) {

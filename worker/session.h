@@ -61,7 +61,6 @@ struct session {
     struct loop_timer retry_timer;   /* the next try */
     struct loop_timer silence_timer; /* nothing was heard for too long */
     struct loop_timer beat_timer;    /* the next heartbeat, earlier to acknowledge */
-    struct loop_timer down_timer;    /* the pipe is gone: takes what still came through */
 };
 
 /* `url` and `ctx` outlive the session. */

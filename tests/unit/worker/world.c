@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 
@@ -161,10 +162,20 @@ void until_file(const char *path)
     UNTIL(os_exists(path));
 }
 
+/* A zombie is gone: its parent is the machine's init, which may take its time. */
+static bool is_gone(pid_t pid)
+{
+    struct buf text = BUF_INIT;
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    bool gone = os_read_file(path, 4096, &text) < 0 || str_find(buf_str(&text), STR(") Z ")) >= 0;
+    buf_release(&text);
+    return gone;
+}
+
 void until_gone(pid_t pid)
 {
-    uint64_t ticks;
-    UNTIL(os_process_start_time(pid, &ticks) < 0);
+    UNTIL(is_gone(pid));
 }
 
 void until_no_folder(const struct world *w, struct job_key key)
