@@ -5,7 +5,6 @@
 #include "broker/core/query.h"
 #include "common/crypto.h"
 #include "common/limits.h"
-#include "common/os.h"
 
 json_t *json_text(const char *s)
 {

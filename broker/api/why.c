@@ -7,7 +7,6 @@
 #include "broker/api/view.h"
 #include "broker/core/query.h"
 #include "broker/sched/sched.h"
-#include "common/os.h"
 
 #define NAMES_SHOWN 10u
 
