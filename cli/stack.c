@@ -160,15 +160,34 @@ static int start_broker(struct stack *s)
     return r;
 }
 
-/* The fleet's real address: the option may have asked for any port. */
-static char *fleet_address(const struct stack *s)
+/* Where the broker of this folder serves: "fleet" or "http"; heap. */
+static char *endpoint(const struct stack *s, const char *which)
 {
     char *path = os_path_join(s->data, "endpoints.json");
     json_t *o = json_load_file(path, 0, NULL);
-    char *address = xstrdup(json_text(o, "fleet"));
+    char *address = xstrdup(json_text(o, which));
     json_decref(o);
     free(path);
     return address;
+}
+
+/* The options may have asked for any port: a broker that is started again must use the same. */
+static void pin_addresses(struct stack *s)
+{
+    char **argv = s->broker.argv_text;
+    for (size_t i = 0; argv[i] != NULL; i++) {
+        bool fleet = strcmp(argv[i], "--listen") == 0;
+        if (fleet || strcmp(argv[i], "--http") == 0) {
+            char *address = endpoint(s, fleet ? "fleet" : "http");
+            struct str text = str_from(address);
+            if (!fleet && str_starts(text, STR("http://"))) {
+                text = str_sub(text, 7, text.n);
+            }
+            free(argv[i + 1]);
+            argv[i + 1] = str_dup(text);
+            free(address);
+        }
+    }
 }
 
 static int prepare_worker(struct stack *s, size_t i)
@@ -178,7 +197,7 @@ static int prepare_worker(struct stack *s, size_t i)
     char number[24];
     char *dir = os_path_join(s->data, "workers");
     char *token = os_path_join(s->data, "worker.token");
-    char *address = fleet_address(s);
+    char *address = endpoint(s, "fleet");
     snprintf(name, sizeof(name), "local-%zu", i + 1);
     snprintf(number, sizeof(number), "%" PRIu64, s->o.slots);
     char *state = os_path_join(dir, name);
@@ -254,6 +273,9 @@ int stack_start(struct cli *c, const struct stack_options *o, struct stack **ret
     s->data = real != NULL ? real : xstrdup(o->data);
     r = r < 0 ? r : prepare_broker(s);
     r = r < 0 ? r : start_broker(s);
+    if (r == 0) {
+        pin_addresses(s);
+    }
     for (size_t i = 0; r == 0 && i < o->workers; i++) {
         r = prepare_worker(s, i);
         r = r < 0 ? r : child_start(s, &s->workers[i]);

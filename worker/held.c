@@ -370,7 +370,8 @@ static void process_ended(struct held *h, const struct shim_status *status)
     } else if (status != NULL) {
         end(h, &outcome, STR_NULL);
     } else {
-        fail(h, REASON_SYSTEM_FAILURE,
+        /* Nobody knows how it would have ended: the broker runs it again, as for a lost worker. */
+        fail(h, REASON_WORKER_LOST,
              "davit-shim, which watched over this job, is gone; what was left of the job was "
              "killed");
     }

@@ -322,7 +322,7 @@ static void finish(struct run *run, Pb__JobRecord *job, const Pb__Outcome *o)
         job->exit_code = o->exit_code;
         job_move(run, job, JOB_SUCCESS, NULL);
     } else if (reason == REASON_WORKER_SHUTDOWN || reason == REASON_WORKER_LOST) {
-        job_lose(run, job, reason, o);
+        job_lose_started(run, job, reason, o);
     } else {
         attempt_end(run, job, JOB_FAILED, reason, o, NULL);
         job_fail(run, job, reason, o->exit_code);

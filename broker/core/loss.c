@@ -17,6 +17,18 @@ void job_lose(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const Pb__
     }
 }
 
+/* The job may have done half its work: whether it may do it again is its policy. There is no holder
+ * left to wait for. */
+void job_lose_started(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const Pb__Outcome *o)
+{
+    if (job->on_worker_lost == PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE) {
+        job_lose(run, job, reason, o);
+        return;
+    }
+    attempt_end(run, job, JOB_FAILED, reason, o, NULL);
+    job_fail_for_good(run, job, reason, o != NULL ? o->exit_code : 0);
+}
+
 static void note(struct run *run, const Pb__JobRecord *job, uint64_t worker_id, const char *detail)
 {
     event_add(run->core, &(struct event){
@@ -50,13 +62,10 @@ static void lose_running(struct holding *h, struct core *c)
         wait_for_worker(h, c);
         break;
     case PB__ON_WORKER_LOST__ON_WORKER_LOST_FAIL:
-        attempt_end(&h->run, h->job, JOB_FAILED, REASON_WORKER_LOST, NULL, NULL);
-        job_fail_for_good(&h->run, h->job, REASON_WORKER_LOST, 0);
-        break;
     case PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE:
     case _PB__ON_WORKER_LOST_IS_INT_SIZE:
     default:
-        job_lose(&h->run, h->job, REASON_WORKER_LOST, NULL);
+        job_lose_started(&h->run, h->job, REASON_WORKER_LOST, NULL);
         break;
     }
 }

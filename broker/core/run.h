@@ -115,5 +115,7 @@ uint64_t job_deadline_ms(const struct core *c, const Pb__JobRecord *job);
 
 /* loss.c: ends the attempt of a holder that is gone; another go on the budget for losses. */
 void job_lose(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const Pb__Outcome *o);
+/* The same for a job that had begun: runs again only if its on_worker_lost says so. */
+void job_lose_started(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const Pb__Outcome *o);
 
 #endif

@@ -82,7 +82,8 @@ def retry_gives_a_job_another_chance(build):
         p = stack.submit(f"""
 flaky:
   retry: 1
-  script: [test -e {flag} || {{ touch {flag}; exit 3; }}]
+  script:
+    - test -e {flag} || {{ touch {flag}; exit 3; }}
 hopeless: {{retry: {{max: 1, when: runner_system_failure}}, script: [exit 3], allow_failure: true}}
 allowed: {{script: [exit 42], allow_failure: {{exit_codes: [42]}}}}
 """)
@@ -122,9 +123,13 @@ def cancel_ends_every_process_and_runs_after_script(build):
     with Stack(build) as stack:
         p = stack.submit("""
 job:
-  script: [setsid sleep 1000 & , (setsid sh -c 'sleep 1000 & sleep 1000' &) , sleep 1000]
-  after_script: [echo "cleaned after $CI_JOB_STATUS"]
-""".replace("& ,", "&,"))
+  script:
+    - setsid sleep 1000 &
+    - (setsid sh -c 'sleep 1000 & sleep 1000' &)
+    - sleep 1000
+  after_script:
+    - echo "cleaned after $CI_JOB_STATUS"
+""")
         stack.wait_job(p["id"], "job", "running")
         time.sleep(0.5)
         stack.post(f"/pipelines/{p['id']}/cancel")
