@@ -12,7 +12,7 @@
 #define LIMIT_YAML_DEPTH 100u
 #define LIMIT_YAML_NODES 100000u          /* aliases counted as if written out */
 #define LIMIT_YAML_TOTAL (16u * MIB)      /* all files of a pipeline together */
-#define LIMIT_COMPILE_WORK 4000000u       /* nodes and pairs visited or made by one compilation */
+#define LIMIT_COMPILE_WORK 2000000u       /* nodes and pairs visited or made by one compilation */
 #define LIMIT_EXPRESSION (16u * KIB)      /* one rules:if */
 #define LIMIT_INCLUDES 500u
 #define LIMIT_PIPELINE_JOBS 2000u

@@ -1,0 +1,118 @@
+#include "common/base.h"
+
+#include "tests/unit/pipeline/fixture.h"
+
+/* The list and the code agree: what is acted on has a reader, what is not has none. */
+static void every_keyword_of_a_job_that_is_acted_on_has_a_reader(void **state)
+{
+    for (size_t i = 0; i < keyword_count; i++) {
+        const struct keyword *k = &keywords[i];
+        if (k->scope == SCOPE_JOB) {
+            assert_int_equal(job_read_keyword(NULL, NULL, k->name, NULL), k->support == ACTED);
+        }
+        if (k->scope == SCOPE_DEFAULT && k->support == ACTED) {
+            assert_true(job_read_keyword(NULL, NULL, k->name, NULL));
+        }
+    }
+}
+
+static void no_keyword_stands_twice_in_a_scope(void **state)
+{
+    for (size_t i = 0; i < keyword_count; i++) {
+        assert_ptr_equal(keyword_find(keywords[i].scope, str_from(keywords[i].name)), &keywords[i]);
+    }
+}
+
+static void the_nearest_keyword_is_proposed(void **state)
+{
+    assert_string_equal(keyword_nearest(SCOPE_JOB, STR("scirpt")), "script");
+    assert_null(keyword_nearest(SCOPE_JOB, STR("nothing_like_it")));
+}
+
+/* Whatever is not supported yet must be refused, in every scope of a job. */
+static void every_keyword_of_a_job_that_is_not_supported_is_refused(void **state)
+{
+    for (size_t i = 0; i < keyword_count; i++) {
+        const struct keyword *k = &keywords[i];
+        if (k->scope != SCOPE_JOB || k->support == ACTED) {
+            continue;
+        }
+        struct fixture *f = *state;
+        struct diags diags;
+        struct pipeline_input in = {.file = "test.yml", .ref = "main", .origin = "push"};
+        Pb__Plan *plan = NULL;
+        in.text = str_from(arena_printf(&f->arena, "a: {script: a, %s: {x: y}}", k->name));
+        diags_init(&diags);
+        assert_int_equal(pipeline_compile(&f->arena, &in, &diags, &plan), -E_PIPELINE);
+        assert_string_equal(diags.items[0].code, "not-supported");
+        assert_int_equal(diags.items[0].column, 16);
+        diags_release(&diags);
+    }
+}
+
+static void predefined_variables_follow_the_facts(void **state)
+{
+    static const struct {
+        const char *name;
+        const char *value;
+    } wanted[] = {
+        {"CI", "true"},
+        {"CI_COMMIT_SHORT_SHA", "1f0e4a3b"},
+        {"CI_COMMIT_BRANCH", "Feature/Add_Crane!"},
+        {"CI_COMMIT_REF_SLUG", "feature-add-crane"},
+        {"CI_COMMIT_TITLE", "Add a crane"},
+        {"CI_COMMIT_DESCRIPTION", "It lowers boats."},
+        {"CI_PROJECT_NAME", "demo"},
+        {"CI_PROJECT_NAMESPACE", "group/sub"},
+        {"CI_PROJECT_ROOT_NAMESPACE", "group"},
+        {"CI_PROJECT_PATH_SLUG", "group-sub-demo"},
+        {"CI_SERVER_HOST", "ci.example.org"},
+        {"CI_SERVER_PORT", "443"},
+        {"CI_SERVER_PROTOCOL", "https"},
+        {"CI_COMMIT_BEFORE_SHA", "0000000000000000000000000000000000000000"},
+    };
+    struct fixture *f = *state;
+    struct vars vars;
+    const struct pipeline_facts facts = {
+        .project = "group/sub/demo",
+        .ref = "Feature/Add_Crane!",
+        .sha = "1f0e4a3b5c6d7e8f9a0b1c2d3e4f5a6b7c8d9e0f",
+        .origin = "push",
+        .commit_message = "Add a crane\n\nIt lowers boats.\n",
+        .server_url = "https://ci.example.org/davit",
+    };
+    vars_init(&vars, &f->arena);
+    pipeline_predefined(&vars, &facts);
+    for (size_t i = 0; i < ARRAY_LEN(wanted); i++) {
+        const struct var *var = vars_get(&vars, str_from(wanted[i].name));
+        assert_non_null(var);
+        assert_true(var->raw);
+        assert_true(str_eqz(var->value, wanted[i].value));
+    }
+    assert_null(vars_get(&vars, STR("CI_COMMIT_TAG")));
+    assert_null(vars_get(&vars, STR("CI_DEFAULT_BRANCH")));
+}
+
+static void a_tag_has_no_branch(void **state)
+{
+    struct fixture *f = *state;
+    struct vars vars;
+    const struct pipeline_facts facts = {.ref = "v1", .tag = true};
+    vars_init(&vars, &f->arena);
+    pipeline_predefined(&vars, &facts);
+    assert_true(str_eqz(vars_get(&vars, STR("CI_COMMIT_TAG"))->value, "v1"));
+    assert_null(vars_get(&vars, STR("CI_COMMIT_BRANCH")));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(every_keyword_of_a_job_that_is_acted_on_has_a_reader),
+        TEST(no_keyword_stands_twice_in_a_scope),
+        TEST(the_nearest_keyword_is_proposed),
+        TEST(every_keyword_of_a_job_that_is_not_supported_is_refused),
+        TEST(predefined_variables_follow_the_facts),
+        TEST(a_tag_has_no_branch),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,195 @@
+/* Files that are made to break a compiler: each ends with an error, and soon. */
+#include "common/base.h"
+
+#include <time.h>
+
+#include "tests/unit/pipeline/fixture.h"
+
+#define PATIENCE_MS 1000 /* of the processor, under the sanitizers of development builds */
+
+/* Compiles in time, and gives the code of the first error. */
+static const char *code_of(struct fixture *f, struct buf *text)
+{
+    clock_t before = clock();
+    fixture_compile(f, buf_str(text));
+    long used_ms = (long)((clock() - before) * 1000 / CLOCKS_PER_SEC);
+    print_message("%ld ms\n", used_ms);
+    assert_in_range(used_ms, 0, PATIENCE_MS);
+    buf_release(text);
+    return fixture_first_error(f);
+}
+
+static void random_bytes_are_refused(void **state)
+{
+    struct buf b = BUF_INIT;
+    uint32_t x = 2463534242u; /* xorshift, the same bytes every time */
+    for (int i = 0; i < 1 << 20; i++) {
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        buf_add_char(&b, (char)x);
+    }
+    assert_string_equal(code_of(*state, &b), "yaml-utf8");
+}
+
+static void a_file_that_is_too_big_is_refused(void **state)
+{
+    struct buf b = BUF_INIT;
+    for (unsigned i = 0; i <= LIMIT_YAML_BYTES; i++) {
+        buf_add_char(&b, '#');
+    }
+    assert_string_equal(code_of(*state, &b), "yaml-too-big");
+}
+
+static void a_file_that_was_cut_off_is_refused(void **state)
+{
+    struct buf b = BUF_INIT;
+    buf_addz(&b, "job:\n  script: [a, \"b");
+    assert_string_equal(code_of(*state, &b), "yaml-syntax");
+}
+
+static void a_long_line_of_brackets_is_refused(void **state)
+{
+    struct buf b = BUF_INIT;
+    for (int i = 0; i < 200000; i++) {
+        buf_add_char(&b, '[');
+    }
+    assert_string_equal(code_of(*state, &b), "yaml-too-deep");
+}
+
+static void a_bomb_of_aliases_is_refused(void **state)
+{
+    struct buf b = BUF_INIT;
+    buf_addz(&b, "l0: &l0 [x, x]\n");
+    for (int i = 1; i < 200; i++) {
+        buf_addf(&b, "l%d: &l%d [*l%d, *l%d]\n", i, i, i - 1, i - 1);
+    }
+    assert_string_equal(code_of(*state, &b), "yaml-too-big");
+}
+
+/* Each level is twice the one before: 2 to the 10th lines, of 50 lines each, in many jobs. */
+static void a_bomb_of_references_is_refused(void **state)
+{
+    struct buf b = BUF_INIT;
+    buf_addz(&b, ".l0: {script: [");
+    for (int i = 0; i < 50; i++) {
+        buf_addz(&b, "x, ");
+    }
+    buf_addz(&b, "x]}\n");
+    for (int i = 1; i < 9; i++) {
+        buf_addf(&b, ".l%d: {script: [", i);
+        for (int k = 0; k < 8; k++) {
+            buf_addf(&b, "!reference [.l%d, script],", i - 1);
+        }
+        buf_addz(&b, "]}\n");
+    }
+    buf_addz(&b, "job: {script: [!reference [.l8, script]]}\n");
+    assert_string_equal(code_of(*state, &b), "too-much-work");
+}
+
+static void a_bomb_of_extends_is_refused(void **state)
+{
+    struct buf b = BUF_INIT;
+    buf_addz(&b, ".base:\n  variables:\n");
+    for (int i = 0; i < 900; i++) {
+        buf_addf(&b, "    V%d: x\n", i);
+    }
+    for (int i = 0; i < 9000; i++) {
+        buf_addf(&b, "j%d: {extends: .base, script: a, variables: {A: b}}\n", i);
+    }
+    assert_string_equal(code_of(*state, &b), "too-much-work");
+}
+
+static void a_chain_of_extends_ends_at_its_limit(void **state)
+{
+    struct buf b = BUF_INIT;
+    buf_addz(&b, ".b0: {script: a}\n");
+    for (int i = 1; i < 5000; i++) {
+        buf_addf(&b, ".b%d: {extends: .b%d}\n", i, i - 1);
+    }
+    assert_string_equal(code_of(*state, &b), "extends-depth");
+}
+
+static void more_jobs_than_a_pipeline_holds_are_refused(void **state)
+{
+    struct buf b = BUF_INIT;
+    for (int i = 0; i < 20; i++) {
+        buf_addf(&b, "j%d: {script: a, parallel: 101}\n", i);
+    }
+    assert_string_equal(code_of(*state, &b), "limit");
+}
+
+static void more_definitions_than_a_file_holds_are_refused(void **state)
+{
+    struct buf b = BUF_INIT;
+    for (int i = 0; i < 1000; i++) {
+        buf_addf(&b, "j%d: {script: a, parallel: 200, rules: [{when: never}]}\n", i);
+    }
+    assert_string_equal(code_of(*state, &b), "limit");
+}
+
+static void a_job_that_is_too_big_for_the_wire_is_refused(void **state)
+{
+    struct buf b = BUF_INIT;
+    buf_addz(&b, "j:\n  script:\n");
+    for (int i = 0; i < 800; i++) {
+        buf_addz(&b, "    - ");
+        for (int k = 0; k < 1000; k++) {
+            buf_add_char(&b, 'x');
+        }
+        buf_add_char(&b, '\n');
+    }
+    assert_string_equal(code_of(*state, &b), "limit");
+}
+
+static void variables_that_grow_without_end_are_refused(void **state)
+{
+    struct buf b = BUF_INIT;
+    buf_addz(&b, "variables:\n  V0: xxxxxxxxxx\n");
+    for (int i = 1; i < 60; i++) {
+        buf_addf(&b, "  V%d: $V%d$V%d\n", i, i - 1, i - 1);
+    }
+    buf_addz(&b, "j: {script: a}\n");
+    assert_string_equal(code_of(*state, &b), "limit");
+}
+
+/* The largest pipeline that is allowed, with all the needs that it may have. */
+static void the_largest_pipeline_compiles(void **state)
+{
+    struct fixture *f = *state;
+    struct buf b = BUF_INIT;
+    buf_addz(&b, "stages: [build, test]\n.n: &n [");
+    for (unsigned i = 0; i < 30; i++) {
+        buf_addf(&b, "b%u, ", i);
+    }
+    buf_addz(&b, "b30]\n");
+    for (unsigned i = 0; i < LIMIT_PIPELINE_JOBS / 2; i++) {
+        buf_addf(&b, "b%u: {stage: build, script: a}\n", i);
+        buf_addf(&b, "t%u: {stage: test, script: a, needs: *n}\n", i);
+    }
+    Pb__Plan *plan = fixture_compile(f, buf_str(&b));
+    buf_release(&b);
+    assert_string_equal(fixture_first_error(f), "");
+    assert_int_equal(plan->n_jobs, LIMIT_PIPELINE_JOBS);
+    assert_int_equal(plan->jobs[LIMIT_PIPELINE_JOBS - 1]->n_needs, 31);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(random_bytes_are_refused),
+        TEST(a_file_that_is_too_big_is_refused),
+        TEST(a_file_that_was_cut_off_is_refused),
+        TEST(a_long_line_of_brackets_is_refused),
+        TEST(a_bomb_of_aliases_is_refused),
+        TEST(a_bomb_of_references_is_refused),
+        TEST(a_bomb_of_extends_is_refused),
+        TEST(a_chain_of_extends_ends_at_its_limit),
+        TEST(more_jobs_than_a_pipeline_holds_are_refused),
+        TEST(more_definitions_than_a_file_holds_are_refused),
+        TEST(a_job_that_is_too_big_for_the_wire_is_refused),
+        TEST(variables_that_grow_without_end_are_refused),
+        TEST(the_largest_pipeline_compiles),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
