@@ -137,9 +137,10 @@ struct compile {
     size_t work;          /* see compile_charge */
     size_t text_bytes;    /* of all files read */
     size_t includes;
-    bool incomplete;   /* a file is missing: what refers to it is no error of its own */
-    bool exhausted;    /* the work limit was reported */
-    struct vars outer; /* predefined and submitted variables, expanded: what include sees */
+    bool incomplete;        /* a file is missing: what refers to it is no error of its own */
+    bool exhausted;         /* the work limit was reported */
+    struct memo conditions; /* expressions that were read already */
+    struct vars outer;      /* predefined and submitted variables, expanded: what include sees */
     const struct node *root;
     const struct node *job_at; /* the job being read, for messages; NULL: none */
     struct texts stages;

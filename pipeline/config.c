@@ -62,7 +62,7 @@ static void read_defaults(struct compile *c)
             node_is_null(p->value)) {
             continue;
         }
-        if (!node_is_null(node_get(section, keyword_find(SCOPE_TOP, p->key->text)->name))) {
+        if (!node_is_null(node_get(section, keyword_find(SCOPE_TOP, p->key->text)->name.p))) {
             report(c, p->key, "duplicate-default", "keep the one in `default`",
                    "`" STR_FMT "` stands in `default`, too", STR_ARG(p->key->text));
         }
@@ -123,7 +123,7 @@ static void refuse_not_yet(struct compile *c)
         const struct pair *p = &c->root->pairs[i];
         const struct keyword *k = keyword_find(SCOPE_TOP, p->key->text);
         if (k && k->support == NOT_YET && !node_is_null(p->value)) {
-            report(c, p->key, "not-supported", NULL, "`%s` is not supported yet", k->name);
+            report(c, p->key, "not-supported", NULL, "`%s` is not supported yet", k->name.p);
         }
     }
 }

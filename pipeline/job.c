@@ -325,7 +325,7 @@ static void read_mapping(struct compile *c, const struct node *m, struct job *jo
         const struct pair *p = &m->pairs[i];
         const struct keyword *k = keyword_find(SCOPE_JOB, p->key->text);
         if (k && k->support == ACTED && !node_is_null(p->value)) {
-            check(job_read_keyword(c, job, k->name, p->value));
+            check(job_read_keyword(c, job, k->name.p, p->value));
         }
     }
 }
@@ -339,7 +339,7 @@ static void read_inherited(struct compile *c, struct job *job)
         const struct pair *own = node_find(job->body, p->key->text);
         if (k && k->support == ACTED && !node_is_null(p->value) &&
             (!own || node_is_null(own->value)) && inherits(&job->inherit_defaults, p->key->text)) {
-            check(job_read_keyword(c, job, k->name, p->value));
+            check(job_read_keyword(c, job, k->name.p, p->value));
         }
     }
 }
@@ -446,8 +446,11 @@ static bool has_job_keyword(const struct node *body)
 /* A mapping that is no job at all, but nearly named as a keyword: `varibles`. */
 static bool is_misspelled_keyword(struct compile *c, const struct pair *p)
 {
+    if (p->value->kind != NODE_MAPPING || has_job_keyword(p->value)) {
+        return false;
+    }
     const char *nearest = keyword_nearest(SCOPE_TOP, p->key->text);
-    if (!nearest || p->value->kind != NODE_MAPPING || has_job_keyword(p->value)) {
+    if (!nearest) {
         return false;
     }
     c->job_at = NULL;

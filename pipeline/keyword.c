@@ -5,7 +5,7 @@
 
 const struct keyword keywords[] = {
 #define SCOPE(name, text)
-#define KEYWORD(scope, name, support) {SCOPE_##scope, #name, support},
+#define KEYWORD(scope, name, support) {SCOPE_##scope, {#name, sizeof(#name) - 1}, support},
 #include "pipeline/keywords.def"
 #undef SCOPE
 #undef KEYWORD
@@ -15,7 +15,7 @@ const size_t keyword_count = ARRAY_LEN(keywords);
 const struct keyword *keyword_find(enum scope scope, struct str name)
 {
     for (size_t i = 0; i < keyword_count; i++) {
-        if (keywords[i].scope == scope && str_eqz(name, keywords[i].name)) {
+        if (keywords[i].scope == scope && str_eq(name, keywords[i].name)) {
             return &keywords[i];
         }
     }
@@ -28,7 +28,7 @@ const char *keyword_nearest(enum scope scope, struct str word)
     size_t count = 0;
     for (size_t i = 0; i < keyword_count; i++) {
         if (keywords[i].scope == scope) {
-            names[count++] = keywords[i].name;
+            names[count++] = keywords[i].name.p;
         }
     }
     return diag_nearest(word, names, count);
@@ -37,7 +37,7 @@ const char *keyword_nearest(enum scope scope, struct str word)
 enum scope keyword_elsewhere(struct str word)
 {
     for (size_t i = 0; i < keyword_count; i++) {
-        if (str_eqz(word, keywords[i].name)) {
+        if (str_eq(word, keywords[i].name)) {
             return keywords[i].scope;
         }
     }

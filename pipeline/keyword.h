@@ -18,7 +18,7 @@ enum support { ACTED, NOT_YET };
 
 struct keyword {
     enum scope scope;
-    const char *name;
+    struct str name; /* NUL-terminated, too */
     enum support support;
 };
 

@@ -190,3 +190,33 @@ const struct node *node_merge(struct arena *a, const struct node *base, const st
     }
     return m;
 }
+
+static struct memo_entry *memo_slot(const struct memo *m, const struct node *n)
+{
+    uint32_t i = (uint32_t)((uintptr_t)n >> 4) * 2654435761u & (m->cap - 1);
+    while (m->entries[i].node && m->entries[i].node != n) {
+        i = (i + 1) & (m->cap - 1);
+    }
+    return &m->entries[i];
+}
+
+void *memo_get(const struct memo *m, const struct node *n)
+{
+    return m->cap > 0 ? memo_slot(m, n)->made : NULL;
+}
+
+void memo_set(struct arena *a, struct memo *m, const struct node *n, void *made)
+{
+    if (2 * m->count >= m->cap) {
+        struct memo old = *m;
+        m->cap = MAX(2 * old.cap, 64u);
+        m->entries = arena_array(a, m->cap, sizeof(*m->entries));
+        for (uint32_t i = 0; i < old.cap; i++) {
+            if (old.entries[i].node) {
+                *memo_slot(m, old.entries[i].node) = old.entries[i];
+            }
+        }
+    }
+    m->count++;
+    *memo_slot(m, n) = (struct memo_entry){.node = n, .made = made};
+}

@@ -67,4 +67,17 @@ const char *node_what(const struct node *n); /* "a list", for messages */
 const struct node *node_merge(struct arena *a, const struct node *base, const struct node *over,
                               size_t *work);
 
+/* Remembers what was made of a node, by the node itself: shared nodes are read once. */
+struct memo_entry {
+    const struct node *node;
+    void *made;
+};
+struct memo {
+    struct memo_entry *entries; /* open addressing; half of them at most are used */
+    uint32_t count;
+    uint32_t cap;
+};
+void *memo_get(const struct memo *m, const struct node *n); /* NULL: not remembered */
+void memo_set(struct arena *a, struct memo *m, const struct node *n, void *made);
+
 #endif

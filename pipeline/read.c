@@ -236,7 +236,7 @@ bool read_keys(struct compile *c, const struct node *n, enum scope scope, const 
         if (!k) {
             report_unknown(c, p->key, scope);
         } else if (k->support == NOT_YET && !node_is_null(p->value)) {
-            report(c, p->key, "not-supported", NULL, "`%s` %s is not supported yet", k->name,
+            report(c, p->key, "not-supported", NULL, "`%s` %s is not supported yet", k->name.p,
                    scope_text(scope));
         }
     }

@@ -16,8 +16,11 @@ static struct node *part_of(struct compile *c, const struct node *n, size_t at)
 
 struct expr *condition_read(struct compile *c, const struct node *n)
 {
-    struct expr *e = NULL;
+    struct expr *e = memo_get(&c->conditions, n);
     struct expr_error error = {0};
+    if (e) {
+        return e;
+    }
     if (!node_is_string(n)) {
         report(c, n, "wrong-type", "an expression such as `$CI_COMMIT_BRANCH == \"main\"`",
                "`if` must be an expression, found %s", node_what(n));
@@ -27,6 +30,7 @@ struct expr *condition_read(struct compile *c, const struct node *n)
         report(c, part_of(c, n, error.at), "bad-expression", NULL, "%s", error.message);
         return NULL;
     }
+    memo_set(c->arena, &c->conditions, n, e);
     return e;
 }
 
@@ -122,7 +126,7 @@ static void read_rule(struct compile *c, const struct node *n, enum scope scope,
         const struct pair *p = &n->pairs[i];
         const struct keyword *k = keyword_find(scope, p->key->text);
         if (k && !node_is_null(p->value)) {
-            read_rule_key(c, k->name, p->value, scope, rule);
+            read_rule_key(c, k->name.p, p->value, scope, rule);
         } else if (str_eqz(p->key->text, "if") && !p->value->reference) {
             report(c, p->key, "wrong-type", NULL, "`if` must be an expression, found nothing");
         }

@@ -8,10 +8,10 @@ static void every_keyword_of_a_job_that_is_acted_on_has_a_reader(void **state)
     for (size_t i = 0; i < keyword_count; i++) {
         const struct keyword *k = &keywords[i];
         if (k->scope == SCOPE_JOB) {
-            assert_int_equal(job_read_keyword(NULL, NULL, k->name, NULL), k->support == ACTED);
+            assert_int_equal(job_read_keyword(NULL, NULL, k->name.p, NULL), k->support == ACTED);
         }
         if (k->scope == SCOPE_DEFAULT && k->support == ACTED) {
-            assert_true(job_read_keyword(NULL, NULL, k->name, NULL));
+            assert_true(job_read_keyword(NULL, NULL, k->name.p, NULL));
         }
     }
 }
@@ -19,7 +19,7 @@ static void every_keyword_of_a_job_that_is_acted_on_has_a_reader(void **state)
 static void no_keyword_stands_twice_in_a_scope(void **state)
 {
     for (size_t i = 0; i < keyword_count; i++) {
-        assert_ptr_equal(keyword_find(keywords[i].scope, str_from(keywords[i].name)), &keywords[i]);
+        assert_ptr_equal(keyword_find(keywords[i].scope, keywords[i].name), &keywords[i]);
     }
 }
 
@@ -41,7 +41,7 @@ static void every_keyword_of_a_job_that_is_not_supported_is_refused(void **state
         struct diags diags;
         struct pipeline_input in = {.file = "test.yml", .ref = "main", .origin = "push"};
         Pb__Plan *plan = NULL;
-        in.text = str_from(arena_printf(&f->arena, "a: {script: a, %s: {x: y}}", k->name));
+        in.text = str_from(arena_printf(&f->arena, "a: {script: a, %s: {x: y}}", k->name.p));
         diags_init(&diags);
         assert_int_equal(pipeline_compile(&f->arena, &in, &diags, &plan), -E_PIPELINE);
         assert_string_equal(diags.items[0].code, "not-supported");
