@@ -127,8 +127,11 @@ int holding_load(struct holding *h, struct core *c, uint64_t job_id, uint64_t at
     if (h->assignment == NULL || h->assignment->epoch != epoch ||
         h->assignment->worker_id != worker_id ||
         (attempt != 0 && h->assignment->attempt != attempt)) {
-        r = reject(c, -E_STALE_EPOCH, "stale epoch %" PRIu64 ", now %" PRIu64, epoch,
-                   h->job->epoch);
+        r = h->assignment == NULL || h->assignment->epoch == epoch
+                ? reject(c, -E_STALE_EPOCH, "not the holder: the job is %s",
+                         job_state_text(h->job->state))
+                : reject(c, -E_STALE_EPOCH, "stale epoch %" PRIu64 ", now %" PRIu64, epoch,
+                         h->job->epoch);
         return run_close(&h->run, r);
     }
     c->reply->job_id = job_id;

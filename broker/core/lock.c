@@ -70,26 +70,40 @@ void lock_freed(struct core *c, const Pb__JobRecord *job)
     c->freed_end = &f->next;
 }
 
-static void pass_on(struct core *c, struct str group)
+/* Who waits longest for a group that nobody holds; 0: nobody, or it is held. */
+static uint64_t heir_of(struct tx *tx, const struct freed_lock *f)
 {
-    struct run run;
-    Pb__JobRecord *job;
-    uint64_t id;
+    const struct str group = str_of(f->key, sizeof(f->key));
 
-    if (first_of(c->tx, T_RESOURCE_HOLD, group) != 0) {
-        return;
+    return first_of(tx, T_RESOURCE_HOLD, group) != 0 ? 0 : first_of(tx, T_RESOURCE_WAIT, group);
+}
+
+static void inherit(struct run *run, Pb__JobRecord *job)
+{
+    job_move(run, job, JOB_PENDING, "resource group is free");
+}
+
+void locks_pass_on_within(struct run *run)
+{
+    const uint64_t first = run->pipeline->first_job_id;
+
+    for (const struct freed_lock *f = run->core->freed_first; f != NULL; f = f->next) {
+        const uint64_t id = heir_of(run->core->tx, f);
+        if (id >= first && id - first < run->pipeline->job_count) {
+            inherit(run, run_job(run, (uint32_t)(id - first)));
+        }
     }
-    id = first_of(c->tx, T_RESOURCE_WAIT, group);
-    if (id == 0 || run_load_job(&run, c, id, &job) < 0) {
-        return;
-    }
-    job_move(&run, job, JOB_PENDING, "resource group is free");
-    run_close(&run, 0);
 }
 
 void locks_pass_on(struct core *c)
 {
     for (const struct freed_lock *f = c->freed_first; f != NULL; f = f->next) {
-        pass_on(c, str_of(f->key, sizeof(f->key)));
+        const uint64_t id = heir_of(c->tx, f);
+        struct run run;
+        Pb__JobRecord *job;
+        if (id != 0 && run_load_job(&run, c, id, &job) == 0) {
+            inherit(&run, job);
+            run_close(&run, 0);
+        }
     }
 }

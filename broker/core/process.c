@@ -130,16 +130,14 @@ void run_process(struct run *run)
     do {
         decide_needing(run);
     } while (tx_ok(run->core->tx) && decide_stages(run));
+    locks_pass_on_within(run);
     update_statuses(run);
 }
 
 void run_decide_all(struct run *run)
 {
     for (uint32_t i = 0; i < run->pipeline->job_count; i++) {
-        Pb__JobRecord *job = run_job(run, i);
-        if (job->dag) {
-            decide(run, job);
-        }
+        decide(run, run_job(run, i));
     }
 }
 

@@ -1,0 +1,400 @@
+#include "common/base.h"
+
+#include "tests/scene/scene.h"
+
+#include "common/crypto.h"
+
+#include <stdio.h>
+
+void stage_init(struct stage *s, struct buf *out)
+{
+    *s = (struct stage){.out = out};
+    world_init(&s->world);
+    s->begin_ms = s->world.now_ms;
+}
+
+void stage_release(struct stage *s)
+{
+    world_release(&s->world);
+}
+
+/* The words of a command: "worker", "w1", "connects", and values by key "tags=linux". */
+struct words {
+    struct str items[16];
+    size_t count;
+};
+
+static struct words split(struct str line)
+{
+    struct words w = {.count = 0};
+    struct str word;
+
+    while (line.n > 0 && str_split(&line, ' ', &word)) {
+        if (word.n > 0) {
+            check(w.count < ARRAY_LEN(w.items));
+            w.items[w.count++] = word;
+        }
+    }
+    return w;
+}
+
+static bool is(const struct words *w, size_t i, const char *word)
+{
+    return i < w->count && str_eqz(w->items[i], word);
+}
+
+static struct str value(const struct words *w, const char *key, const char *otherwise)
+{
+    for (size_t i = 0; i < w->count; i++) {
+        struct str v = w->items[i], k;
+        if (str_chr(v, '=') >= 0 && str_split(&v, '=', &k) && str_eqz(k, key)) {
+            return v;
+        }
+    }
+    return str_from(otherwise);
+}
+
+static uint64_t number(const struct words *w, const char *key, uint64_t otherwise)
+{
+    const struct str v = value(w, key, NULL);
+    uint64_t n = otherwise;
+
+    check(v.p == NULL || str_to_u64(v, &n) == 0);
+    return n;
+}
+
+/* "build", or "2/build" of the second pipeline; 0: there is none. */
+static uint64_t job_id(struct stage *s, struct str name)
+{
+    struct str rest = name, part;
+    uint64_t pipeline = 1;
+
+    if (str_chr(name, '/') >= 0 && str_split(&rest, '/', &part) &&
+        str_to_u64(part, &pipeline) == 0) {
+        name = rest;
+    }
+    if (pipeline == 0 || pipeline > s->pipeline_count) {
+        return 0;
+    }
+    return world_job_id(&s->world, s->pipelines[pipeline - 1],
+                        arena_strdup(tx_arena(s->world.tx), name));
+}
+
+static ProtobufCBinaryData hash_of(struct stage *s, struct str text)
+{
+    uint8_t *hash = arena_alloc(tx_arena(s->world.tx), SHA256_BYTES);
+
+    crypto_sha256(text.p, text.n, hash);
+    return (ProtobufCBinaryData){SHA256_BYTES, hash};
+}
+
+static Pb__Variable *variable(struct stage *s, const char *name, struct str text)
+{
+    Pb__Variable *v = arena_alloc(tx_arena(s->world.tx), sizeof(*v));
+
+    pb__variable__init(v);
+    v->name = (char *)name;
+    v->value = pb_bytes(tx_arena(s->world.tx), text);
+    return v;
+}
+
+static int submit(struct stage *s, const struct words *w, struct str plan)
+{
+    struct arena *a = tx_arena(s->world.tx);
+    Pb__PipelineCreate body = PB__PIPELINE_CREATE__INIT;
+    const struct str key = value(w, "key", NULL);
+    Pb__Variable *submitted[] = {variable(s, "COLOR", value(w, "color", ""))};
+    int r;
+
+    body.project = arena_strdup(a, value(w, "project", "demo"));
+    body.plan = plan_from_text(a, arena_strdup(a, plan));
+    body.ref = arena_strdup(a, value(w, "ref", "main"));
+    body.sha = arena_strdup(a, value(w, "sha", ""));
+    body.origin = (char *)"push";
+    body.submitted = submitted;
+    body.n_submitted = value(w, "color", NULL).p != NULL;
+    if (key.p != NULL) {
+        body.idempotency_key = hash_of(s, key);
+        body.body_hash = hash_of(s, value(w, "body", ""));
+    }
+    r = WORLD_APPLY(&s->world, "ann", PIPELINE_CREATE, &body);
+    if (r == 0 && s->world.reply.duplicate) {
+        trace(s, "known already: pipeline %zu", trace_pipeline(s, s->world.reply.pipeline_id));
+    } else if (r == 0) {
+        check(s->pipeline_count < ARRAY_LEN(s->pipelines));
+        s->pipelines[s->pipeline_count++] = s->world.reply.pipeline_id;
+    }
+    trace_result(s, r);
+    return 0;
+}
+
+static void copy_word(char *to, size_t n, struct str word)
+{
+    snprintf(to, n, STR_FMT, STR_ARG(word));
+}
+
+static void connect(struct stage *s, const struct words *w)
+{
+    struct actor *a = actor_find(s, w->items[1]);
+
+    if (a == NULL) {
+        check(s->actor_count < ARRAY_LEN(s->actors));
+        a = &s->actors[s->actor_count++];
+        copy_word(a->name, sizeof(a->name), w->items[1]);
+    }
+    copy_word(a->tags, sizeof(a->tags), value(w, "tags", ""));
+    copy_word(a->executors, sizeof(a->executors), value(w, "executors", "shell"));
+    a->slots = (uint32_t)number(w, "slots", 1);
+    a->untagged = !str_eqz(value(w, "untagged", "yes"), "no");
+    actor_connect(s, a);
+}
+
+/* The worker's copy of a job: its last attempt under the present epoch, or an older one as said. */
+struct claim {
+    uint64_t job_id;
+    uint64_t attempt;
+    uint64_t epoch;
+    uint64_t worker_id;
+};
+
+static struct claim claim_of(struct stage *s, const struct actor *a, const struct words *w)
+{
+    struct claim c = {.job_id = job_id(s, w->items[3]), .worker_id = a->worker_id};
+    const Pb__JobRecord *job = job_get(s->world.tx, c.job_id);
+
+    c.epoch = number(w, "epoch", job != NULL ? job->epoch : 0);
+    c.attempt = c.epoch; /* both rise with each assignment */
+    return c;
+}
+
+#define FILL(body, claim)                      \
+    do {                                       \
+        (body)->job_id = (claim).job_id;       \
+        (body)->attempt = (claim).attempt;     \
+        (body)->epoch = (claim).epoch;         \
+        (body)->worker_id = (claim).worker_id; \
+    } while (0)
+
+static int ack(struct stage *s, struct claim c)
+{
+    Pb__AssignAcked body = PB__ASSIGN_ACKED__INIT;
+
+    FILL(&body, c);
+    return WORLD_APPLY(&s->world, "fleet", ASSIGN_ACKED, &body);
+}
+
+static int start(struct stage *s, struct claim c)
+{
+    Pb__JobStarted body = PB__JOB_STARTED__INIT;
+
+    FILL(&body, c);
+    return WORLD_APPLY(&s->world, "fleet", JOB_STARTED, &body);
+}
+
+static int give_back(struct stage *s, struct claim c)
+{
+    Pb__JobReturned body = PB__JOB_RETURNED__INIT;
+
+    FILL(&body, c);
+    return WORLD_APPLY(&s->world, "fleet", JOB_RETURNED, &body);
+}
+
+static int finish(struct stage *s, struct claim c, const struct words *w)
+{
+    Pb__JobFinished body = PB__JOB_FINISHED__INIT;
+    Pb__Outcome o = PB__OUTCOME__INIT;
+    Pb__ArtifactOut artifact = PB__ARTIFACT_OUT__INIT;
+    Pb__ArtifactOut *artifacts[] = {&artifact};
+    const struct str kept = value(w, "keeps", NULL);
+    Pb__Reason reason = REASON_SCRIPT_FAILURE;
+
+    FILL(&body, c);
+    o.exit_code = (int32_t)number(w, "exit", 0);
+    o.result = o.exit_code == 0 ? JOB_SUCCESS : JOB_FAILED;
+    if (value(w, "reason", NULL).p != NULL) {
+        check(reason_from_text(arena_strdup(tx_arena(s->world.tx), value(w, "reason", "")),
+                               &reason) == 0);
+        o.result = JOB_FAILED;
+    }
+    if (is(w, w->count - 1, "canceled")) {
+        o.result = JOB_CANCELED;
+    }
+    o.reason = o.result == JOB_FAILED ? reason : REASON_NONE;
+    if (kept.p != NULL) {
+        artifact.digest = hash_of(s, kept);
+        artifact.size = kept.n;
+        artifact.expire_in_ms = 1000 * number(w, "for", 0);
+        o.artifacts = artifacts;
+        o.n_artifacts = 1;
+    }
+    body.outcome = &o;
+    return WORLD_APPLY(&s->world, "fleet", JOB_FINISHED, &body);
+}
+
+static int set_worker(struct stage *s, const struct actor *a, const struct words *w)
+{
+    Pb__WorkerSet body = PB__WORKER_SET__INIT;
+
+    body.worker_id = a->worker_id;
+    body.has_paused = is(w, 2, "pauses") || is(w, 2, "resumes");
+    body.paused = is(w, 2, "pauses");
+    body.has_draining = is(w, 2, "drains") || is(w, 2, "undrains");
+    body.draining = is(w, 2, "drains");
+    if (!body.has_paused && !body.has_draining) {
+        return -E_USAGE;
+    }
+    trace_result(s, WORLD_APPLY(&s->world, "ann", WORKER_SET, &body));
+    return 0;
+}
+
+/* worker NAME VERB JOB: what a worker says of a job. */
+static int worker_job(struct stage *s, const struct actor *a, const struct words *w)
+{
+    const struct claim c = claim_of(s, a, w);
+
+    if (is(w, 2, "acknowledges")) {
+        trace_result(s, ack(s, c));
+    } else if (is(w, 2, "starts")) { /* acknowledged in one breath, unless it was before */
+        ack(s, c);
+        trace_result(s, start(s, c));
+    } else if (is(w, 2, "finishes")) {
+        trace_result(s, finish(s, c, w));
+    } else if (is(w, 2, "runs")) {
+        ack(s, c);
+        start(s, c);
+        trace_result(s, finish(s, c, w));
+    } else if (is(w, 2, "returns")) {
+        trace_result(s, give_back(s, c));
+    } else {
+        return -E_USAGE;
+    }
+    return 0;
+}
+
+static int worker(struct stage *s, const struct words *w)
+{
+    struct actor *a = w->count > 2 ? actor_find(s, w->items[1]) : NULL;
+
+    if (is(w, 2, "connects")) {
+        connect(s, w);
+    } else if (a == NULL) {
+        return -E_USAGE;
+    } else if (is(w, 2, "goes") && is(w, 3, "silent")) {
+        a->online = false;
+        a->lost_at_ms = s->world.now_ms + LEASE_MS;
+    } else if (is(w, 2, "returns") && w->count == 3) {
+        actor_return(s, a);
+    } else if (w->count > 3) {
+        return worker_job(s, a, w);
+    } else {
+        return set_worker(s, a, w);
+    }
+    return 0;
+}
+
+static int play(struct stage *s, uint64_t id, struct str color)
+{
+    Pb__JobPlay body = PB__JOB_PLAY__INIT;
+    Pb__Variable *variables[] = {variable(s, "COLOR", color)};
+
+    body.job_id = id;
+    body.variables = variables;
+    body.n_variables = color.p != NULL;
+    return WORLD_APPLY(&s->world, "ann", JOB_PLAY, &body);
+}
+
+/* cancel|retry|play JOB, cancel|retry pipeline N */
+static int control(struct stage *s, const struct words *w)
+{
+    uint64_t n;
+
+    if (is(w, 1, "pipeline") && w->count > 2 && str_to_u64(w->items[2], &n) == 0 && n > 0 &&
+        n <= s->pipeline_count) {
+        const uint64_t id = s->pipelines[n - 1];
+        trace_result(s,
+                     is(w, 0, "cancel") ? world_cancel(&s->world, id) : world_retry(&s->world, id));
+        return 0;
+    }
+    if (w->count < 2) {
+        return -E_USAGE;
+    }
+    n = job_id(s, w->items[1]);
+    if (is(w, 0, "cancel")) {
+        trace_result(s, world_cancel_job(&s->world, n));
+    } else if (is(w, 0, "retry")) {
+        trace_result(s, world_retry_job(&s->world, n));
+    } else {
+        trace_result(s, play(s, n, value(w, "color", NULL)));
+    }
+    return 0;
+}
+
+static void holder(void *ctx, const Pb__AssignmentRecord *a)
+{
+    struct stage *s = ctx;
+
+    trace(s, "%s holds %s attempt %" PRIu64 " epoch %" PRIu64 "%s%s", trace_worker(s, a->worker_id),
+          trace_job(s, a->job_id), a->attempt, a->epoch, a->acked ? "" : ", not acknowledged",
+          a->waiting ? ", away" : "");
+}
+
+static void restart(struct stage *s)
+{
+    world_reopen(&s->world);
+    for (size_t i = 0; i < s->actor_count; i++) {
+        s->actors[i].online = false;
+        s->actors[i].lost_at_ms = s->world.now_ms + LEASE_MS; /* one full lease to come back */
+    }
+    core_recover(s->world.tx, holder, s);
+}
+
+static int ask(struct stage *s, const struct words *w)
+{
+    const uint64_t id = w->count > 1 ? job_id(s, w->items[1]) : 0;
+
+    if (is(w, 0, "show")) {
+        trace_show(s);
+    } else if (id == 0) {
+        return -E_USAGE;
+    } else if (is(w, 0, "spec")) {
+        trace_spec(s, id);
+    } else if (is(w, 0, "why")) {
+        trace_why(s, id);
+    } else {
+        return -E_USAGE;
+    }
+    return 0;
+}
+
+static int play_words(struct stage *s, const struct words *w, struct str plan)
+{
+    uint64_t ms;
+
+    if (is(w, 0, "submit")) {
+        return submit(s, w, plan);
+    } else if (is(w, 0, "worker")) {
+        return worker(s, w);
+    } else if (is(w, 0, "cancel") || is(w, 0, "retry") || is(w, 0, "play")) {
+        return control(s, w);
+    } else if (is(w, 0, "elapse") && w->count == 2 && str_to_duration_ms(w->items[1], &ms) == 0) {
+        stage_elapse(s, ms);
+        return 0;
+    } else if (is(w, 0, "restart")) {
+        restart(s);
+        return 0;
+    }
+    return ask(s, w);
+}
+
+int stage_play(struct stage *s, struct str command, struct str plan)
+{
+    const struct words w = split(command);
+    const int r = play_words(s, &w, plan);
+
+    if (r < 0) {
+        buf_addf(s->out, "no such command: " STR_FMT "\n", STR_ARG(command));
+        return r;
+    }
+    stage_schedule(s);
+    return 0;
+}

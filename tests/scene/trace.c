@@ -1,0 +1,161 @@
+#include "common/base.h"
+
+#include "tests/scene/scene.h"
+
+#include <stdarg.h>
+
+void trace(struct stage *s, const char *fmt, ...)
+{
+    va_list ap;
+
+    buf_addf(s->out, "[%6" PRIu64 "] ", s->world.now_ms - s->begin_ms);
+    va_start(ap, fmt);
+    buf_vaddf(s->out, fmt, ap);
+    va_end(ap);
+    buf_add_char(s->out, '\n');
+}
+
+size_t trace_pipeline(const struct stage *s, uint64_t pipeline_id)
+{
+    for (size_t i = 0; i < s->pipeline_count; i++) {
+        if (s->pipelines[i] == pipeline_id) {
+            return i + 1;
+        }
+    }
+    return 0;
+}
+
+/* Jobs of the first pipeline go by their name, of the second by "2/name". */
+const char *trace_job(struct stage *s, uint64_t job_id)
+{
+    const Pb__JobRecord *job = job_get(s->world.tx, job_id);
+    const size_t pipeline = trace_pipeline(s, job->pipeline_id);
+
+    return pipeline == 1 ? job->name
+                         : arena_printf(tx_arena(s->world.tx), "%zu/%s", pipeline, job->name);
+}
+
+const char *trace_worker(struct stage *s, uint64_t worker_id)
+{
+    const Pb__WorkerRecord *w = worker_get(s->world.tx, worker_id);
+
+    return w != NULL ? w->name : "nobody";
+}
+
+static void trace_event(struct stage *s, const Pb__EventRecord *e)
+{
+    const char *who = e->name;
+
+    if (e->job_id != 0) {
+        who = trace_job(s, e->job_id);
+    } else if (strcmp(e->kind, "job") != 0 && e->pipeline_id != 0) {
+        who = arena_printf(tx_arena(s->world.tx), "%zu%s%s", trace_pipeline(s, e->pipeline_id),
+                           e->name[0] != '\0' ? " " : "", e->name);
+    }
+    trace(s, "%s %s: %s%s%s%s%s%s", e->kind, who, e->from, e->from[0] != '\0' ? " -> " : "", e->to,
+          e->detail[0] != '\0' ? " (" : "", e->detail, e->detail[0] != '\0' ? ")" : "");
+}
+
+static void trace_effect(struct stage *s, const struct effect *e)
+{
+    static const char *const kinds[] = {"gently", "by force", "fenced"};
+    const char *worker = trace_worker(s, e->worker_id);
+    const char *job = e->job_id != 0 ? trace_job(s, e->job_id) : "";
+
+    switch (e->kind) {
+    case EFFECT_ASSIGN:
+        trace(s, "tell %s: assign %s attempt %" PRIu64 " epoch %" PRIu64, worker, job, e->attempt,
+              e->epoch);
+        break;
+    case EFFECT_CANCEL:
+        trace(s, "tell %s: cancel %s epoch %" PRIu64 " %s", worker, job, e->epoch,
+              kinds[e->cancel_kind]);
+        break;
+    case EFFECT_FINISHED:
+        trace(s, "tell %s: the end of %s epoch %" PRIu64 " is recorded", worker, job, e->epoch);
+        break;
+    case EFFECT_WORKER:
+        trace(s, "tell %s: its record changed", worker);
+        break;
+    case EFFECT_TERMINAL:
+        trace(s, "close log of %s attempt %" PRIu64, job, e->attempt);
+        break;
+    }
+}
+
+void trace_result(struct stage *s, int r)
+{
+    const Pb__EventRecord *events[256];
+    size_t n;
+
+    if (r < 0) {
+        trace(s, "refused: %s (%s)", s->world.reply.text, err_code(r));
+        return;
+    }
+    do {
+        n = events_after(s->world.tx, 0, s->seen_event, ARRAY_LEN(events), events);
+        for (size_t i = 0; i < n; i++) {
+            trace_event(s, events[i]);
+            s->seen_event = events[i]->seq;
+        }
+    } while (n == ARRAY_LEN(events));
+    for (size_t i = 0; i < s->world.fx.count; i++) {
+        trace_effect(s, &s->world.fx.items[i]);
+    }
+}
+
+static void show_pipeline(struct stage *s, const Pb__PipelineRecord *p)
+{
+    buf_addf(s->out, "pipeline %zu %s\n", trace_pipeline(s, p->id), status_text(p->status));
+    for (uint32_t i = 0; i < p->stage_count; i++) {
+        const Pb__StageRecord *stage = stage_get(s->world.tx, p->id, i);
+        buf_addf(s->out, "  %s %s:", stage->name, status_text(stage->status));
+        for (uint32_t j = 0; j < stage->job_count; j++) {
+            const Pb__JobRecord *job = job_get(s->world.tx, p->first_job_id + stage->first_job + j);
+            buf_addf(s->out, " %s %s%s", job->name, job_state_text(job->state),
+                     j + 1 < stage->job_count ? "," : "\n");
+        }
+    }
+}
+
+void trace_show(struct stage *s)
+{
+    for (size_t i = 0; i < s->pipeline_count; i++) {
+        show_pipeline(s, pipeline_get(s->world.tx, s->pipelines[i]));
+    }
+}
+
+void trace_spec(struct stage *s, uint64_t job_id)
+{
+    Pb__JobSpec *spec;
+    const int r = core_job_spec(s->world.tx, job_id, "secret", &spec);
+
+    if (r < 0) {
+        trace(s, "no spec (%s)", err_code(r));
+        return;
+    }
+    trace(s, "spec of %s in stage %s of %s", spec->name, spec->stage, spec->project);
+    for (size_t i = 0; i < spec->n_variables; i++) {
+        const Pb__Variable *v = spec->variables[i];
+        buf_addf(s->out, "  %s=" STR_FMT "\n", v->name, STR_ARG(pb_str(v->value)));
+    }
+    for (size_t i = 0; i < spec->n_artifacts_in; i++) {
+        buf_addf(s->out, "  fetches what %s kept: %" PRIu64 " bytes\n",
+                 spec->artifacts_in[i]->job_name, spec->artifacts_in[i]->size);
+    }
+}
+
+void trace_why(struct stage *s, uint64_t job_id)
+{
+    struct sched_why why[ACTORS_MAX];
+    uint64_t position;
+    bool never;
+    const size_t n = sched_why(s->world.tx, job_get(s->world.tx, job_id), actor_online, s, why,
+                               ARRAY_LEN(why), &position, &never);
+
+    trace(s, "%s: place %" PRIu64 "%s", trace_job(s, job_id), position,
+          never ? ", no worker could ever take it" : "");
+    for (size_t i = 0; i < n; i++) {
+        buf_addf(s->out, "  %s: %s\n", why[i].worker, why[i].reason);
+    }
+}
