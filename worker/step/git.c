@@ -121,7 +121,7 @@ static int open_repository(struct checkout *c, bool reuse)
     if (GIT(LOUD, "init", "--quiet", "--template=", ".") < 0 ||
         GIT(LOUD, "config", "remote.origin.url", c->url) < 0 ||
         GIT(LOUD, "config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*") < 0) {
-        return -E_FAILED;
+        return -E_CORRUPT;
     }
     step_say(c->fresh ? "Created a fresh repository." : "Using the repository of the job before.");
     return 0;

@@ -1,0 +1,81 @@
+"""Stands in for the broker's blobs and for a plain web server: server.py ROOT PORT.
+
+POST /api/v1/blobs, GET /api/v1/blobs/DIGEST in ROOT/blobs, with the token of the fixture; GET /files/...
+from ROOT/files. Each line in ROOT/faults answers one request with that HTTP status, or with `cut`:
+half an answer. Writes ROOT/port once it listens.
+"""
+import hashlib
+import http.server
+import os
+import sys
+
+root, port = sys.argv[1], int(sys.argv[2])
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, status, body=b"", cut=False):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if cut else body)
+        if cut:
+            self.close_connection = True
+
+    def fault(self):
+        try:
+            with open(root + "/faults") as f:
+                lines = f.read().split()
+        except FileNotFoundError:
+            return None
+        if lines:
+            with open(root + "/faults", "w") as f:
+                f.write("\n".join(lines[1:]))
+            return lines[0]
+        return None
+
+    def refused(self, fault):
+        if fault not in (None, "cut"):
+            self.answer(int(fault))
+            return True
+        if self.headers.get("Authorization") != "Bearer dvj_test":
+            self.answer(401)
+            return True
+        return False
+
+    def send_file(self, path, cut):
+        try:
+            with open(path, "rb") as f:
+                self.answer(200, f.read(), cut)
+        except OSError:
+            self.answer(404)
+
+    def do_GET(self):
+        path = self.path.split("?")[0]
+        if path.startswith("/files/") and ".." not in path:
+            self.send_file(root + path, False)
+            return
+        fault = self.fault()
+        if not self.refused(fault):
+            self.send_file(root + "/blobs/" + os.path.basename(path), fault == "cut")
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.refused(self.fault()):
+            return
+        digest = hashlib.sha256(body).hexdigest()
+        os.makedirs(root + "/blobs", exist_ok=True)
+        with open(root + "/blobs/" + digest, "wb") as f:
+            f.write(body)
+        self.answer(201, ('{"digest":"%s","size":%d}' % (digest, len(body))).encode())
+
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+with open(root + "/port.new", "w") as f:
+    f.write(str(server.server_address[1]))
+os.rename(root + "/port.new", root + "/port")
+server.serve_forever()

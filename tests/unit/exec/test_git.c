@@ -1,0 +1,337 @@
+/* Sources from git, from local repositories and over plain HTTP. */
+#include "common/base.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "common/os.h"
+#include "tests/unit/exec/server.h"
+
+static Pb__GitSource git;
+
+/* A repository with 30 commits on main, commit N writing N into `file`; a tag and a side branch. */
+static int setup(void **state)
+{
+    fixture_setup(state);
+    struct fixture *f = *state;
+    setenv("GIT_CONFIG_GLOBAL", "/dev/null", 1);
+    run_command(f,
+                "git init -q -b main repo && cd repo && git config user.email a@b && "
+                "git config user.name A && { for i in $(seq 30); do "
+                "printf 'commit refs/heads/main\\ncommitter A <a@b> %d +0000\\ndata 1\\nc\\n' $i; "
+                "printf 'M 644 inline file\\ndata <<E\\n%d\\nE\\n' $i; done; } | "
+                "git fast-import --quiet && git checkout -q -f main && git tag v1 HEAD~5 && "
+                "git checkout -q -b side HEAD~3 && echo side > file && git commit -qam side && "
+                "git checkout -q main");
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    unsetenv("GIT_CONFIG_GLOBAL");
+    return fixture_teardown(state);
+}
+
+static void use_commit(struct fixture *f, const char *revision, const char *ref)
+{
+    char *command = arena_printf(&f->arena, "git -C repo rev-parse '%s^{commit}'", revision);
+    pb__git_source__init(&git);
+    git.url = pb_bytes(&f->arena, str_from(arena_printf(&f->arena, "file://%s/repo", f->root)));
+    git.sha = pb_bytes(&f->arena, str_from(run_command(f, command)));
+    git.ref = pb_bytes(&f->arena, str_from(ref));
+    f->source.from_case = PB__SOURCE__FROM_GIT;
+    f->source.git = &git;
+    spec_variable(f, "GET_SOURCES_ATTEMPTS", "1");
+}
+
+static void next_job(struct fixture *f, const char *revision, const char *ref)
+{
+    fixture_new_job(f);
+    use_commit(f, revision, ref);
+}
+
+static void assert_runs(struct fixture *f, const char *in_log)
+{
+    run_job(f);
+    assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
+    assert_in_log(f, in_log);
+}
+
+static void a_commit_is_cloned_with_twenty_commits(void **state)
+{
+    struct fixture *f = *state;
+    use_commit(f, "main", "main");
+    SCRIPT(f, "git rev-list --count HEAD", "git rev-parse origin/main HEAD | uniq | wc -l",
+           "git status --porcelain");
+    assert_runs(f, "\n20\n");
+    assert_in_log(f, "\n1\n");
+    assert_in_log(f, "Created a fresh repository.\nFetching changes at ");
+    assert_in_log(f, " with depth 20...\nChecking out ");
+    assert_in_log(f, " as detached HEAD (ref is main)...\n");
+}
+
+static void the_depth_is_as_asked_for(void **state)
+{
+    struct fixture *f = *state;
+    use_commit(f, "main", "main");
+    spec_variable(f, "GIT_DEPTH", "3");
+    SCRIPT(f, "git rev-list --count HEAD");
+    assert_runs(f, "\n3\n");
+    next_job(f, "main", "main");
+    spec_variable(f, "GIT_DEPTH", "0");
+    SCRIPT(f, "git rev-list --count HEAD", "git describe --tags", "git rev-parse origin/side");
+    assert_runs(f, "\n30\n");
+    assert_in_log(f, "\nv1-5-g");
+}
+
+static void a_commit_behind_the_tip_is_found(void **state)
+{
+    struct fixture *f = *state;
+    use_commit(f, "main~25", "main");
+    SCRIPT(f, "cat file", "git log --oneline | wc -l");
+    assert_runs(f, "\n5\n");
+}
+
+static void a_commit_of_no_branch_is_found(void **state)
+{
+    struct fixture *f = *state;
+    use_commit(f, "side", "side");
+    run_command(f, "git -C repo branch -qD side");
+    SCRIPT(f, "cat file");
+    assert_runs(f, "\nside\n");
+}
+
+static void a_tag_is_fetched_as_a_tag(void **state)
+{
+    struct fixture *f = *state;
+    use_commit(f, "v1", "v1");
+    spec_variable(f, "CI_COMMIT_TAG", "v1");
+    SCRIPT(f, "git describe --tags");
+    assert_runs(f, "\nv1\n");
+}
+
+static void the_next_job_reuses_and_cleans_the_tree(void **state)
+{
+    struct fixture *f = *state;
+    use_commit(f, "main~1", "main");
+    SCRIPT(f, "echo changed > file", "mkdir -p junk cache; touch junk/x cache/y",
+           "git checkout -q -b mine",
+           "echo 'exit 1' > .git/hooks/post-checkout || mkdir .git/hooks",
+           "touch .git/index.lock .git/shallow.lock", "git config core.hooksPath /nowhere || true");
+    run_job(f);
+    assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
+    next_job(f, "main", "main");
+    spec_variable(f, "GIT_CLEAN_FLAGS", "-ffdx -e cache/");
+    SCRIPT(f, "cat file", "ls", "git config core.hooksPath || echo no hooks");
+    assert_runs(f, "\n30\n");
+    assert_in_log(f, "Using the repository of the job before.\n");
+    assert_in_log(f, "\ncache\nfile\n");
+    assert_in_log(f, "\nno hooks\n");
+}
+
+static void strategy_clone_begins_anew(void **state)
+{
+    struct fixture *f = *state;
+    use_commit(f, "main", "main");
+    SCRIPT(f, "touch .git/left");
+    assert_runs(f, "Created a fresh repository.");
+    next_job(f, "main", "main");
+    spec_variable(f, "GIT_STRATEGY", "clone");
+    SCRIPT(f, "ls .git");
+    assert_runs(f, "Created a fresh repository.");
+    assert_not_in_log(f, "\nleft\n");
+}
+
+static void strategy_none_and_checkout_false_leave_the_tree(void **state)
+{
+    struct fixture *f = *state;
+    use_commit(f, "main~1", "main");
+    SCRIPT(f, "touch mine");
+    run_job(f);
+    next_job(f, "main", "main");
+    spec_variable(f, "GIT_STRATEGY", "none");
+    SCRIPT(f, "cat file; ls");
+    assert_runs(f, "\n29\nfile\nmine\n");
+    next_job(f, "main", "main");
+    spec_variable(f, "GIT_CHECKOUT", "false");
+    SCRIPT(f, "cat file; ls; git show HEAD@{0}:file; git show origin/main:file");
+    assert_runs(f, "\n29\nfile\nmine\n29\n30\n");
+    next_job(f, "main", "main");
+    spec_variable(f, "GIT_STRATEGY", "empty");
+    SCRIPT(f, "ls -A | wc -l");
+    assert_runs(f, "\n0\n");
+}
+
+static void a_broken_repository_is_cloned_anew(void **state)
+{
+    static const char *const damage[] = {
+        "rm -r .git/objects/??",
+        "find .git/objects -type f | while read -r o; do chmod u+w $o; echo junk > $o; done",
+        "echo junk > .git/HEAD",
+        "rm -rf .git; echo file > .git",
+        "echo junk > .git/index",
+        "rm .git/shallow; echo 1234 > .git/shallow",
+    };
+    struct fixture *f = *state;
+    for (size_t i = 0; i < ARRAY_LEN(damage); i++) {
+        next_job(f, "main~1", "main");
+        spec_variable(f, "GIT_DEPTH", "5");
+        SCRIPT(f, damage[i]);
+        run_job(f);
+        assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
+        next_job(f, "main", "main");
+        spec_variable(f, "GIT_DEPTH", "5");
+        SCRIPT(f, "cat file", "git fsck");
+        run_job(f);
+        assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
+        assert_in_log(f, "\n30\n");
+    }
+}
+
+static void a_commit_that_is_not_there_is_a_source_failure(void **state)
+{
+    struct fixture *f = *state;
+    use_commit(f, "main", "main");
+    git.sha = pb_bytes(&f->arena, STR("0123456789012345678901234567890123456789"));
+    SCRIPT(f, "echo never");
+    run_job(f);
+    assert_outcome(f, JOB_FAILED, REASON_SOURCE_FAILURE, 0);
+    assert_in_log(f, "ERROR: commit 01234567 cannot be had from the repository");
+}
+
+static void a_missing_repository_is_tried_again_and_keeps_the_tree(void **state)
+{
+    struct fixture *f = *state;
+    use_commit(f, "main", "main");
+    SCRIPT(f, "true");
+    run_job(f);
+    run_command(f, "mv repo away");
+    Pb__GitSource before = git;
+    fixture_new_job(f);
+    f->source.from_case = PB__SOURCE__FROM_GIT;
+    f->source.git = &before;
+    before.sha = pb_bytes(&f->arena, STR("0123456789012345678901234567890123456789"));
+    spec_variable(f, "GET_SOURCES_ATTEMPTS", "2");
+    SCRIPT(f, "echo never");
+    run_job(f);
+    assert_outcome(f, JOB_FAILED, REASON_SOURCE_FAILURE, 0);
+    assert_in_log(f, "attempt 1 of 2");
+    assert_not_in_log(f, "cloning anew");
+    assert_string_equal(run_command(f, "cat builds/3/group/project/file"), "30");
+}
+
+static void other_urls_are_refused(void **state)
+{
+    static const char *const bad[] = {"ext::sh -c touch% /tmp/x", "/etc", "--upload-pack=x",
+                                      "ssh://h/r"};
+    struct fixture *f = *state;
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        next_job(f, "main", "main");
+        git.url = pb_bytes(&f->arena, str_from(bad[i]));
+        SCRIPT(f, "echo never");
+        run_job(f);
+        assert_outcome(f, JOB_FAILED, REASON_SOURCE_FAILURE, 0);
+        assert_in_log(f, "a git source needs a file://, http:// or https:// URL");
+    }
+}
+
+static void submodules_come_when_asked_for(void **state)
+{
+    struct fixture *f = *state;
+    run_command(f,
+                "git init -q -b main inner && git -C inner -c user.name=A -c user.email=a@b commit "
+                "-q --allow-empty -m i && "
+                "git init -q -b main sub && cd sub && git config user.email a@b && "
+                "git config user.name A && echo content > subfile && git add . && "
+                "git -c protocol.file.allow=always submodule --quiet add ../inner in && "
+                "git commit -qm s && cd ../repo && "
+                "git -c protocol.file.allow=always submodule --quiet add ../sub lib && "
+                "git commit -qm sub");
+    use_commit(f, "main", "main");
+    SCRIPT(f, "ls lib | wc -l");
+    assert_runs(f, "\n0\n");
+    next_job(f, "main", "main");
+    spec_variable(f, "GIT_SUBMODULE_STRATEGY", "normal");
+    SCRIPT(f, "cat lib/subfile", "ls lib/in -A | wc -l",
+           "echo dirty > lib/subfile; touch lib/junk");
+    assert_runs(f, "\ncontent\n");
+    assert_in_log(f, "Updating submodules...");
+    assert_in_log(f, "\n0\n");
+    next_job(f, "main", "main");
+    spec_variable(f, "GIT_SUBMODULE_STRATEGY", "recursive");
+    SCRIPT(f, "cat lib/subfile", "ls -A lib/in | wc -l", "ls lib");
+    assert_runs(f, "\ncontent\n");
+    assert_in_log(f, "\n1\n");
+    assert_not_in_log(f, "junk\n");
+}
+
+static void plain_http_serves_a_repository(void **state)
+{
+    struct fixture *f = *state;
+    run_command(f, "mkdir files && git clone -q --bare repo files/repo.git && "
+                   "git -C files/repo.git update-server-info");
+    struct server server = server_start(f, 0);
+    use_commit(f, "main~2", "main");
+    git.url = pb_bytes(
+        &f->arena,
+        str_from(arena_printf(&f->arena, "http://127.0.0.1:%d/files/repo.git", server.port)));
+    SCRIPT(f, "cat file");
+    run_job(f);
+    server_stop(&server);
+    assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
+    assert_in_log(f, "\n28\n");
+}
+
+static void a_server_that_gives_no_commit_by_name_gives_its_branch(void **state)
+{
+    struct fixture *f = *state;
+    run_command(f, "git config -f gitconfig protocol.version 0");
+    setenv("GIT_CONFIG_SYSTEM", fixture_path(f, "gitconfig"), 1);
+    use_commit(f, "main~10", "main");
+    spec_variable(f, "GIT_CONFIG_SYSTEM", fixture_path(f, "gitconfig"));
+    SCRIPT(f, "cat file");
+    run_job(f);
+    unsetenv("GIT_CONFIG_SYSTEM");
+    assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
+    assert_in_log(f, "\n20\n");
+}
+
+static void a_repository_of_somebody_else_may_be_used(void **state)
+{
+    struct fixture *f = *state;
+    if (run_command(f, "id -u")[0] != '0') {
+        print_message("only root can give files away: skipped\n");
+        skip();
+    }
+    use_commit(f, "main", "main");
+    run_command(f, "chown -R 65534:65534 repo");
+    SCRIPT(f, "cat file");
+    assert_runs(f, "\n30\n");
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(a_commit_is_cloned_with_twenty_commits),
+        TEST(the_depth_is_as_asked_for),
+        TEST(a_commit_behind_the_tip_is_found),
+        TEST(a_commit_of_no_branch_is_found),
+        TEST(a_tag_is_fetched_as_a_tag),
+        TEST(the_next_job_reuses_and_cleans_the_tree),
+        TEST(strategy_clone_begins_anew),
+        TEST(strategy_none_and_checkout_false_leave_the_tree),
+        TEST(a_broken_repository_is_cloned_anew),
+        TEST(a_commit_that_is_not_there_is_a_source_failure),
+        TEST(a_missing_repository_is_tried_again_and_keeps_the_tree),
+        TEST(other_urls_are_refused),
+        TEST(submodules_come_when_asked_for),
+        TEST(plain_http_serves_a_repository),
+        TEST(a_server_that_gives_no_commit_by_name_gives_its_branch),
+        TEST(a_repository_of_somebody_else_may_be_used),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
