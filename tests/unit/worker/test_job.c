@@ -158,7 +158,7 @@ static void an_end_that_nobody_acknowledged_is_told_again(void **state)
     finish(w, JOB_SUCCESS);
 }
 
-static void a_killed_shim_is_a_failure_of_the_machine(void **state)
+static void a_killed_shim_is_the_loss_of_a_holder(void **state)
 {
     struct world *w = *state;
     start(w, "echo before; sleep 30");
@@ -168,7 +168,7 @@ static void a_killed_shim_is_a_failure_of_the_machine(void **state)
     kill(job_shim(w, job), SIGKILL);
     const Pb__Outcome *outcome = peer_expect_finished(&w->peer, job);
     assert_int_equal(outcome->result, JOB_FAILED);
-    assert_int_equal(outcome->reason, REASON_SYSTEM_FAILURE);
+    assert_int_equal(outcome->reason, REASON_WORKER_LOST);
     assert_log_has(w, "before");
     assert_log_has(w, "davit-shim");
 }
@@ -185,7 +185,7 @@ static void a_shim_killed_without_a_worker_is_found_dead(void **state)
     take_over(w, PB__HELD_STATE__HELD_RUNNING);
     peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK);
     peer_expect(&w->peer, PB__ENVELOPE__BODY_JOB_STARTED);
-    assert_int_equal(peer_expect_finished(&w->peer, job)->reason, REASON_SYSTEM_FAILURE);
+    assert_int_equal(peer_expect_finished(&w->peer, job)->reason, REASON_WORKER_LOST);
 }
 
 static void a_fenced_job_is_killed_without_a_word(void **state)
@@ -347,7 +347,7 @@ int main(void)
         TEST_WORLD(a_killed_worker_finds_its_job_again),
         TEST_WORLD(a_job_that_ended_without_a_worker_is_reported),
         TEST_WORLD(an_end_that_nobody_acknowledged_is_told_again),
-        TEST_WORLD(a_killed_shim_is_a_failure_of_the_machine),
+        TEST_WORLD(a_killed_shim_is_the_loss_of_a_holder),
         TEST_WORLD(a_shim_killed_without_a_worker_is_found_dead),
         TEST_WORLD(a_fenced_job_is_killed_without_a_word),
         TEST_WORLD(a_canceled_job_ends_within_its_grace),

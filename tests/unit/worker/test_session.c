@@ -179,6 +179,40 @@ static void more_jobs_than_slots_are_given_back(void **state)
     assert_false(job_is_there(w, job_3));
 }
 
+static void a_worker_without_disk_space_takes_no_work(void **state)
+{
+    struct world *w = *state;
+    worker_kill(w);
+    w->min_free_mb = "4294967295";
+    w->worker = worker_start(w);
+    peer_welcome(&w->peer);
+    assert_true(peer_beat(&w->peer)->heartbeat->disk_low);
+    peer_assign(&w->peer, job, "true");
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_RETURN);
+    assert_false(job_is_there(w, job));
+}
+
+static void three_failures_of_the_machine_send_the_worker_to_quarantine(void **state)
+{
+    struct world *w = *state;
+    char *builds = os_path_join(w->state, "builds");
+    assert_int_equal(os_remove_tree(builds), 0);
+    assert_int_equal(os_write_file(builds, "", 0, 0600), 0); /* no working tree can be made */
+    for (uint64_t i = 1; i <= 3; i++) {
+        struct job_key doomed = {100 + i, 1, 1};
+        buf_clear(&w->peer.log);
+        peer_assign(&w->peer, doomed, "true");
+        peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK);
+        assert_int_equal(peer_expect_finished(&w->peer, doomed)->reason, REASON_SYSTEM_FAILURE);
+        peer_finish_ack(&w->peer, doomed, false);
+    }
+    while (!peer_beat(&w->peer)->heartbeat->draining) {
+    }
+    peer_assign(&w->peer, job, "true");
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_RETURN);
+    free(builds);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -195,6 +229,8 @@ int main(void)
         TEST_WORLD(a_second_sigterm_leaves_the_job_running_for_the_next_process),
         TEST_WORLD(the_broker_can_drain_and_undrain),
         TEST_WORLD(more_jobs_than_slots_are_given_back),
+        TEST_WORLD(a_worker_without_disk_space_takes_no_work),
+        TEST_WORLD(three_failures_of_the_machine_send_the_worker_to_quarantine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,29 +20,13 @@ pid_t worker_start(struct world *w)
     char *token = os_path_join(w->root, "token");
     char *program = os_find_program("davit-worker");
     assert_non_null(program);
-    const char *argv[] = {program,
-                          "--broker",
-                          w->peer.url,
-                          "--token-file",
-                          token,
-                          "--state",
-                          w->state,
-                          "--name",
-                          "tested",
-                          "--slots",
-                          "2",
-                          "--tags",
-                          "a,b",
-                          "--cancel-grace-ms",
-                          "500",
-                          "--pool",
-                          "night",
-                          "--no-untagged",
-                          "--min-free-mb",
-                          "1",
-                          "--log-level",
-                          "debug",
-                          NULL};
+    const char *argv[] = {
+        /* clang-format off */
+        program, "--broker", w->peer.url, "--token-file", token, "--state", w->state,
+        "--name", "tested", "--pool", "night", "--slots", "2", "--tags", "a,b", "--no-untagged",
+        "--cancel-grace-ms", "500", "--min-free-mb", w->min_free_mb, "--log-level", "debug", NULL,
+        /* clang-format on */
+    };
     struct os_spawn spawn = {.argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1};
     pid_t pid;
     assert_int_equal(os_spawn(&spawn, &pid), 0);
@@ -60,6 +44,7 @@ int world_set_up(void **state)
     char *token = os_path_join(w->root, "token");
     assert_int_equal(os_write_file(token, "secret\n", 7, 0600), 0);
     free(token);
+    w->min_free_mb = "1";
     peer_init(&w->peer);
     w->worker = worker_start(w);
     peer_welcome(&w->peer);

@@ -8,8 +8,9 @@ struct world {
     struct peer peer;
     char root[64];
     char *state;
-    pid_t worker; /* 0: none */
-    pid_t other;  /* a second one */
+    const char *min_free_mb; /* the option of the next worker */
+    pid_t worker;            /* 0: none */
+    pid_t other;             /* a second one */
 };
 
 int world_set_up(void **state); /* cmocka's; the worker runs and is welcome */
