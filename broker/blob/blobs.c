@@ -49,20 +49,6 @@ static struct blob_name blob_name(const uint8_t digest[SHA256_BYTES])
     return name;
 }
 
-/* All folders are there and durable from the start, so that an upload need not think about them. */
-static int make_folders(int dir_fd)
-{
-    for (unsigned i = 0; i < 256; i++) {
-        char folder[3];
-        uint8_t byte = (uint8_t)i;
-        str_to_hex(&byte, 1, folder);
-        if (mkdirat(dir_fd, folder, 0700) != 0 && errno != EEXIST) {
-            return err_from_errno(errno);
-        }
-    }
-    return fsync(dir_fd) == 0 ? 0 : err_from_errno(errno);
-}
-
 static bool has_unnamed_files(int dir_fd)
 {
     int fd = openat(dir_fd, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
@@ -83,7 +69,8 @@ int blobs_open(const char *dir, struct blobs **ret, struct buf *why)
     free(tmp);
     int fd = r == 0 ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (r == 0) {
-        r = fd < 0 ? err_from_errno(errno) : make_folders(fd);
+        /* The fsync is for folders that a broker made just before it died. */
+        r = fd < 0 || fsync(fd) != 0 ? err_from_errno(errno) : 0;
     }
     if (r < 0) {
         if (fd >= 0) {
@@ -183,6 +170,13 @@ static int link_upload(struct blob_upload *u, const struct blob_name *name)
         from_fd = b->dir_fd;
     }
     pthread_mutex_lock(&b->names);
+    /* Nobody finds a folder whose own name is not durable yet: it is made under the lock. */
+    if (mkdirat(b->dir_fd, name->folder, 0700) == 0 && fsync(b->dir_fd) != 0) {
+        int r = err_from_errno(errno);
+        unlinkat(b->dir_fd, name->folder, AT_REMOVEDIR);
+        pthread_mutex_unlock(&b->names);
+        return r;
+    }
     int r = linkat(from_fd, from, b->dir_fd, name->path, AT_SYMLINK_FOLLOW);
     if (r != 0 && errno == EEXIST) {
         r = utimensat(b->dir_fd, name->path, NULL, AT_SYMLINK_NOFOLLOW);
