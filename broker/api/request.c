@@ -296,6 +296,9 @@ enum MHD_Result request_step(void *cls, struct MHD_Connection *conn, const char 
 {
     struct request *rq = *con_cls;
     (void)cls, (void)conn, (void)version;
+    if (rq->answered) {
+        return MHD_NO; /* the server stops: libmicrohttpd took an answer and forgot it */
+    }
     if (!rq->head_seen) {
         return take_head(rq, method, url);
     }

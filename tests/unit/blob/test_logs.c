@@ -3,6 +3,7 @@
 #include "broker/blob/logs.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -248,27 +249,32 @@ static void a_full_disk_answers_with_the_old_size_and_goes_on_later(void **state
     assert_log(x, 1, "abcdef");
 }
 
+/* A process of its own, so that it may die: this program with a folder as its argument. */
+static int die_of_a_failed_fsync(const char *dir)
+{
+    struct buf why = BUF_INIT;
+    struct fixture x = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    if (logs_open(dir, on_durable, &x, &x.logs, &why) < 0) {
+        return 1;
+    }
+    append(&x, 9, 0, "abc");
+    sync_errno = EIO;
+    logs_append(x.logs, 9, 1, 7, 3, "def", 3);
+    logs_close(x.logs);
+    return 0;
+}
+
 static void a_failed_fsync_ends_the_process(void **state)
 {
     struct fixture *x = *state;
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        struct buf why = BUF_INIT;
-        char *dir = os_path_join(x->dir, "child");
-        if (freopen("/dev/null", "w", stderr) &&
-            logs_open(dir, on_durable, x, &x->logs, &why) == 0) {
-            logs_append(x->logs, 9, 1, 7, 0, "abc", 3);
-            sync_errno = EIO;
-            logs_append(x->logs, 9, 1, 7, 3, "def", 3);
-            os_sleep_ms(5000);
-        }
-        _exit(0);
-    }
-    int status;
-    assert_int_equal(waitpid(pid, &status, 0), pid);
+    const char *const argv[] = {"/proc/self/exe", x->dir, NULL};
+    int null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    struct os_spawn spawn = {.argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = null_fd};
+    int status = 0;
+    assert_int_equal(os_run(&spawn, 4096, NULL, &status), 0);
     assert_true(WIFSIGNALED(status));
     assert_int_equal(WTERMSIG(status), SIGABRT);
+    close(null_fd);
 }
 
 static char *path_of(struct fixture *x, uint64_t job_id)
@@ -442,8 +448,11 @@ static void many_threads_write_and_read_whole_logs(void **state)
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1) {
+        return die_of_a_failed_fsync(argv[1]);
+    }
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(chunks_in_order_make_the_log),
