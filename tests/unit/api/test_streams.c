@@ -443,18 +443,27 @@ static void a_stop_ends_all_followers(void **state)
 static void too_many_followers_are_sent_away(void **state)
 {
     struct fixture *x = *state;
-    static struct plug w[LIMIT_HTTP_STREAMS + 8];
+    static struct plug w[LIMIT_HTTP_STREAMS + 1];
     uint64_t id = submit(x, ONE_JOB, NULL);
-    size_t refused = 0;
-    for (size_t i = 0; i < ARRAY_LEN(w); i++) {
-        follow(&w[i], x, NULL, "/api/v1/pipelines/%" PRIu64 "/events", id);
+    size_t open = 0;
+    int status = 200;
+    /* On a busy machine the deadline for heads may hit some: those come again. */
+    for (size_t tries = 0; tries < 4 * ARRAY_LEN(w) && open < ARRAY_LEN(w); tries++) {
+        follow(&w[open], x, NULL, "/api/v1/pipelines/%" PRIu64 "/events", id);
+        status = plug_status(&w[open]);
+        if (status == 200) {
+            open++;
+            continue;
+        }
+        plug_close(&w[open]);
+        if (status != 0) {
+            break;
+        }
     }
-    for (size_t i = 0; i < ARRAY_LEN(w); i++) {
-        refused += plug_status(&w[i]) == 503;
-    }
-    assert_in_range(refused, 8, ARRAY_LEN(w) / 2);
+    assert_int_equal(status, 503);
+    assert_int_equal(open, LIMIT_HTTP_STREAMS);
     json_decref(get_json(x, 200, "/healthz"));
-    for (size_t i = 0; i < ARRAY_LEN(w); i++) {
+    for (size_t i = 0; i < open; i++) {
         plug_close(&w[i]);
     }
 }
