@@ -15,7 +15,8 @@
 #define CHORES_MS        1000u  /* the longest wait, and how often the store's fill is looked at */
 #define READERS_MS       60000u /* how often slots of dead readers are cleared */
 #define REST_MS          1000u  /* after a failed commit, timers and scheduling rest so long */
-#define TURN_ASSIGNMENTS 4096u  /* in one transaction; the rest waits for the next */
+#define POST_MIN_BYTES   (16 * KIB) /* what an arena takes at least */
+#define TURN_ASSIGNMENTS 4096u      /* in one transaction; the rest waits for the next */
 
 struct turn {
     struct turn_config c;
@@ -383,6 +384,7 @@ static void turn_once(struct turn *t)
     struct item *items = inbox_take(t->c.inbox, LIMIT_TURN_COMMANDS, wait_until_ms(t), &resume);
 
     read_clock(t);
+    fleet_awake(t->c.fleet, t->mono_ms);
     if (resume) {
         fleet_resume(t->c.fleet);
     }
@@ -481,8 +483,9 @@ int turn_start(const struct turn_config *config, struct turn **ret)
         r = -E_INTERNAL;
     }
     if (r < 0) {
-        t->joined = true;
-        turn_free(t);
+        effects_release(&t->fx);
+        pthread_mutex_destroy(&t->lock);
+        free(t);
         return r;
     }
     *ret = t;
@@ -505,6 +508,7 @@ void turn_free(struct turn *t)
         return;
     }
     check(t->joined);
+    refuse_rest(t); /* what the fleet and the log writer said while they were closed */
     effects_release(&t->fx);
     pthread_mutex_destroy(&t->lock);
     free(t);
@@ -517,7 +521,7 @@ int turn_submit(struct turn *t, struct post *p, turn_done_fn done, void *ctx)
     p->done = done;
     p->ctx = ctx;
     item->post = p;
-    item->bytes = p->arena.used;
+    item->bytes = MAX(p->arena.used, POST_MIN_BYTES);
     int r = inbox_push_post(t->c.inbox, item);
     if (r < 0) {
         post_free(p);

@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 
-#include "broker/api/api.h"
 #include "broker/core/query.h"
 #include "broker/net/state.h"
 #include "common/log.h"
@@ -40,7 +39,7 @@ static void send_assign(struct fleet *f, struct session *s, struct tx *tx, const
     if (meta == NULL) {
         return;
     }
-    char *token = job_token(pb_str(meta->job_token_key), e->job_id, e->attempt, e->epoch);
+    char *token = f->c.job_token(pb_str(meta->job_token_key), e->job_id, e->attempt, e->epoch);
     int r = core_job_spec(tx, e->job_id, token, &spec);
     free(token);
     if (r == -E_TOO_BIG) {

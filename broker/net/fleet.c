@@ -83,7 +83,7 @@ void fleet_recover(struct fleet *f, struct tx *tx, uint64_t now_ms, uint64_t mon
     struct peer *tmp;
 
     f->turn = (struct fleet_turn){.tx = tx, .now_ms = now_ms, .mono_ms = mono_ms};
-    f->last_tick_ms = mono_ms;
+    f->awake_ms = mono_ms;
     core_recover(tx, note_holder, f);
     HASH_ITER (hh, f->peers, p, tmp) {
         peer_load(p, tx);

@@ -17,9 +17,13 @@
 #define FLEET_LEASE_MS     10000u
 #define FLEET_HELLO_MS     10000u
 
+/* The token of an assignment, on the heap (api/api.h has the real one). */
+typedef char *(*fleet_token_fn)(struct str key, uint64_t job_id, uint64_t attempt, uint64_t epoch);
+
 struct fleet_config {
     struct inbox *inbox;
     struct logs *logs;
+    fleet_token_fn job_token;
     uint32_t heartbeat_ms; /* 0: the default above, here and below */
     uint32_t lease_ms;
     uint32_t hello_ms; /* a pipe that has not said Hello by then is closed */
@@ -47,6 +51,10 @@ struct fleet_turn {
 
 /* The broker starts: every holder of a job gets one full lease from now on. */
 void fleet_recover(struct fleet *f, struct tx *tx, uint64_t now_ms, uint64_t mono_ms);
+
+/* Called in every round, at least once a second: after a longer gap it was the broker that stood
+ * still, and no lease may run out for that. */
+void fleet_awake(struct fleet *f, uint64_t mono_ms);
 
 /* Something to do though no item came: a lease ran out, a slot became free, an acknowledgement is
  * due. And when that will next be so, by the monotonic clock. */

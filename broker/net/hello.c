@@ -5,7 +5,7 @@
 #include "common/crypto.h"
 #include "common/log.h"
 
-#define REFUSED_CLOSE_MS 2000u /* for the message to get out before the pipe goes */
+#define REFUSED_CLOSE_MS 500u /* for the message to get out before the pipe goes */
 #define REFUSED_RETRY_MS 5000u
 
 static bool token_ok(struct fleet *f, struct str token)

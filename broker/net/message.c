@@ -4,7 +4,7 @@
 #include "broker/net/state.h"
 #include "common/log.h"
 
-#define BYE_CLOSE_MS 2000u /* for ByeAck to get out */
+#define BYE_CLOSE_MS 500u /* for ByeAck to get out */
 
 /* The worker kills its copy of a job that is no longer its own. */
 static const Pb__AssignmentRecord *holder_or_fence(struct fleet *f, struct session *s,
@@ -68,6 +68,23 @@ static void take_log_chunk(struct fleet *f, struct session *s, const Pb__LogChun
     send_log_ack(f, s, c->key, durable);
 }
 
+/* Whatever the worker did wrong: the attempt has ended, and must not hang for it. */
+static void finish_impossible(struct fleet *f, const struct peer *p, const Pb__AssignmentRecord *a,
+                              const Pb__Outcome *said, int why)
+{
+    Pb__Outcome outcome = PB__OUTCOME__INIT;
+
+    log_warn("net: %s reports an impossible end of job %" PRIu64 ": %s", p->actor, a->job_id,
+             err_text(why));
+    outcome.result = JOB_FAILED;
+    outcome.reason = REASON_SYSTEM_FAILURE;
+    outcome.exit_code = said->exit_code;
+    outcome.log_size = said->log_size;
+    outcome.log_crc = said->log_crc;
+    outcome.detail = (char *)"the worker reported an end that cannot be";
+    command_finished(f, p, a, &outcome);
+}
+
 static void take_finished(struct fleet *f, struct session *s, const Pb__WireJobFinished *m)
 {
     const Pb__AssignmentRecord *a = holder_check(f->turn.tx, s->peer->worker_id, m->key);
@@ -88,10 +105,8 @@ static void take_finished(struct fleet *f, struct session *s, const Pb__WireJobF
                  s->peer->actor, m->outcome->log_size, a->job_id, durable);
     }
     int r = command_finished(f, s->peer, a, m->outcome);
-    if (r == -E_STALE_EPOCH) {
-        send_finish_ack(f, s, m->key, true);
-    } else if (r < 0 && tx_ok(f->turn.tx)) {
-        session_violation(f, s, "an impossible end of a job");
+    if (r < 0 && tx_ok(f->turn.tx)) {
+        finish_impossible(f, s->peer, a, m->outcome, r);
     }
 }
 

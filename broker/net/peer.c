@@ -103,8 +103,9 @@ static void lose(struct fleet *f, struct peer *p)
     const Pb__AssignmentRecord **list;
     size_t count = worker_assignments(f->turn.tx, p->worker_id, &list);
 
-    log_warn("net: %s is lost, silent for %" PRIu64 " ms, with %zu jobs", p->actor,
-             f->turn.mono_ms - p->heard_ms, count);
+    log_write(count > 0 ? LOG_WARN : LOG_INFO,
+              "net: %s is lost, silent for %" PRIu64 " ms, with %zu jobs", p->actor,
+              f->turn.mono_ms - p->heard_ms, count);
     for (size_t i = 0; i < count; i++) {
         if (!list[i]->waiting) {
             command_job(f, p, list[i], PB__COMMAND__BODY_JOB_LOST);
@@ -146,21 +147,21 @@ static uint64_t peer_check(struct fleet *f, struct peer *p)
 }
 
 /* We were stopped, or the machine slept: that is not the workers' silence. */
-static void forgive_stall(struct fleet *f)
+void fleet_awake(struct fleet *f, uint64_t mono_ms)
 {
-    uint64_t gap_ms = f->turn.mono_ms - f->last_tick_ms;
+    uint64_t gap_ms = mono_ms - f->awake_ms;
     struct peer *p;
     struct peer *tmp;
 
-    f->last_tick_ms = f->turn.mono_ms;
-    if (gap_ms <= STALL_MS || gap_ms == f->turn.mono_ms) {
+    f->awake_ms = mono_ms;
+    if (gap_ms <= STALL_MS) {
         return;
     }
     log_warn("net: the broker stood still for %" PRIu64 " ms: leases are longer by that", gap_ms);
     HASH_ITER (hh, f->peers, p, tmp) {
-        p->heard_ms = MIN(p->heard_ms + gap_ms, f->turn.mono_ms);
+        p->heard_ms = MIN(p->heard_ms + gap_ms, mono_ms);
     }
-    f->next_scan_ms = f->turn.mono_ms;
+    f->next_scan_ms = mono_ms;
 }
 
 void peer_scan(struct fleet *f)
@@ -171,7 +172,6 @@ void peer_scan(struct fleet *f)
     struct peer *p;
     struct peer *p_tmp;
 
-    forgive_stall(f);
     if (f->turn.mono_ms < f->next_scan_ms) {
         return;
     }

@@ -96,7 +96,7 @@ static void check_assigned(struct fleet *f, struct session *s, Pb__HeldJob *cons
         while (h < count && held[h]->key->job_id < a->job_id) {
             h++;
         }
-        if ((h == count || held[h]->key->job_id != a->job_id) && a->acked) {
+        if ((h == count || held[h]->key->job_id != a->job_id) && a->acked && !a->waiting) {
             log_warn("net: %s has lost job %" PRIu64, s->peer->actor, a->job_id);
             command_job(f, s->peer, a, PB__COMMAND__BODY_JOB_LOST);
         }

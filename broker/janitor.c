@@ -1,0 +1,109 @@
+#include "common/base.h"
+
+#include "broker/janitor.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "broker/store/tx.h"
+#include "common/log.h"
+#include "common/os.h"
+
+#define SWEEP_SECONDS 3600
+/* A blob is uploaded before anything refers to it; a worker may keep the reference for as long as
+ * the broker is away, and delivers it soon after the broker is back: the first sweep is later. */
+#define SWEEP_MIN_AGE_MS (24ull * 3600 * 1000)
+
+struct janitor {
+    struct store *store;
+    struct blobs *blobs;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    atomic_bool stop;
+};
+
+/* When in doubt a blob is wanted. */
+static bool wanted(void *ctx, const uint8_t digest[SHA256_BYTES])
+{
+    struct janitor *j = ctx;
+    struct cursor c;
+    struct tx *tx;
+
+    if (atomic_load(&j->stop) || tx_begin(j->store, false, &tx) < 0) {
+        return true;
+    }
+    tx_seek(&c, tx, T_BLOB_REF, str_of(digest, SHA256_BYTES), NULL);
+    bool found = c.valid || !tx_ok(tx);
+    cursor_end(&c);
+    tx_abort(tx);
+    return found;
+}
+
+uint64_t janitor_sweep(struct janitor *j, uint64_t min_age_ms)
+{
+    return blob_sweep(j->blobs, os_realtime_ms(), min_age_ms, wanted, j);
+}
+
+static void wait_an_hour(struct janitor *j)
+{
+    struct timespec at;
+
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_sec += SWEEP_SECONDS;
+    pthread_mutex_lock(&j->lock);
+    while (!atomic_load(&j->stop) && pthread_cond_timedwait(&j->wake, &j->lock, &at) == 0) {
+        /* woken for nothing, or to stop */
+    }
+    pthread_mutex_unlock(&j->lock);
+}
+
+static void *janitor_main(void *arg)
+{
+    struct janitor *j = arg;
+
+    pthread_setname_np(pthread_self(), "janitor");
+    for (;;) {
+        wait_an_hour(j);
+        if (atomic_load(&j->stop)) {
+            return NULL;
+        }
+        uint64_t freed = janitor_sweep(j, SWEEP_MIN_AGE_MS);
+        if (freed > 0) {
+            log_info("main: %" PRIu64 " bytes of blobs that nobody needs are gone", freed);
+        }
+    }
+}
+
+struct janitor *janitor_new(struct store *store, struct blobs *blobs)
+{
+    struct janitor *j = xcalloc(1, sizeof(*j));
+    pthread_condattr_t attr;
+
+    j->store = store;
+    j->blobs = blobs;
+    check(pthread_mutex_init(&j->lock, NULL) == 0);
+    check(pthread_condattr_init(&attr) == 0);
+    check(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
+    check(pthread_cond_init(&j->wake, &attr) == 0);
+    pthread_condattr_destroy(&attr);
+    check(pthread_create(&j->thread, NULL, janitor_main, j) == 0);
+    return j;
+}
+
+void janitor_free(struct janitor *j)
+{
+    if (j == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&j->lock);
+    atomic_store(&j->stop, true);
+    pthread_cond_signal(&j->wake);
+    pthread_mutex_unlock(&j->lock);
+    pthread_join(j->thread, NULL);
+    pthread_cond_destroy(&j->wake);
+    pthread_mutex_destroy(&j->lock);
+    free(j);
+}

@@ -1,0 +1,147 @@
+#include "common/base.h"
+
+#include <getopt.h>
+#include <stdio.h>
+
+#include "broker/inspect.h"
+#include "broker/serve.h"
+#include "common/log.h"
+#include "common/str.h"
+
+/* davitd: reads the command line, hands over. */
+
+static const char usage[] =
+    "usage: davitd --data DIR [options]          serve\n"
+    "       davitd backup TARGET --data DIR      copy the store, beside a running broker too\n"
+    "       davitd fsck --data DIR               check the store, print what is broken\n"
+    "       davitd version\n"
+    "\n"
+    "options:\n"
+    "  --data DIR          the folder of all that lasts; made if needed\n"
+    "  --listen URL        where workers connect (tcp://127.0.0.1:7070); port 0: any\n"
+    "  --http ADDRESS      where the API is (127.0.0.1:7080); port 0: any\n"
+    "  --heartbeat-ms N    how often workers are to be heard (3000)\n"
+    "  --lease-ms N        how long a silent worker keeps its jobs (10000)\n"
+    "  --log-level LEVEL   error, warn, info (default) or debug\n"
+    "  --help              this text\n"
+    "\n"
+    "Only loopback addresses are served. DIR/endpoints.json says where, DIR/admin.token and\n"
+    "DIR/worker.token are made at the first start.\n";
+
+struct arguments {
+    struct serve_options serve;
+    enum log_level level;
+    bool help;
+    const char *words[2]; /* a command and its argument */
+    int word_count;
+};
+
+static bool read_ms(const char *text, uint32_t *ret)
+{
+    uint64_t number;
+
+    if (str_to_u64(str_from(text), &number) < 0 || number < 10 || number > 24u * 3600 * 1000) {
+        return false;
+    }
+    *ret = (uint32_t)number;
+    return true;
+}
+
+static bool take_option(struct arguments *a, int option)
+{
+    switch (option) {
+    case 'd':
+        a->serve.data = optarg;
+        return true;
+    case 'l':
+        a->serve.fleet_url = optarg;
+        return true;
+    case 'w':
+        a->serve.http = optarg;
+        return true;
+    case 'b':
+        return read_ms(optarg, &a->serve.heartbeat_ms);
+    case 'e':
+        return read_ms(optarg, &a->serve.lease_ms);
+    case 'v':
+        return log_level_from(optarg, &a->level) == 0;
+    case 'h':
+        a->help = true;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool read_arguments(struct arguments *a, int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"data", required_argument, NULL, 'd'},     {"listen", required_argument, NULL, 'l'},
+        {"http", required_argument, NULL, 'w'},     {"heartbeat-ms", required_argument, NULL, 'b'},
+        {"lease-ms", required_argument, NULL, 'e'}, {"log-level", required_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
+    };
+    int index = 0;
+    int option;
+
+    while ((option = getopt_long(argc, argv, "", options, &index)) != -1) {
+        if (!take_option(a, option)) {
+            if (option != '?') {
+                fprintf(stderr, "davitd: --%s: bad value: %s\n", options[index].name, optarg);
+            }
+            return false;
+        }
+    }
+    for (int i = optind; i < argc; i++) {
+        if (a->word_count == (int)ARRAY_LEN(a->words)) {
+            fprintf(stderr, "davitd: one argument too many: %s\n", argv[i]);
+            return false;
+        }
+        a->words[a->word_count++] = argv[i];
+    }
+    return true;
+}
+
+static int run_command(const struct arguments *a)
+{
+    struct str command = str_from(a->words[0]);
+
+    if (str_eqz(command, "version") && a->word_count == 1) {
+        puts("davitd " DAVIT_VERSION);
+        return 0;
+    }
+    if (a->serve.data == NULL) {
+        fputs("davitd: --data DIR is missing\n", stderr);
+        return -E_USAGE;
+    }
+    if (a->word_count == 0) {
+        return serve(&a->serve);
+    }
+    if (str_eqz(command, "backup") && a->word_count == 2) {
+        return inspect_backup(a->serve.data, a->words[1]);
+    }
+    if (str_eqz(command, "fsck") && a->word_count == 1) {
+        return inspect_fsck(a->serve.data);
+    }
+    fputs(usage, stderr);
+    return -E_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments a = {
+        .serve = {.fleet_url = "tcp://127.0.0.1:7070", .http = "127.0.0.1:7080"},
+        .level = LOG_INFO,
+    };
+
+    if (!read_arguments(&a, argc, argv)) {
+        fputs(usage, stderr);
+        return err_exit_code(-E_USAGE);
+    }
+    if (a.help) {
+        fputs(usage, stdout);
+        return 0;
+    }
+    log_init("davitd", a.level);
+    return err_exit_code(run_command(&a));
+}

@@ -1,0 +1,282 @@
+#include "common/base.h"
+
+#include "broker/serve.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "broker/address.h"
+#include "broker/api/api.h"
+#include "broker/first_start.h"
+#include "broker/janitor.h"
+#include "broker/notify.h"
+#include "broker/turn_run.h"
+#include "common/log.h"
+#include "common/os.h"
+
+struct broker {
+    struct address fleet_address;
+    struct address http_address;
+    char *endpoints_path;
+    struct store *store;
+    struct blobs *blobs;
+    struct logs *logs;
+    struct bus *bus;
+    struct inbox *inbox;
+    struct fleet *fleet;
+    struct turn *turn;
+    struct api *api;
+    struct janitor *janitor;
+};
+
+/* The memory of this process holds tokens and keys: no core dumps, no debugger of the same user. */
+static void protect_process(void)
+{
+    struct rlimit none = {0, 0};
+    struct rlimit files;
+
+    prctl(PR_SET_DUMPABLE, 0);
+    setrlimit(RLIMIT_CORE, &none);
+    umask(077);
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
+/* Before the first thread, so that all of them inherit it. */
+static void block_signals(sigset_t *ret_set)
+{
+    sigemptyset(ret_set);
+    sigaddset(ret_set, SIGTERM);
+    sigaddset(ret_set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, ret_set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+}
+
+static void log_is_durable(void *ctx, uint64_t job_id, uint64_t attempt, uint64_t epoch,
+                           uint64_t durable)
+{
+    struct broker *b = ctx;
+    struct item *item = item_new(ITEM_LOG);
+
+    item->job_id = job_id;
+    item->attempt = attempt;
+    item->epoch = epoch;
+    item->durable = durable;
+    inbox_push_event(b->inbox, item);
+    bus_publish(b->bus, BUS_LOG, job_id);
+}
+
+static void turn_is_alive(void *ctx)
+{
+    notify_alive();
+}
+
+static int open_folders(struct broker *b, const char *data, struct buf *why)
+{
+    struct store_options options = {.read_only = false};
+    char *store_dir = os_path_join(data, "store");
+    char *blobs_dir = os_path_join(data, "blobs");
+    char *logs_dir = os_path_join(data, "logs");
+    int r = os_mkdir_p(data, 0700);
+
+    if (r < 0) {
+        buf_addf(why, "cannot make %s: %s", data, err_text(r));
+    }
+    r = r < 0 ? r : store_open(store_dir, &options, &b->store, why);
+    r = r < 0 ? r : blobs_open(blobs_dir, &b->blobs, why);
+    r = r < 0 ? r : logs_open(logs_dir, log_is_durable, b, &b->logs, why);
+    free(store_dir);
+    free(blobs_dir);
+    free(logs_dir);
+    return r;
+}
+
+static int start_turn(struct broker *b, const struct serve_options *o, struct buf *why)
+{
+    struct fleet_config fleet = {
+        .inbox = b->inbox,
+        .logs = b->logs,
+        .job_token = job_token,
+        .heartbeat_ms = o->heartbeat_ms,
+        .lease_ms = o->lease_ms,
+    };
+
+    b->fleet = fleet_new(&fleet);
+    struct turn_config turn = {
+        .store = b->store,
+        .bus = b->bus,
+        .inbox = b->inbox,
+        .fleet = b->fleet,
+        .alive = turn_is_alive,
+    };
+    int r = turn_start(&turn, &b->turn);
+    if (r < 0) {
+        buf_addf(why, "cannot read the store: %s", err_text(r));
+        return r;
+    }
+    return first_start(o->data, b->store, b->turn, why);
+}
+
+static int start_api(struct broker *b, struct buf *why)
+{
+    struct api_config config = {
+        .store = b->store,
+        .turn = b->turn,
+        .fleet = b->fleet,
+        .blobs = b->blobs,
+        .logs = b->logs,
+        .bus = b->bus,
+        .host = b->http_address.host,
+        .port = b->http_address.port,
+    };
+    int r = api_start(&config, &b->api, why);
+
+    if (r == 0) {
+        b->http_address.port = api_port(b->api);
+    }
+    return r;
+}
+
+static int start_fleet(struct broker *b, struct buf *why)
+{
+    struct buf listen_url = BUF_INIT;
+    struct buf api_url = BUF_INIT;
+
+    address_url(&b->fleet_address, "tcp://", &listen_url);
+    address_url(&b->http_address, "http://", &api_url);
+    int r = fleet_listen(b->fleet, buf_cstr(&listen_url), buf_cstr(&api_url),
+                         &b->fleet_address.port, why);
+    buf_release(&listen_url);
+    buf_release(&api_url);
+    return r;
+}
+
+/* Others find us by this file: it appears once both listeners serve. */
+static int write_endpoints(struct broker *b, struct buf *why)
+{
+    struct buf text = BUF_INIT;
+
+    buf_addf(&text, "{\"pid\":%ld,\"fleet\":\"", (long)getpid());
+    address_url(&b->fleet_address, "tcp://", &text);
+    buf_addz(&text, "\",\"http\":\"");
+    address_url(&b->http_address, "http://", &text);
+    buf_addf(&text, "\",\"version\":\"%s\"}\n", DAVIT_VERSION);
+    int r = os_write_file(b->endpoints_path, text.p, text.n, 0600);
+    if (r < 0) {
+        buf_addf(why, "cannot write %s: %s", b->endpoints_path, err_text(r));
+    }
+    buf_release(&text);
+    return r;
+}
+
+/* A worker that misses one beat must not be lost. */
+static int check_times(const struct serve_options *o, struct buf *why)
+{
+    uint32_t heartbeat_ms = o->heartbeat_ms != 0 ? o->heartbeat_ms : FLEET_HEARTBEAT_MS;
+    uint32_t lease_ms = o->lease_ms != 0 ? o->lease_ms : FLEET_LEASE_MS;
+
+    if (lease_ms < 2 * heartbeat_ms) {
+        buf_addf(why,
+                 "a lease of %u ms is too short for a heartbeat every %u ms: twice is the least",
+                 lease_ms, heartbeat_ms);
+        return -E_USAGE;
+    }
+    return 0;
+}
+
+static int broker_open(struct broker *b, const struct serve_options *o, struct buf *why)
+{
+    int r = address_parse(o->fleet_url, "tcp://", &b->fleet_address, why);
+
+    r = r < 0 ? r : address_parse(o->http, "", &b->http_address, why);
+    r = r < 0 ? r : check_times(o, why);
+    if (r < 0) {
+        return r;
+    }
+    b->bus = bus_new();
+    b->inbox = inbox_new();
+    r = open_folders(b, o->data, why);
+    if (r < 0) {
+        return r;
+    }
+    b->endpoints_path = os_path_join(o->data, "endpoints.json");
+    unlink(b->endpoints_path); /* of a broker that did not end cleanly */
+    r = start_turn(b, o, why);
+    r = r < 0 ? r : start_api(b, why);
+    r = r < 0 ? r : start_fleet(b, why);
+    r = r < 0 ? r : write_endpoints(b, why);
+    if (r == 0) {
+        b->janitor = janitor_new(b->store, b->blobs);
+    }
+    return r;
+}
+
+/* The API goes first, as its waiting requests need the turn; the inbox goes last, as everybody
+ * pushes into it until they are closed. */
+static void broker_close(struct broker *b)
+{
+    if (b->endpoints_path != NULL) {
+        unlink(b->endpoints_path);
+    }
+    janitor_free(b->janitor);
+    if (b->api != NULL) {
+        api_stop(b->api);
+    }
+    if (b->turn != NULL) {
+        turn_stop(b->turn);
+    }
+    if (b->fleet != NULL) {
+        fleet_close(b->fleet);
+    }
+    logs_close(b->logs);
+    turn_free(b->turn);
+    fleet_free(b->fleet);
+    inbox_free(b->inbox);
+    bus_free(b->bus);
+    blobs_close(b->blobs);
+    store_close(b->store);
+    free(b->endpoints_path);
+}
+
+static void run(struct broker *b, const sigset_t *signals)
+{
+    struct buf text = BUF_INIT;
+    int got = 0;
+
+    address_url(&b->fleet_address, "workers at tcp://", &text);
+    address_url(&b->http_address, ", API at http://", &text);
+    log_info("main: davitd " DAVIT_VERSION " serves %s", buf_cstr(&text));
+    notify_ready(buf_cstr(&text));
+    buf_release(&text);
+    while (sigwait(signals, &got) != 0) {
+        /* only EINVAL is possible, for a set that we did not make */
+    }
+    log_info("main: %s, ending", strsignal(got));
+    notify_stopping();
+}
+
+int serve(const struct serve_options *o)
+{
+    struct broker b = {.store = NULL};
+    struct buf why = BUF_INIT;
+    sigset_t signals;
+
+    protect_process();
+    block_signals(&signals);
+    int r = broker_open(&b, o, &why);
+    if (r < 0) {
+        log_error("main: %s", buf_cstr(&why));
+    } else {
+        run(&b, &signals);
+    }
+    broker_close(&b);
+    buf_release(&why);
+    return r;
+}

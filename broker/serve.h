@@ -1,0 +1,19 @@
+/* A running davitd: everything opened in order, closed in the reverse order, and the wait between.
+ * Threads: main's. */
+#ifndef DAVIT_SERVE_H
+#define DAVIT_SERVE_H
+
+#include "common/err.h"
+
+struct serve_options {
+    const char *data;      /* the folder: store/, logs/, blobs/, tokens, endpoints.json */
+    const char *fleet_url; /* tcp://ADDRESS:PORT */
+    const char *http;      /* ADDRESS:PORT */
+    uint32_t heartbeat_ms; /* 0: the default */
+    uint32_t lease_ms;     /* 0: the default */
+};
+
+/* Serves until SIGTERM or SIGINT. 0, or an error that was logged. */
+int serve(const struct serve_options *o);
+
+#endif
