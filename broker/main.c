@@ -2,6 +2,7 @@
 
 #include <getopt.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "broker/inspect.h"
 #include "broker/serve.h"
@@ -143,5 +144,7 @@ int main(int argc, char **argv)
         return 0;
     }
     log_init("davitd", a.level);
-    return err_exit_code(run_command(&a));
+    int r = run_command(&a);
+    fflush(stdout);
+    _exit(err_exit_code(r)); /* nng's own end may wait forever, see net/wire.h */
 }

@@ -70,7 +70,9 @@ void session_end(struct fleet *f, struct session *s)
     if (s->ended) {
         return;
     }
-    wire_close_pipe(f->wire, s->pipe);
+    if (f->wire != NULL) {
+        wire_close_pipe(f->wire, s->pipe);
+    }
     HASH_DELETE(hh, f->sessions, s);
     ack_done(f, s);
     not_dirty(f, s);

@@ -4,6 +4,7 @@
 
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/rep.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "common/limits.h"
@@ -15,10 +16,31 @@
 #define WIRE_REQUEST 0x80000001u
 
 struct wire {
+    pthread_mutex_t lock; /* callbacks push under it, so that wire_close can end that */
+    bool closed;
     struct inbox *inbox;
     nng_socket socket;
     nng_aio *receive;
 };
+
+/* Returns whether to receive more; wire_resume goes on otherwise. */
+static bool push_message(struct wire *w, nng_msg *msg)
+{
+    bool more = false;
+
+    pthread_mutex_lock(&w->lock);
+    if (w->closed) {
+        nng_msg_free(msg);
+    } else {
+        struct item *item = item_new(ITEM_MESSAGE);
+        item->msg = msg;
+        item->pipe = (uint32_t)nng_pipe_id(nng_msg_get_pipe(msg));
+        item->bytes = nng_msg_len(msg);
+        more = inbox_push_message(w->inbox, item);
+    }
+    pthread_mutex_unlock(&w->lock);
+    return more;
+}
 
 static void on_receive(void *arg)
 {
@@ -28,26 +50,23 @@ static void on_receive(void *arg)
     if (r == NNG_ECLOSED || r == NNG_ECANCELED) {
         return;
     }
-    if (r == 0) {
-        struct item *item = item_new(ITEM_MESSAGE);
-        item->msg = nng_aio_get_msg(w->receive);
-        item->pipe = (uint32_t)nng_pipe_id(nng_msg_get_pipe(item->msg));
-        item->bytes = nng_msg_len(item->msg);
-        if (!inbox_push_message(w->inbox, item)) {
-            return; /* wire_resume goes on */
-        }
+    if (r != 0 || push_message(w, nng_aio_get_msg(w->receive))) {
+        nng_recv_aio(w->socket, w->receive);
     }
-    nng_recv_aio(w->socket, w->receive);
 }
 
 /* Runs on nng's threads, with locks of nng's: take a note and leave. */
 static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
 {
     struct wire *w = arg;
-    struct item *item = item_new(event == NNG_PIPE_EV_ADD_PRE ? ITEM_PIPE_UP : ITEM_PIPE_DOWN);
 
-    item->pipe = (uint32_t)nng_pipe_id(pipe);
-    inbox_push_event(w->inbox, item);
+    pthread_mutex_lock(&w->lock);
+    if (!w->closed) {
+        struct item *item = item_new(event == NNG_PIPE_EV_ADD_PRE ? ITEM_PIPE_UP : ITEM_PIPE_DOWN);
+        item->pipe = (uint32_t)nng_pipe_id(pipe);
+        inbox_push_event(w->inbox, item);
+    }
+    pthread_mutex_unlock(&w->lock);
 }
 
 static int set_up(struct wire *w)
@@ -66,18 +85,13 @@ int wire_open(struct inbox *in, struct wire **ret)
 {
     struct wire *w = xcalloc(1, sizeof(*w));
 
+    check(pthread_mutex_init(&w->lock, NULL) == 0);
     w->inbox = in;
     int r = nng_rep0_open_raw(&w->socket);
+    r = r != 0 ? r : set_up(w);
     if (r != 0) {
         log_error("net: no socket: %s", nng_strerror(r));
-        free(w);
-        return -E_INTERNAL;
-    }
-    r = set_up(w);
-    if (r != 0) {
-        log_error("net: socket options: %s", nng_strerror(r));
-        wire_close(w);
-        return -E_INTERNAL;
+        return -E_INTERNAL; /* davitd ends; what was made stays with nng */
     }
     nng_recv_aio(w->socket, w->receive);
     *ret = w;
@@ -106,12 +120,9 @@ void wire_close(struct wire *w)
     if (w == NULL) {
         return;
     }
-    nng_close(w->socket);
-    if (w->receive != NULL) {
-        nng_aio_stop(w->receive);
-        nng_aio_free(w->receive);
-    }
-    free(w);
+    pthread_mutex_lock(&w->lock);
+    w->closed = true;
+    pthread_mutex_unlock(&w->lock);
 }
 
 void wire_resume(struct wire *w)

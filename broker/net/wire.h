@@ -15,7 +15,9 @@ struct nng_msg;
 struct wire;
 int wire_open(struct inbox *in, struct wire **ret);
 int wire_listen(struct wire *w, const char *url, uint16_t *ret_port, struct buf *why);
-/* No callback runs after it returns. NULL is fine. */
+/* Hears and says nothing any more; NULL is fine. The socket itself is left to the end of the
+ * process: closing one in nng 1.5.2 waits forever when a pipe was just between the head and the
+ * body of a message (its receive is begun on a stopped aio, which ends without a callback). */
 void wire_close(struct wire *w);
 
 /* Receives again after the inbox was full. */

@@ -1,17 +1,15 @@
-/* A worker by hand: one raw REQ socket, says exactly what the test wants. */
+/* A worker by hand: a TCP connection that speaks the framing of nng's REQ itself (eight bytes of
+ * greeting, then messages behind a 64-bit length), so that the test says exactly what it wants and
+ * sees exactly when the broker closes. */
 #ifndef DAVIT_TESTS_NET_CLIENT_H
 #define DAVIT_TESTS_NET_CLIENT_H
-
-#include <nng/nng.h>
-#include <stdatomic.h>
 
 #include "common/arena.h"
 #include "proto/pb.h"
 #include "tests/unit/turn/fixture.h"
 
 struct client {
-    nng_socket socket;
-    atomic_bool closed; /* the broker ended the connection */
+    int fd;
     struct arena arena; /* of the message received last */
     uint64_t session;
     uint64_t worker_id;
@@ -24,7 +22,10 @@ struct client {
 void client_open(struct client *c, const struct fixture *f);
 void client_close(struct client *c);
 
+/* One frame with these bytes behind the request number; as they are, whatever they are. */
 void client_send_bytes(struct client *c, const void *p, size_t n);
+/* Bytes outside of any frame. */
+void client_send_raw(struct client *c, const void *p, size_t n);
 /* Fills in version, session, seq and ack. */
 void client_send(struct client *c, Pb__Envelope *body);
 /* The next message within 3 s; NULL: the pipe was closed, or there was none. */

@@ -217,6 +217,10 @@ static void garbage_closes_only_its_own_pipe(void **state)
     client_expect_closed(&bad);
     client_close(&bad);
     assert_int_equal(violations(&f), 2);
+    client_open(&bad, &f);
+    client_send_raw(&bad, noise, sizeof(noise)); /* a length beyond all bounds */
+    client_expect_closed(&bad);
+    client_close(&bad);
     fixture_submit(&f, 1);
     client_take_job(&good);
     client_close(&good);
