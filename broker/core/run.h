@@ -67,8 +67,8 @@ struct key lock_wait_key(const Pb__JobRecord *job);
 /* The job is ready for a worker: pending, or waiting for its resource group. */
 void job_queue(struct run *run, Pb__JobRecord *job, const char *detail);
 void lock_freed(struct core *c, const Pb__JobRecord *job);
-/* Hands the groups that this command let go to those who wait: first in the run's own pipeline, while
- * it is open, then, after all runs are closed, in others. */
+/* Hands the groups that this command let go to those who wait: first in the run's own pipeline,
+ * while it is open, then, after all runs are closed, in others. */
 void locks_pass_on_within(struct run *run);
 void locks_pass_on(struct core *c);
 
