@@ -33,7 +33,8 @@ void diag_add(struct diags *d, enum diag_level level, const char *code, struct d
     } else {
         d->warnings++;
     }
-    if (d->count == LIMIT_DIAGS) {
+    /* Warnings leave room for the error that may follow. */
+    if (d->count >= (level == DIAG_ERROR ? LIMIT_DIAGS : LIMIT_DIAGS / 2)) {
         return;
     }
     if (d->count == d->cap) {

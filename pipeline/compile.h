@@ -139,11 +139,13 @@ struct compile {
     size_t includes;
     bool incomplete;        /* a file is missing: what refers to it is no error of its own */
     bool exhausted;         /* the work limit was reported */
+    bool slow_regex;        /* one took too long: no further ones are run */
     struct memo conditions; /* expressions that were read already */
     struct vars outer;      /* predefined and submitted variables, expanded: what include sees */
     const struct node *root;
     const struct node *job_at; /* the job being read, for messages; NULL: none */
     struct texts stages;
+    const char **stage_names;    /* the same, NUL-terminated */
     const struct node *defaults; /* a mapping of what jobs inherit */
     struct variables variables;  /* the file's own */
     struct variables workflow_variables;
@@ -163,6 +165,9 @@ void report(struct compile *c, const struct node *at, const char *code, const ch
             const char *fmt, ...) PRINTF_LIKE(5, 6);
 void report_warning(struct compile *c, const struct node *at, const char *code, const char *hint,
                     const char *fmt, ...) PRINTF_LIKE(5, 6);
+/* "did you mean `NAME`?" of the nearest name, or NULL. */
+const char *suggest(struct compile *c, struct str word, const char *const *names, size_t count);
+const char *suggest_keyword(struct compile *c, struct str word, enum scope scope);
 bool compile_failed(const struct compile *c);
 
 /* Counts steps against LIMIT_COMPILE_WORK; false and an error once they are used up. */

@@ -44,6 +44,10 @@ static void read_stages(struct compile *c, const struct node *n)
         }
     }
     add_stage(c, STR(".post"));
+    c->stage_names = arena_array(c->arena, c->stages.count, sizeof(*c->stage_names));
+    for (size_t i = 0; i < c->stages.count; i++) {
+        c->stage_names[i] = arena_strdup(c->arena, c->stages.items[i]);
+    }
 }
 
 /* What jobs inherit: the keys of `default`, and the same written at the top of the file. */

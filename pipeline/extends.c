@@ -9,7 +9,8 @@ struct extender {
     const struct node *root;
     const struct node **done; /* by place in root; NULL: not yet */
     bool *busy;
-    unsigned *heights; /* how many levels of extends are below */
+    unsigned *heights;  /* how many levels of extends are below */
+    const char **names; /* for hints; NULL: not needed yet */
 };
 
 static const struct node *extend(struct extender *x, uint32_t place, unsigned depth,
@@ -20,13 +21,13 @@ static void report_unknown(struct extender *x, const struct node *name)
     if (x->c->incomplete) {
         return;
     }
-    const char **names = arena_array(x->c->arena, x->root->count + 1, sizeof(*names));
-    for (uint32_t i = 0; i < x->root->count; i++) {
-        names[i] = arena_strdup(x->c->arena, x->root->pairs[i].key->text);
+    if (!x->names) {
+        x->names = arena_array(x->c->arena, x->root->count + 1, sizeof(*x->names));
+        for (uint32_t i = 0; i < x->root->count; i++) {
+            x->names[i] = arena_strdup(x->c->arena, x->root->pairs[i].key->text);
+        }
     }
-    const char *nearest = diag_nearest(name->text, names, x->root->count);
-    report(x->c, name, "extends-unknown",
-           nearest ? arena_printf(x->c->arena, "did you mean `%s`?", nearest) : NULL,
+    report(x->c, name, "extends-unknown", suggest(x->c, name->text, x->names, x->root->count),
            "`extends`: there is no job `" STR_FMT "`", STR_ARG(name->text));
 }
 

@@ -344,25 +344,30 @@ static void read_inherited(struct compile *c, struct job *job)
     }
 }
 
+static const char *stages_hint(struct compile *c)
+{
+    struct buf list = BUF_INIT;
+    if (c->diags->count == LIMIT_DIAGS) {
+        return NULL;
+    }
+    for (size_t i = 0; i < c->stages.count; i++) {
+        buf_addf(&list, "%s%s", i == 0 ? "" : ", ", c->stage_names[i]);
+    }
+    const char *hint = arena_printf(c->arena, "the stages are %.300s", buf_cstr(&list));
+    buf_release(&list);
+    return hint;
+}
+
 static void resolve_stage(struct compile *c, struct job *job)
 {
     struct str name = job->stage_at ? job->stage_at->text : STR("test");
     if (stage_find(c, name, &job->stage) || c->incomplete) {
         return;
     }
-    struct buf list = BUF_INIT;
-    const char **names = arena_array(c->arena, c->stages.count, sizeof(*names));
-    for (size_t i = 0; i < c->stages.count; i++) {
-        names[i] = arena_strdup(c->arena, c->stages.items[i]);
-        buf_addf(&list, "%s%s", i == 0 ? "" : ", ", names[i]);
-    }
-    const char *nearest = diag_nearest(name, names, c->stages.count);
+    const char *hint = suggest(c, name, c->stage_names, c->stages.count);
     report(c, job->stage_at ? job->stage_at : job->at, "unknown-stage",
-           nearest ? arena_printf(c->arena, "did you mean `%s`?", nearest)
-                   : arena_printf(c->arena, "the stages are %.300s", buf_cstr(&list)),
-           "there is no stage `" STR_FMT "`%s", STR_ARG(name),
+           hint ? hint : stages_hint(c), "there is no stage `" STR_FMT "`%s", STR_ARG(name),
            job->stage_at ? "" : ", where jobs without `stage` go");
-    buf_release(&list);
 }
 
 static void check_job(struct compile *c, const struct job *job)
@@ -372,9 +377,7 @@ static void check_job(struct compile *c, const struct job *job)
     const struct pair *script = node_find(job->body, STR("script"));
     bool has_script = script && (!node_is_null(script->value) || script->value->reference);
     if (!has_script && !other_work && !job->misspelled && !c->incomplete) {
-        const char *nearest = keyword_nearest(SCOPE_TOP, job->name);
-        report(c, job->at, "no-script",
-               nearest ? arena_printf(c->arena, "did you mean `%s`?", nearest) : NULL,
+        report(c, job->at, "no-script", suggest_keyword(c, job->name, SCOPE_TOP),
                "a job needs a `script`");
     }
     if (job->rules.present && (job->only.present || job->except.present)) {
@@ -449,12 +452,12 @@ static bool is_misspelled_keyword(struct compile *c, const struct pair *p)
     if (p->value->kind != NODE_MAPPING || has_job_keyword(p->value)) {
         return false;
     }
-    const char *nearest = keyword_nearest(SCOPE_TOP, p->key->text);
-    if (!nearest) {
+    const char *hint = suggest_keyword(c, p->key->text, SCOPE_TOP);
+    if (!hint) {
         return false;
     }
     c->job_at = NULL;
-    report(c, p->key, "unknown-keyword", arena_printf(c->arena, "did you mean `%s`?", nearest),
+    report(c, p->key, "unknown-keyword", hint,
            "`" STR_FMT "` is no keyword, and it has none of a job's", STR_ARG(p->key->text));
     return true;
 }
@@ -472,9 +475,7 @@ static void read_job(struct compile *c, const struct pair *p)
         return;
     }
     if (job.body->kind != NODE_MAPPING) {
-        const char *nearest = keyword_nearest(SCOPE_TOP, job.name);
-        report(c, p->key, "wrong-type",
-               nearest ? arena_printf(c->arena, "did you mean `%s`?", nearest) : NULL,
+        report(c, p->key, "wrong-type", suggest_keyword(c, job.name, SCOPE_TOP),
                "`" STR_FMT "` is no keyword, and no job: a job is a mapping, found %s",
                STR_ARG(job.name), node_what(job.body));
         return;

@@ -1,6 +1,5 @@
 #include "common/base.h"
 
-#include "common/diag.h"
 #include "pipeline/keyword.h"
 
 const struct keyword keywords[] = {
@@ -11,6 +10,7 @@ const struct keyword keywords[] = {
 #undef KEYWORD
 };
 const size_t keyword_count = ARRAY_LEN(keywords);
+_Static_assert(ARRAY_LEN(keywords) <= KEYWORDS_MAX, "suggest_keyword has room for all");
 
 const struct keyword *keyword_find(enum scope scope, struct str name)
 {
@@ -20,18 +20,6 @@ const struct keyword *keyword_find(enum scope scope, struct str name)
         }
     }
     return NULL;
-}
-
-const char *keyword_nearest(enum scope scope, struct str word)
-{
-    const char *names[ARRAY_LEN(keywords)];
-    size_t count = 0;
-    for (size_t i = 0; i < keyword_count; i++) {
-        if (keywords[i].scope == scope) {
-            names[count++] = keywords[i].name.p;
-        }
-    }
-    return diag_nearest(word, names, count);
 }
 
 enum scope keyword_elsewhere(struct str word)

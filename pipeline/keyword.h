@@ -22,12 +22,11 @@ struct keyword {
     enum support support;
 };
 
+#define KEYWORDS_MAX 256
 extern const struct keyword keywords[];
 extern const size_t keyword_count;
 
 const struct keyword *keyword_find(enum scope scope, struct str name); /* NULL: unknown */
-/* The nearest name of the scope within a third of the word, or NULL. */
-const char *keyword_nearest(enum scope scope, struct str word);
 /* Another scope where the word is known; SCOPE_COUNT: none. */
 enum scope keyword_elsewhere(struct str word);
 const char *scope_text(enum scope scope); /* "in a job" */

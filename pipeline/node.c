@@ -24,9 +24,11 @@ struct node *node_text(struct arena *a, struct str text, const struct node *at)
     return n;
 }
 
-static uint32_t hash_text(struct str s)
+/* FNV-1a, begun with the address of the mapping, so that no file can be made of keys that collide.
+ */
+static uint32_t hash_text(const struct node *m, struct str s)
 {
-    uint32_t h = 2166136261u; /* FNV-1a */
+    uint32_t h = 2166136261u ^ (uint32_t)((uintptr_t)m >> 4);
     for (size_t i = 0; i < s.n; i++) {
         h = (h ^ (uint8_t)s.p[i]) * 16777619u;
     }
@@ -35,7 +37,7 @@ static uint32_t hash_text(struct str s)
 
 static void index_put(struct node *m, uint32_t place)
 {
-    uint32_t i = hash_text(m->pairs[place].key->text) & (m->slot_count - 1);
+    uint32_t i = hash_text(m, m->pairs[place].key->text) & (m->slot_count - 1);
     while (m->slots[i] != 0) {
         i = (i + 1) & (m->slot_count - 1);
     }
@@ -99,7 +101,7 @@ void node_set(struct arena *a, struct node *mapping, const struct node *key,
         mapping_grow(a, mapping);
     }
     mapping->pairs[mapping->count++] = (struct pair){.key = key, .value = value};
-    mapping->weight += 1 + value->weight;
+    mapping->weight += key->weight + value->weight;
     if (mapping->slots) {
         index_put(mapping, mapping->count - 1);
     }
@@ -118,7 +120,7 @@ struct pair *node_find(const struct node *mapping, struct str key)
         }
         return NULL;
     }
-    uint32_t i = hash_text(key) & (mapping->slot_count - 1);
+    uint32_t i = hash_text(mapping, key) & (mapping->slot_count - 1);
     for (; mapping->slots[i] != 0; i = (i + 1) & (mapping->slot_count - 1)) {
         struct pair *pair = &mapping->pairs[mapping->slots[i] - 1];
         if (str_eq(pair->key->text, key)) {
@@ -179,12 +181,13 @@ const struct node *node_merge(struct arena *a, const struct node *base, const st
         return over;
     }
     struct node *m = node_new(a, NODE_MAPPING, over);
-    *work += base->count + over->count;
     for (uint32_t i = 0; i < base->count; i++) {
+        *work += base->pairs[i].key->weight;
         node_set(a, m, base->pairs[i].key, base->pairs[i].value);
     }
     for (uint32_t i = 0; i < over->count; i++) {
         const struct pair *p = &over->pairs[i];
+        *work += p->key->weight;
         struct pair *old = node_find(m, p->key->text);
         node_set(a, m, p->key, old ? node_merge(a, old->value, p->value, work) : p->value);
     }

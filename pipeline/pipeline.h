@@ -3,7 +3,7 @@
  * crashes on any input, and every size is bounded by common/limits.h.
  *
  * Phases: read (yaml.h) -> include -> !reference -> extends -> default/inherit -> keywords ->
- * workflow rules -> rules, only/except -> parallel -> variables -> needs -> plan.
+ * parallel -> workflow rules -> rules, only/except -> variables -> needs -> plan.
  * All errors of a file are reported at once, with file, line and column.
  * Ownership: everything returned lives in the caller's arena. Threads: separate calls are
  * independent. Used by the broker (the judge), by the CLI (lint, run, submit) and by fuzzers. */
@@ -63,7 +63,7 @@ struct pipeline_facts {
     const char *server_url;
 };
 /* The CI_*, GITLAB_CI, DAVIT_* variables that are known at submit (ids of pipeline and job, paths
- * and worker facts come later, see docs/pipeline.md). */
+ * and worker facts come later, see docs/pipeline.md) into `ret`, which vars_init made ready. */
 void pipeline_predefined(struct vars *ret, const struct pipeline_facts *facts);
 
 #endif

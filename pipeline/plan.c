@@ -9,7 +9,8 @@ struct planner {
     struct compile *c;
     struct node
         *names; /* name to place in c->jobs; the name before `parallel` to its first place */
-    struct job **order; /* the selected jobs, as the plan has them */
+    const char **base_names; /* of all jobs, for hints; NULL: not needed yet */
+    struct job **order;      /* the selected jobs, as the plan has them */
     size_t count;
     Pb__Plan *plan;
 };
@@ -54,16 +55,16 @@ static size_t find_jobs(struct planner *p, struct str name, struct job **ret_fir
 static void report_missing(struct planner *p, const struct need *need, const char *keyword)
 {
     struct compile *c = p->c;
-    const char **names = arena_array(c->arena, c->job_count + 1, sizeof(*names));
     if (c->incomplete) {
         return;
     }
-    for (size_t i = 0; i < c->job_count; i++) {
-        names[i] = c->jobs[i].plan.base_name;
+    if (!p->base_names) {
+        p->base_names = arena_array(c->arena, c->job_count + 1, sizeof(*p->base_names));
+        for (size_t i = 0; i < c->job_count; i++) {
+            p->base_names[i] = c->jobs[i].plan.base_name;
+        }
     }
-    const char *nearest = diag_nearest(need->job, names, c->job_count);
-    report(c, need->at, "unknown-need",
-           nearest ? arena_printf(c->arena, "did you mean `%s`?", nearest) : NULL,
+    report(c, need->at, "unknown-need", suggest(c, need->job, p->base_names, c->job_count),
            "`%s`: there is no job `" STR_FMT "`", keyword, STR_ARG(need->job));
 }
 

@@ -107,8 +107,7 @@ bool read_choice(struct compile *c, const struct node *n, const char *what,
         }
         buf_addf(&list, "%s`%s`", i == 0 ? "" : i + 1 == count ? " or " : ", ", names[i]);
     }
-    const char *nearest = diag_nearest(n->text, names, count);
-    const char *hint = nearest ? arena_printf(c->arena, "did you mean `%s`?", nearest) : NULL;
+    const char *hint = suggest(c, n->text, names, count);
     if (count > CHOICES_LISTED) {
         report(c, n, "bad-value", hint, "`%s` knows no `" STR_FMT "`", what, STR_ARG(n->text));
     } else {
@@ -212,12 +211,9 @@ bool read_exit_codes(struct compile *c, const struct node *n, int32_t **ret, siz
 
 static void report_unknown(struct compile *c, const struct node *key, enum scope scope)
 {
-    const char *nearest = keyword_nearest(scope, key->text);
+    const char *hint = suggest_keyword(c, key->text, scope);
     enum scope other = keyword_elsewhere(key->text);
-    const char *hint = NULL;
-    if (nearest) {
-        hint = arena_printf(c->arena, "did you mean `%s`?", nearest);
-    } else if (other != SCOPE_COUNT) {
+    if (!hint && other != SCOPE_COUNT) {
         hint = arena_printf(c->arena, "`" STR_FMT "` belongs %s", STR_ARG(key->text),
                             scope_text(other));
     }

@@ -17,15 +17,24 @@ static bool reported_before(const struct diags *d, const char *code, struct diag
     return false;
 }
 
+/* Messages quote what people wrote: a limit keeps them readable. */
+#define MESSAGE_BYTES 500
+
 static void add(struct compile *c, enum diag_level level, const struct node *at, const char *code,
-                const char *hint, struct str message)
+                const char *hint, const char *fmt, va_list ap)
 {
+    char text[MESSAGE_BYTES];
     struct diag_at where = node_at(at);
     if (!at) {
         where.file = c->in->file;
     }
     if (reported_before(c->diags, code, where)) {
         return;
+    }
+    struct str message = STR("");
+    if (c->diags->count < LIMIT_DIAGS) { /* else it is counted, not kept */
+        vsnprintf(text, sizeof(text), fmt, ap);
+        message = str_from(text);
     }
     if (c->job_at) {
         struct str name = str_sub(c->job_at->text, 0, LIMIT_NAME);
@@ -36,29 +45,48 @@ static void add(struct compile *c, enum diag_level level, const struct node *at,
     diag_add(c->diags, level, code, where, hint, STR_FMT, STR_ARG(message));
 }
 
-/* Messages quote what people wrote: a limit keeps them readable. */
-#define MESSAGE_BYTES 500
-
 void report(struct compile *c, const struct node *at, const char *code, const char *hint,
             const char *fmt, ...)
 {
-    char text[MESSAGE_BYTES];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
+    add(c, DIAG_ERROR, at, code, hint, fmt, ap);
     va_end(ap);
-    add(c, DIAG_ERROR, at, code, hint, str_from(text));
 }
 
 void report_warning(struct compile *c, const struct node *at, const char *code, const char *hint,
                     const char *fmt, ...)
 {
-    char text[MESSAGE_BYTES];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
+    add(c, DIAG_WARNING, at, code, hint, fmt, ap);
     va_end(ap);
-    add(c, DIAG_WARNING, at, code, hint, str_from(text));
+}
+
+/* Comparing takes the square of the word's length for each name; and a list that is full shows no
+ * more hints. */
+#define SUGGEST_STEPS 2000000u
+
+const char *suggest(struct compile *c, struct str word, const char *const *names, size_t count)
+{
+    if (c->diags->count == LIMIT_DIAGS || word.n > LIMIT_NAME ||
+        count * word.n * word.n > SUGGEST_STEPS) {
+        return NULL;
+    }
+    const char *nearest = diag_nearest(word, names, count);
+    return nearest ? arena_printf(c->arena, "did you mean `%s`?", nearest) : NULL;
+}
+
+const char *suggest_keyword(struct compile *c, struct str word, enum scope scope)
+{
+    const char *names[KEYWORDS_MAX];
+    size_t count = 0;
+    for (size_t i = 0; i < keyword_count; i++) {
+        if (keywords[i].scope == scope) {
+            names[count++] = keywords[i].name.p;
+        }
+    }
+    return suggest(c, word, names, count);
 }
 
 bool compile_failed(const struct compile *c)

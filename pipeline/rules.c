@@ -3,6 +3,11 @@
 
 #include "pipeline/compile.h"
 
+/* What judging one condition counts for: it may run a regular expression. */
+#define CONDITION_WORK 20
+/* So many comparisons of a path with a glob count as one step. */
+#define PATHS_PER_WORK 16
+
 /* Points into an expression that is written on one line. */
 static struct node *part_of(struct compile *c, const struct node *n, size_t at)
 {
@@ -185,9 +190,13 @@ bool condition_holds(struct compile *c, const struct node *at, struct expr *e,
                      const struct vars *env)
 {
     struct expr_value v;
+    if (c->slow_regex || !compile_charge(c, CONDITION_WORK, at)) {
+        return false;
+    }
     if (expr_evaluate(e, env, &v) < 0) {
         report(c, at, "regex-limit", "simplify it: repetitions inside of repetitions take long",
                "a regular expression takes too long on this text");
+        c->slow_regex = true;
         return false;
     }
     return expr_holds(v);
@@ -199,6 +208,9 @@ static bool any_match(struct compile *c, const struct texts *globs, const struct
 {
     for (size_t i = 0; i < globs->count; i++) {
         struct str glob = expand_text(c, env, globs->items[i], EXPAND_KEEP_UNKNOWN);
+        if (!compile_charge(c, path_count / PATHS_PER_WORK + 1, NULL)) {
+            return false;
+        }
         for (size_t k = 0; k < path_count; k++) {
             if (glob_match(GLOB_RUBY, glob, paths[k])) {
                 return true;

@@ -8,6 +8,9 @@
 #define BOM           "\xEF\xBB\xBF"
 #define MAX_DOCUMENTS 2
 
+/* So many bytes of a text count as a node: who repeats long texts pays for it. */
+#define TEXT_WEIGHT_BYTES 256
+
 struct frame {
     struct node *node;
     const struct node *key; /* of a mapping: waits for its value */
@@ -234,8 +237,9 @@ static int read_scalar(struct reader *r, const yaml_event_t *e)
         }
         scalar_resolve(n);
     }
+    n->weight += n->text.n / TEXT_WEIGHT_BYTES;
     set_anchor(r, e->data.scalar.anchor, n);
-    int ret = count_nodes(r, 1, e);
+    int ret = count_nodes(r, n->weight, e);
     return ret < 0 ? ret : place(r, n, false);
 }
 

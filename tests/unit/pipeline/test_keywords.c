@@ -25,8 +25,10 @@ static void no_keyword_stands_twice_in_a_scope(void **state)
 
 static void the_nearest_keyword_is_proposed(void **state)
 {
-    assert_string_equal(keyword_nearest(SCOPE_JOB, STR("scirpt")), "script");
-    assert_null(keyword_nearest(SCOPE_JOB, STR("nothing_like_it")));
+    struct fixture *f = *state;
+    struct compile c = {.arena = &f->arena, .diags = &f->diags};
+    assert_string_equal(suggest_keyword(&c, STR("scirpt"), SCOPE_JOB), "did you mean `script`?");
+    assert_null(suggest_keyword(&c, STR("nothing_like_it"), SCOPE_JOB));
 }
 
 /* Whatever is not supported yet must be refused, in every scope of a job. */

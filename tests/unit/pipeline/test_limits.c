@@ -153,6 +153,44 @@ static void variables_that_grow_without_end_are_refused(void **state)
     assert_string_equal(code_of(*state, &b), "limit");
 }
 
+static void long_texts_that_are_repeated_are_refused(void **state)
+{
+    struct buf b = BUF_INIT;
+    buf_addz(&b, "a: &a ");
+    for (int i = 0; i < 1 << 20; i++) {
+        buf_add_char(&b, 'x');
+    }
+    buf_addz(&b, "\nb: {");
+    for (int i = 0; i < 30000; i++) {
+        buf_addf(&b, "*a : %d, ", i);
+    }
+    buf_addz(&b, "}\n");
+    assert_string_equal(code_of(*state, &b), "yaml-too-big");
+}
+
+static void many_errors_with_hints_do_not_take_long(void **state)
+{
+    struct buf b = BUF_INIT;
+    for (int i = 0; i < 9000; i++) {
+        buf_addf(&b,
+                 "a-rather-long-name-of-a-job-with-a-number-%d: {extends: "
+                 "a-rather-long-nmae-of-a-job-with-a-number-%d, needs: [a-rather-%d], "
+                 "scirpt: a, stage: rather-long-%d}\n",
+                 i, i, i, i);
+    }
+    assert_string_not_equal(code_of(*state, &b), "");
+}
+
+static void a_slow_regular_expression_is_run_once(void **state)
+{
+    struct buf b = BUF_INIT;
+    buf_addz(&b, "variables: {A: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!}\n");
+    for (int i = 0; i < 2000; i++) {
+        buf_addf(&b, "j%d: {script: a, rules: [{if: '$A =~ /^(a|aa|a*)*$/'}]}\n", i);
+    }
+    assert_string_equal(code_of(*state, &b), "regex-limit");
+}
+
 /* The largest pipeline that is allowed, with all the needs that it may have. */
 static void the_largest_pipeline_compiles(void **state)
 {
@@ -189,6 +227,9 @@ int main(void)
         TEST(more_definitions_than_a_file_holds_are_refused),
         TEST(a_job_that_is_too_big_for_the_wire_is_refused),
         TEST(variables_that_grow_without_end_are_refused),
+        TEST(long_texts_that_are_repeated_are_refused),
+        TEST(many_errors_with_hints_do_not_take_long),
+        TEST(a_slow_regular_expression_is_run_once),
         TEST(the_largest_pipeline_compiles),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
