@@ -90,7 +90,7 @@ struct waiter {
     struct waiter *next;
 };
 
-static void done_mark(void *ctx, const Pb__JobSpec *spec)
+static void done_mark(void *ctx, const Pb__JobSpec *spec, bool stale UNUSED)
 {
     struct done *d = ctx;
     uint64_t id = spec->pipeline_id;

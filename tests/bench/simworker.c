@@ -203,8 +203,8 @@ static void take_finish_ack(struct simworker *w, const Pb__FinishAck *ack)
     if (!link || !*link || (*link)->spec->key->epoch != ack->key->epoch) {
         return;
     }
-    if (!ack->stale && w->options.on_finished) {
-        w->options.on_finished(w->options.ctx, (*link)->spec);
+    if (w->options.on_finished) {
+        w->options.on_finished(w->options.ctx, (*link)->spec, ack->stale);
     }
     forget(link);
 }

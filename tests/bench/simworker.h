@@ -16,8 +16,10 @@ struct simworker_options {
     const char *token; /* the worker token */
     const char *name;
     uint32_t slots;
-    void (*on_assign)(void *ctx, const Pb__JobSpec *spec);   /* NULL: nobody asks */
-    void (*on_finished)(void *ctx, const Pb__JobSpec *spec); /* FinishAck came; NULL likewise */
+    void (*on_assign)(void *ctx, const Pb__JobSpec *spec); /* NULL: nobody asks */
+    /* FinishAck came. It says stale, too, when a heartbeat still named the job as held while the
+     * broker recorded its end. NULL: nobody asks. */
+    void (*on_finished)(void *ctx, const Pb__JobSpec *spec, bool stale);
     void *ctx;
 };
 

@@ -1,0 +1,212 @@
+"""Drives the benchmarks and prints one table: `run.py BUILD [--quick] [--only NAME[,NAME]]`.
+
+Everything runs on the disk that holds BUILD. Each figure is the median of its samples; the spread
+is the lowest and the highest of them.
+"""
+import argparse
+import contextlib
+import http.client
+import json
+import os
+import platform
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+from stack import Stack, wait_for  # noqa: E402
+
+EVERY_STEP = "each step on disk before its answer"
+
+
+class Bench:
+    def __init__(self, build, quick):
+        self.build = build
+        self.quick = quick
+        self.rounds = 3 if quick else 5
+        self.rows = []
+
+    def program(self, name):
+        return os.path.join(self.build, "tests", "bench", name)
+
+    def row(self, name, unit, samples, durable):
+        """Keeps one line of the table and shows it at once."""
+        digits = 0 if min(samples) >= 1000 else 1 if min(samples) >= 10 else 2
+        numbers = [f"{x:,.{digits}f}" for x in
+                   (statistics.median(samples), min(samples), max(samples))]
+        self.rows.append([name, unit, *numbers, str(len(samples)), durable])
+        print(f"  {name}: {numbers[0]} {unit}", file=sys.stderr)
+
+    def load(self, mode, stack, *args):
+        """Runs bench_load against a stack; its answers, a dict a line."""
+        with open(os.path.join(stack.data, "worker.token"), encoding="ascii") as f:
+            worker_token = f.read().strip()
+        done = subprocess.run(
+            [self.program("bench_load"), mode, "--port", str(stack.http_port),
+             "--token", stack.token(), "--url", f"tcp://127.0.0.1:{stack.fleet_port}",
+             "--worker-token", worker_token, *args],
+            stdout=subprocess.PIPE, text=True, check=True, timeout=120)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def percentile(samples, p):
+    ordered = sorted(samples)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * p / 100))]
+
+
+def floors(bench):
+    """What the machine can do without us."""
+    done = subprocess.run([bench.program("bench_floor"), tempfile.gettempdir()],
+                          stdout=subprocess.PIPE, text=True, check=True, timeout=300)
+    for line in done.stdout.splitlines():
+        floor = json.loads(line)
+        durable = "on disk" if "fdatasync" in floor["name"] or "commit" in floor["name"] else "-"
+        bench.row("floor: " + floor["name"], floor["unit"], floor["samples"], durable)
+
+
+def cycle(bench):
+    """Submit over HTTP, assignment and result over nng: a job from nothing to its recorded end."""
+    for clients in (1, 8, 64):
+        with Stack(bench.build, workers=0, heartbeat_ms=3000, lease_ms=10000) as stack:
+            rounds = bench.load("cycle", stack, "--clients", str(clients),
+                                "--rounds", str(bench.rounds + 1),
+                                "--round-ms", "1000" if bench.quick else "3000")
+        del rounds[0]  # it warms up
+        name = f"durable cycle, {clients} client{'s' if clients > 1 else ''}"
+        bench.row(name, "jobs/s", [r["jobs_per_s"] for r in rounds], EVERY_STEP)
+        bench.row(name + ", p50", "ms", [r["p50_us"] / 1000 for r in rounds], EVERY_STEP)
+        bench.row(name + ", p99", "ms", [r["p99_us"] / 1000 for r in rounds], EVERY_STEP)
+
+
+def dispatch(bench):
+    """From the answer to a submit to the first command of the script, on a worker that idles."""
+    times = []
+    with Stack(bench.build, workers=1, heartbeat_ms=3000, lease_ms=10000) as stack:
+        mark = os.path.join(stack.dir, "mark")
+        text = f"job: {{script: ['echo $EPOCHREALTIME > {mark}.new', 'mv {mark}.new {mark}']}}\n"
+        body = json.dumps({"project": "bench", "ref": "main", "file": ".gitlab-ci.yml",
+                           "files": {".gitlab-ci.yml": text}})
+        headers = {"Authorization": "Bearer " + stack.token(), "Content-Type": "application/json"}
+        connection = http.client.HTTPConnection("127.0.0.1", stack.http_port)
+        for _ in range(30 if bench.quick else 200):
+            connection.request("POST", "/api/v1/pipelines", body, headers)
+            answer = connection.getresponse()
+            answered = time.time()
+            pipeline = json.loads(answer.read())
+            assert answer.status == 201, pipeline
+            wait_for("the script runs", lambda: os.path.exists(mark), pause_s=0.001)
+            with open(mark, encoding="ascii") as f:
+                times.append((float(f.read()) - answered) * 1000)
+            os.unlink(mark)
+            stack.wait_pipeline(pipeline["id"])
+    third = len(times) // 3
+    parts = [times[:third], times[third:2 * third], times[2 * third:]]
+    for p in (50, 99):
+        bench.row(f"dispatch to an idle worker: 201 of the submit to script start, p{p}", "ms",
+                  [percentile(part, p) for part in parts],
+                  "submit, assignment, and the spec on the worker's disk")
+
+
+def local_run(bench):
+    """`davit run` as a user times it: private broker and worker, snapshot, jobs, clean-up."""
+    for jobs in (1, 10, 100):
+        times = []
+        for _ in range(bench.rounds):
+            # Not below BUILD: there the command would find the repository around it.
+            with tempfile.TemporaryDirectory(prefix="davit-bench-", dir="/tmp") as tree:
+                with open(os.path.join(tree, ".gitlab-ci.yml"), "w", encoding="ascii") as f:
+                    f.write("".join(f"job-{i}: {{script: ['true']}}\n" for i in range(jobs)))
+                start = time.monotonic()
+                done = subprocess.run([os.path.join(bench.build, "davit"), "run"], cwd=tree,
+                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                      stderr=subprocess.STDOUT, text=True, check=False, timeout=300)
+                times.append(time.monotonic() - start)
+                assert done.returncode == 0, done.stdout[-2000:]
+        bench.row(f"davit run of {jobs} trivial job{'s' if jobs > 1 else ''}", "s", times,
+                  EVERY_STEP + ", in /tmp")
+
+
+def restart(bench):
+    """kill -9 under 100,000 pending jobs, then: start of davitd to the first job at a worker."""
+    pipelines = 5 if bench.quick else 50
+    with Stack(bench.build, workers=0, heartbeat_ms=3000, lease_ms=10000) as stack:
+        filled = bench.load("fill", stack, "--pipelines", str(pipelines), "--jobs", "2000")[0]
+        jobs = filled["jobs"]
+        bench.row(f"submit of {jobs:,} jobs, 2,000 a pipeline", "jobs/s",
+                  [jobs / filled["seconds"]], "on disk before the 201")
+        times = []
+        for _ in range(bench.rounds):
+            stack.broker.kill(signal.SIGKILL)
+            start = time.monotonic()
+            stack.broker.start()
+            times.append(bench.load("first", stack)[0]["first_us"] / 1e6 - start)
+        bench.row(f"restart with {jobs:,} pending jobs: process start to first assignment", "s",
+                  times, "the assignment")
+        size = os.path.getsize(os.path.join(stack.data, "store", "data.mdb"))
+        bench.row(f"store file with {jobs:,} pending jobs", "MB", [size / 1e6], "-")
+
+
+BENCHES = {
+    "floors": floors,
+    "cycle": cycle,
+    "dispatch": dispatch,
+    "run": local_run,
+    "restart": restart,
+}
+
+
+def filesystem(path):
+    done = subprocess.run(["stat", "-f", "-c", "%T", path], stdout=subprocess.PIPE, text=True,
+                          check=True)
+    return done.stdout.strip()
+
+
+def cpu_model():
+    with contextlib.suppress(OSError):
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as f:
+            for line in f:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def print_table(bench, directory):
+    head = ["figure", "unit", "median", "lowest", "highest", "samples", "durable"]
+    widths = [max(len(row[i]) for row in [head] + bench.rows) for i in range(len(head))]
+    print(f"kernel {platform.release()}, {os.cpu_count()} CPUs ({cpu_model()}), "
+          f"{filesystem(directory)} at {directory}")
+    print(f"load at the end {os.getloadavg()[0]:.1f}; release build; broker, workers and clients "
+          "share the machine")
+    print()
+    for row in [head, ["-" * w for w in widths]] + bench.rows:
+        print("| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths)) + " |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Davit's figures")
+    parser.add_argument("build")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--only", default=",".join(BENCHES), help="of " + ", ".join(BENCHES))
+    args = parser.parse_args()
+    wanted = args.only.split(",")
+    for name in wanted:
+        if name not in BENCHES:
+            parser.error(f"there is no benchmark {name}")
+    # Not /tmp: it may live in memory, where nothing is durable.
+    directory = tempfile.mkdtemp(prefix="bench-", dir=os.path.abspath(args.build))
+    tempfile.tempdir = os.environ["TMPDIR"] = directory
+    bench = Bench(os.path.abspath(args.build), args.quick)
+    try:
+        for name in wanted:
+            print(f"{name}: {BENCHES[name].__doc__}", file=sys.stderr)
+            BENCHES[name](bench)
+        print_table(bench, directory)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+main()
