@@ -20,6 +20,7 @@ static bool reported_before(const struct diags *d, const char *code, struct diag
 /* Messages quote what people wrote: a limit keeps them readable. */
 #define MESSAGE_BYTES 500
 
+PRINTF_LIKE(6, 0)
 static void add(struct compile *c, enum diag_level level, const struct node *at, const char *code,
                 const char *hint, const char *fmt, va_list ap)
 {
