@@ -22,6 +22,8 @@ void os_random(void *p, size_t n); /* from the kernel; ends the process when the
 int os_read_file(const char *path, size_t limit, struct buf *out);
 /* tmp in the same folder, write, fsync, rename, fsync folder. */
 int os_write_file(const char *path, const void *p, size_t n, mode_t mode);
+/* The same without waiting for the disk: for what a crash of the machine makes void anyway. */
+int os_put_file(const char *path, const void *p, size_t n, mode_t mode);
 int os_mkdir_p(const char *path, mode_t mode);
 int os_remove_tree(const char *path); /* never follows symlinks; no error when it is not there */
 int os_fsync_dir(const char *path);

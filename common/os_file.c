@@ -123,14 +123,14 @@ int os_fsync_dir(const char *path)
     return r;
 }
 
-static int write_new_file(const char *path, const void *p, size_t n, mode_t mode)
+static int write_new_file(const char *path, const void *p, size_t n, mode_t mode, bool durable)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0) {
         return last_error();
     }
     int r = os_write_all(fd, p, n);
-    if (r == 0 && (fchmod(fd, mode) < 0 || fsync(fd) < 0)) {
+    if (r == 0 && (fchmod(fd, mode) < 0 || (durable && fsync(fd) < 0))) {
         r = last_error();
     }
     if (close(fd) < 0 && r == 0) {
@@ -139,27 +139,37 @@ static int write_new_file(const char *path, const void *p, size_t n, mode_t mode
     return r;
 }
 
-int os_write_file(const char *path, const void *p, size_t n, mode_t mode)
+static int replace_file(const char *path, const void *p, size_t n, mode_t mode, bool durable)
 {
     uint64_t unique;
     struct buf temporary = BUF_INIT;
     os_random(&unique, sizeof(unique));
     buf_addf(&temporary, "%s.%016" PRIx64 ".tmp", path, unique);
-    int r = write_new_file(temporary.p, p, n, mode);
+    int r = write_new_file(temporary.p, p, n, mode, durable);
     if (r == 0 && rename(temporary.p, path) < 0) {
         r = last_error();
     }
-    if (r == 0) {
-        char *parent = parent_of(path);
-        r = os_fsync_dir(parent);
-        free(parent);
-    } else {
+    if (r < 0) {
         int saved = errno;
         unlink(temporary.p);
         errno = saved;
+    } else if (durable) {
+        char *parent = parent_of(path);
+        r = os_fsync_dir(parent);
+        free(parent);
     }
     buf_release(&temporary);
     return r;
+}
+
+int os_write_file(const char *path, const void *p, size_t n, mode_t mode)
+{
+    return replace_file(path, p, n, mode, true);
+}
+
+int os_put_file(const char *path, const void *p, size_t n, mode_t mode)
+{
+    return replace_file(path, p, n, mode, false);
 }
 
 static int make_dir(const char *path, mode_t mode)

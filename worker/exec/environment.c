@@ -136,7 +136,7 @@ static int write_file(const struct vars *vars, const struct var *var, const Pb__
         r = vars_expand(vars, pb_str(v->value), &content);
     }
     if (r == 0) {
-        r = os_write_file(path, buf_cstr(&content), content.n, 0600);
+        r = os_put_file(path, buf_cstr(&content), content.n, 0600);
     }
     free(path);
     buf_release(&content);

@@ -13,12 +13,13 @@
 #define PREPARED_MAX  ((size_t)16 * MIB)
 #define ARTIFACTS_MAX ((size_t)64 * KIB)
 
-static int write_message(const char *folder, const char *name, const ProtobufCMessage *m)
+static int write_message(const char *folder, const char *name, const ProtobufCMessage *m,
+                         int (*put)(const char *, const void *, size_t, mode_t))
 {
     struct buf bytes = BUF_INIT;
     char *path = os_path_join(folder, name);
     pb_pack(m, &bytes);
-    int r = os_write_file(path, buf_cstr(&bytes), bytes.n, 0600);
+    int r = put(path, buf_cstr(&bytes), bytes.n, 0600);
     free(path);
     crypto_wipe(bytes.p, bytes.n);
     buf_release(&bytes);
@@ -89,7 +90,7 @@ int prepared_write(const char *folder, const Pb__JobSpec *spec, const struct var
     set_variables(copy, &arena, vars);
     int r = copy->artifacts != NULL ? expand_artifacts(vars, &arena, copy->artifacts) : 0;
     if (r == 0) {
-        r = write_message(folder, "prepared.pb", &copy->base);
+        r = write_message(folder, "prepared.pb", &copy->base, os_put_file);
     }
     arena_release(&arena);
     return r;
@@ -110,7 +111,8 @@ void prepared_remove(const char *folder)
 
 int prepared_artifacts_write(const char *folder, const Pb__ArtifactOut *out)
 {
-    return write_message(folder, "artifacts.pb", &out->base);
+    /* Durable before the step's end is: a success must not lose its artifacts. */
+    return write_message(folder, "artifacts.pb", &out->base, os_write_file);
 }
 
 int prepared_artifacts_read(const char *folder, struct arena *arena, Pb__ArtifactOut **ret)

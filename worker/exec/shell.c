@@ -107,7 +107,7 @@ static int add_script(struct preparation *p, const char *name, const char *kind,
     if (r < 0) {
         buf_addf(p->why, "`%s` of job `%s` holds a NUL byte", name, p->spec->name);
     } else {
-        r = os_write_file(path.p, text.p, text.n, 0600);
+        r = os_put_file(path.p, text.p, text.n, 0600);
     }
     shim_conf_step(p->conf, name, kind, timeout_ms, p->project_dir);
     shim_conf_arg(p->conf, p->shell->path);

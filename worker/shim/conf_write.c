@@ -67,7 +67,7 @@ void shim_conf_env(struct shim_conf *c, struct str name, struct str value)
 int shim_conf_write(struct shim_conf *c, const char *folder)
 {
     char *path = os_path_join(folder, "shim.conf");
-    int r = os_write_file(path, c->text.p, c->text.n, 0600);
+    int r = os_put_file(path, c->text.p, c->text.n, 0600);
     free(path);
     buf_release(&c->text);
     free(c);

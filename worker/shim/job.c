@@ -71,11 +71,28 @@ static int describe_method(struct job *j)
     if (r == 0) {
         tree_describe(&j->tree, &text);
         buf_add_char(&text, '\n');
-        r = os_write_file(path, text.p, text.n, 0600);
+        r = os_put_file(path, text.p, text.n, 0600);
+        if (r < 0) {
+            tree_release(&j->tree);
+        }
     }
     free(path);
     buf_release(&text);
     buf_release(&id);
+    return r;
+}
+
+static int write_durably(const char *path, const struct buf *text)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) {
+        return err_from_errno(errno);
+    }
+    int r = os_write_all(fd, text->p, text->n);
+    if (r == 0 && fsync(fd) < 0) {
+        r = err_from_errno(errno);
+    }
+    close(fd);
     return r;
 }
 
@@ -88,7 +105,7 @@ static int write_pid(struct job *j)
     buf_addf(&text, "%d %" PRIu64 "\n", (int)getpid(), j->start_ticks);
     char *own = file(j, name.p);
     char *path = file(j, "pid");
-    int r = os_write_file(own, text.p, text.n, 0600);
+    int r = write_durably(own, &text);
     if (r == 0 && link(own, path) < 0) {
         r = errno == EEXIST ? -E_EXISTS : err_from_errno(errno);
     }

@@ -135,7 +135,9 @@ void output_say(struct output *o, const char *fmt, ...)
 void output_close(struct output *o, struct shim_status *ret)
 {
     fsync(o->spool_fd);
-    fsync(o->tail_fd);
+    if (o->ring_bytes > 0) {
+        fsync(o->tail_fd);
+    }
     close(o->spool_fd);
     close(o->tail_fd);
     ret->head_bytes = o->head_bytes;

@@ -7,9 +7,9 @@
  * the worker: a new worker finds the folder and goes on reading. All paths in the conf are
  * absolute. A folder is run once: a second shim for it ends at once.
  *
- * FOLDER/shim.conf   written by the worker (tmp, fsync, rename) before the shim is started. Records
- *                    of NUL-terminated fields that are not empty, each record ended by an empty
- *                    field; the first field of a record is its name:
+ * FOLDER/shim.conf   written by the worker (tmp, rename) before the shim is started. Records of
+ *                    NUL-terminated fields that are not empty, each record ended by an empty field;
+ *                    the first field of a record is its name:
  *     limits   head_bytes tail_bytes grace_ms          kept head and tail of the output
  *     timeout  ms                                      of all main steps together
  *     step     name kind timeout_ms cwd                kind: main | after | always; timeout_ms of

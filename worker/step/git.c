@@ -75,7 +75,7 @@ static int write_config(struct checkout *c)
         /* For submodules beside a local repository. */
         buf_addz(&text, "[protocol \"file\"]\n\tallow = always\n");
     }
-    int r = os_write_file(path, text.p, text.n, 0600);
+    int r = os_put_file(path, text.p, text.n, 0600);
     if (r < 0) {
         step_error("cannot write %s: %s", path, err_text(r));
     }

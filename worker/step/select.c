@@ -195,12 +195,15 @@ static void add_matches(struct walk *w, struct str prefix)
     walk_folder(w, false);
 }
 
-/* As people write it: absolute below the working folder, "./", a slash at the end. */
+/* As people write it: absolute below the working folder, "./", a slash at the end. "." is all. */
 static struct str tidy_pattern(struct selection *sel, struct str pattern)
 {
     struct str root = str_from(sel->s->project_dir);
     pattern = str_trim(pattern);
-    if (str_starts(pattern, root) && pattern.n > root.n && pattern.p[root.n] == '/') {
+    if (pattern.n == 0) {
+        return pattern;
+    }
+    if (str_starts(pattern, root) && (pattern.n == root.n || pattern.p[root.n] == '/')) {
         pattern = str_sub(pattern, root.n + 1, pattern.n);
     }
     while (str_starts(pattern, STR("./"))) {
@@ -209,7 +212,7 @@ static struct str tidy_pattern(struct selection *sel, struct str pattern)
     while (pattern.n > 1 && pattern.p[pattern.n - 1] == '/') {
         pattern.n--;
     }
-    return pattern;
+    return pattern.n > 0 ? pattern : STR(".");
 }
 
 void selection_add_pattern(struct selection *sel, struct str written)

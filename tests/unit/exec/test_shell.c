@@ -11,6 +11,7 @@
 #include "common/limits.h"
 #include "common/os.h"
 #include "tests/unit/exec/fixture.h"
+#include "worker/exec/script.h"
 
 static void each_line_is_shown_and_run_in_one_shell(void **state)
 {
@@ -168,6 +169,25 @@ static void the_environment_is_clean_and_tells_of_the_worker(void **state)
     assert_in_log(f, "\n0022\n");
 }
 
+static void a_posix_shell_runs_the_lines_too(void **state)
+{
+    struct fixture *f = *state;
+    struct buf text = BUF_INIT;
+    ProtobufCBinaryData lines[] = {pb_bytes(&f->arena, STR("echo 'a\\nb' | cat; x=1")),
+                                   pb_bytes(&f->arena, STR("echo \"$x $CI_JOB_STATUS\"")),
+                                   pb_bytes(&f->arena, STR("false")),
+                                   pb_bytes(&f->arena, STR("echo never"))};
+    struct script_style style = {.after = true};
+    assert_int_equal(script_write(lines, ARRAY_LEN(lines), style, &text), 0);
+    assert_int_equal(os_put_file(fixture_path(f, "script"), text.p, text.n, 0600), 0);
+    buf_release(&text);
+    char *out = run_command(f, "DAVIT_JOB_STATUS=failed /bin/sh script || echo ended with $?");
+    assert_non_null(strstr(out, "$ echo 'a\\nb' | cat; x=1\033[0;m\n"));
+    assert_non_null(strstr(out, "\n1 failed\n"));
+    assert_non_null(strstr(out, "\nended with 1"));
+    assert_null(strstr(out, "never"));
+}
+
 static void an_image_is_refused_with_what_to_do(void **state)
 {
     struct fixture *f = *state;
@@ -247,6 +267,7 @@ int main(void)
         TEST(variables_are_expanded_and_come_whole),
         TEST(a_file_variable_is_a_private_file),
         TEST(the_environment_is_clean_and_tells_of_the_worker),
+        TEST(a_posix_shell_runs_the_lines_too),
         TEST(an_image_is_refused_with_what_to_do),
         TEST(what_no_environment_can_hold_is_refused),
         TEST(a_project_cannot_leave_the_builds_folder),

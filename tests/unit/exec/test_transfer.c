@@ -234,6 +234,38 @@ static void nothing_outside_of_the_project_is_taken(void **state)
     assert_listed(f, "./abs ./dot ./dot/d ./kept ./real ./real/inner .\n");
 }
 
+static void the_whole_folder_may_be_named_and_git_is_left_out(void **state)
+{
+    static const char *const whole[] = {".", "./", "$CI_PROJECT_DIR", "$CI_PROJECT_DIR/", "**/*"};
+    struct fixture *f = *state;
+    for (size_t i = 0; i < ARRAY_LEN(whole); i++) {
+        fixture_new_job(f);
+        ARTIFACTS(f, whole[i]);
+        SCRIPT(f, "mkdir -p d .git", "touch a d/b .git/config");
+        run_job(f);
+        f->spec.artifacts = NULL;
+        assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
+        assert_listed(f, "./a ./d ./d/b .\n");
+    }
+}
+
+static void untracked_files_are_those_that_git_does_not_know(void **state)
+{
+    struct fixture *f = *state;
+    ProtobufCBinaryData exclude[] = {pb_bytes(&f->arena, STR("no.*"))};
+    Pb__ArtifactSpec *spec = ARTIFACTS(f, "");
+    spec->n_paths = 0;
+    spec->untracked = true;
+    spec->exclude = exclude;
+    spec->n_exclude = 1;
+    SCRIPT(f, "git init -q . && touch known && git add known", "echo ignored > .gitignore",
+           "mkdir d; touch ignored d/new no.thing");
+    run_job(f);
+    assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
+    f->spec.artifacts = NULL;
+    assert_listed(f, "./.gitignore ./d ./d/new ./ignored .\n");
+}
+
 static void a_path_that_matches_nothing_is_a_warning(void **state)
 {
     struct fixture *f = *state;
@@ -335,6 +367,8 @@ int main(void)
         TEST(artifacts_go_from_job_to_job),
         TEST(wildcards_cross_folders_and_excludes_take_away),
         TEST(nothing_outside_of_the_project_is_taken),
+        TEST(the_whole_folder_may_be_named_and_git_is_left_out),
+        TEST(untracked_files_are_those_that_git_does_not_know),
         TEST(a_path_that_matches_nothing_is_a_warning),
         TEST(when_decides_by_how_the_script_ended),
         TEST(a_refused_upload_fails_a_job_that_was_well),

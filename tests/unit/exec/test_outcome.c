@@ -1,0 +1,113 @@
+/* What each way to end means for the job. */
+#include "common/base.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "worker/exec/exec.h"
+
+struct expectation {
+    const char *step; /* all others ended well */
+    const char *result;
+    int code;
+    Pb__JobState state;
+    Pb__Reason reason;
+    int exit_code;
+};
+
+static const char *const steps[] = {"source", "artifacts_in", "script", "after_script",
+                                    "artifacts_out"};
+
+static const struct expectation expectations[] = {
+    {"", "", 0, JOB_SUCCESS, REASON_NONE, 0},
+    {"source", "exit", STEP_EXIT_SOURCE, JOB_FAILED, REASON_SOURCE_FAILURE, 0},
+    {"source", "exit", STEP_EXIT_SYSTEM, JOB_FAILED, REASON_SYSTEM_FAILURE, 0},
+    {"source", "exit", 1, JOB_FAILED, REASON_SYSTEM_FAILURE, 0},
+    {"source", "signal", 11, JOB_FAILED, REASON_SYSTEM_FAILURE, 0},
+    {"source", "timeout", 15, JOB_FAILED, REASON_JOB_TIMEOUT, 0},
+    {"source", "canceled", 15, JOB_CANCELED, REASON_NONE, 0},
+    {"source", "killed", 9, JOB_CANCELED, REASON_NONE, 0},
+    {"artifacts_in", "exit", STEP_EXIT_ARTIFACT, JOB_FAILED, REASON_ARTIFACT_MISSING, 0},
+    {"artifacts_in", "exit", STEP_EXIT_SYSTEM, JOB_FAILED, REASON_SYSTEM_FAILURE, 0},
+    {"script", "exit", 1, JOB_FAILED, REASON_SCRIPT_FAILURE, 1},
+    {"script", "exit", STEP_EXIT_SOURCE, JOB_FAILED, REASON_SCRIPT_FAILURE, STEP_EXIT_SOURCE},
+    {"script", "signal", 9, JOB_FAILED, REASON_SYSTEM_FAILURE, 0},
+    {"script", "timeout", 0, JOB_FAILED, REASON_JOB_TIMEOUT, 0},
+    {"script", "canceled", 0, JOB_CANCELED, REASON_NONE, 0},
+    {"script", "error", ENOENT, JOB_FAILED, REASON_SYSTEM_FAILURE, 0},
+    {"script", "skipped", 0, JOB_FAILED, REASON_SYSTEM_FAILURE, 0},
+    {"after_script", "exit", 1, JOB_SUCCESS, REASON_NONE, 0},
+    {"after_script", "timeout", 15, JOB_SUCCESS, REASON_NONE, 0},
+    {"artifacts_out", "exit", STEP_EXIT_ARTIFACT, JOB_FAILED, REASON_ARTIFACT_FAILURE, 0},
+    {"artifacts_out", "timeout", 15, JOB_FAILED, REASON_ARTIFACT_FAILURE, 0},
+    {"artifacts_out", "exit", STEP_EXIT_SYSTEM, JOB_FAILED, REASON_SYSTEM_FAILURE, 0},
+    {"artifacts_out", "signal", 9, JOB_FAILED, REASON_SYSTEM_FAILURE, 0},
+    {"artifacts_out", "killed", 9, JOB_CANCELED, REASON_NONE, 0},
+};
+
+static struct shim_status status_of(const struct expectation *e)
+{
+    struct shim_status s = {0};
+    for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+        struct shim_step_status *step = &s.steps[s.step_count++];
+        bool is_it = strcmp(steps[i], e->step) == 0;
+        snprintf(step->name, sizeof(step->name), "%s", steps[i]);
+        snprintf(step->result, sizeof(step->result), "%s", is_it ? e->result : "exit");
+        step->code = is_it ? e->code : 0;
+    }
+    return s;
+}
+
+static void every_way_to_end_has_its_outcome(void **state)
+{
+    (void)state;
+    struct exec_context cx = {.job_dir = "/nowhere"};
+    Pb__JobSpec spec = PB__JOB_SPEC__INIT;
+    for (size_t i = 0; i < ARRAY_LEN(expectations); i++) {
+        const struct expectation *e = &expectations[i];
+        struct shim_status s = status_of(e);
+        struct arena arena;
+        Pb__Outcome o;
+        arena_init(&arena, 0);
+        exec_outcome(&cx, &spec, &s, &arena, &o);
+        if (o.result != (uint32_t)e->state || o.reason != (uint32_t)e->reason ||
+            o.exit_code != e->exit_code) {
+            fail_msg("%s %s %d gave %u %u %d: %s", e->step, e->result, e->code, o.result, o.reason,
+                     o.exit_code, o.detail);
+        }
+        arena_release(&arena);
+    }
+}
+
+/* The first main step that failed decides, whatever came after. */
+static void the_first_failure_is_the_reason(void **state)
+{
+    (void)state;
+    struct exec_context cx = {.job_dir = "/nowhere"};
+    Pb__JobSpec spec = PB__JOB_SPEC__INIT;
+    struct shim_status s = status_of(&expectations[10]);
+    struct arena arena;
+    Pb__Outcome o;
+    s.steps[4] = status_of(&expectations[19]).steps[4];
+    arena_init(&arena, 0);
+    exec_outcome(&cx, &spec, &s, &arena, &o);
+    assert_int_equal(o.reason, REASON_SCRIPT_FAILURE);
+    s.step_count = 0;
+    exec_outcome(&cx, &spec, &s, &arena, &o);
+    assert_int_equal(o.reason, REASON_SYSTEM_FAILURE);
+    arena_release(&arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_way_to_end_has_its_outcome),
+        cmocka_unit_test(the_first_failure_is_the_reason),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
