@@ -11,6 +11,7 @@
 #include "worker/agent.h"
 
 #define DETAIL_MAX 1000u
+#define SHIM_TRIES 2u
 #define WHERE_FMT  "job %" PRIu64 " (%s) attempt %" PRIu64 " epoch %" PRIu64
 #define WHERE(h)   (h)->key.job_id, (h)->spec->name, (h)->key.attempt, (h)->key.epoch
 
@@ -256,15 +257,36 @@ static void refuse(struct held *h, int r, struct buf *why)
     fail(h, reason, why->n > 0 ? buf_cstr(why) : err_text(r));
 }
 
-/* A folder is run once. A shim that an earlier process started just before it was killed may have
- * come first: then that one is the job's. */
+/* What davit-shim complained of before it ended. */
+static void add_shim_errors(const struct held *h, struct buf *why)
+{
+    struct buf text = BUF_INIT;
+    char *path = os_path_join(h->dir, "errors");
+    if (os_read_file(path, DETAIL_MAX, &text) == 0) {
+        struct str line = str_trim(buf_str(&text));
+        buf_addf(why, "%s" STR_FMT, line.n > 0 ? ": " : "", STR_ARG(line));
+    }
+    free(path);
+    buf_release(&text);
+}
+
+/* A shim that ends before it wrote its pid has run nothing, so there may be a second one. With the
+ * pid there, the folder is run, once for all: perhaps by a shim that an earlier process of ours
+ * started just before it was killed. */
 static int start_shim(struct held *h, const struct exec_context *cx, struct buf *why)
 {
     pid_t pid;
-    int r = h->executor->start(cx, &pid);
-    if (r < 0 && jobdir_shim_pid(h->dir, &pid) < 0) {
+    int r = -E_FAILED;
+    for (uint32_t tries = 0; tries < SHIM_TRIES && r < 0; tries++) {
+        r = h->executor->start(cx, &pid);
+        if (r < 0 && jobdir_shim_pid(h->dir, &pid) == 0) {
+            r = 0;
+        }
+    }
+    if (r < 0) {
         h->executor->cleanup(cx);
         buf_addf(why, "davit-shim did not start: %s", err_text(r));
+        add_shim_errors(h, why);
         return -E_INTERNAL;
     }
     return 0;
