@@ -25,7 +25,7 @@ struct item {
     uint32_t pipe;
     size_t bytes;
     struct post *post;
-    struct nng_msg *msg;
+    struct wire_msg *msg;
     uint64_t job_id;
     uint64_t attempt;
     uint64_t epoch;

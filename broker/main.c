@@ -2,7 +2,6 @@
 
 #include <getopt.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #include "broker/inspect.h"
 #include "broker/serve.h"
@@ -144,7 +143,5 @@ int main(int argc, char **argv)
         return 0;
     }
     log_init("davitd", a.level);
-    int r = run_command(&a);
-    fflush(stdout);
-    _exit(err_exit_code(r)); /* nng's own end may wait forever, see net/wire.h */
+    return err_exit_code(run_command(&a));
 }

@@ -56,12 +56,7 @@ int fleet_listen(struct fleet *f, const char *url, const char *api_url, uint16_t
 {
     check(f->wire == NULL);
     f->api_url = xstrdup(api_url);
-    int r = wire_open(f->c.inbox, &f->wire);
-    if (r < 0) {
-        buf_addz(why, "nng has no socket for us");
-        return r;
-    }
-    return wire_listen(f->wire, url, ret_port, why);
+    return wire_listen(f->c.inbox, url, &f->wire, ret_port, why);
 }
 
 void fleet_close(struct fleet *f)
@@ -100,8 +95,7 @@ uint64_t fleet_next_due_ms(const struct fleet *f)
     if (f->capacity_changed || f->unfit != NULL) {
         return 0;
     }
-    due_ms = f->acks != NULL ? MIN(due_ms, f->acks->ack_due_ms) : due_ms;
-    return f->retry_ms != 0 ? MIN(due_ms, f->retry_ms) : due_ms;
+    return f->acks != NULL ? MIN(due_ms, f->acks->ack_due_ms) : due_ms;
 }
 
 bool fleet_due(const struct fleet *f, uint64_t mono_ms)
@@ -143,6 +137,7 @@ static void pipe_down(struct fleet *f, uint32_t pipe)
     struct session *s = session_find(f, pipe);
 
     if (s == NULL) {
+        wire_close_pipe(f->wire, pipe);
         return;
     }
     if (s->peer != NULL && !s->closing) {
@@ -328,6 +323,5 @@ void fleet_get_stats(struct fleet *f, struct fleet_stats *ret)
 {
     pthread_mutex_lock(&f->lock);
     *ret = f->stats;
-    ret->sessions = HASH_COUNT(f->sessions);
     pthread_mutex_unlock(&f->lock);
 }

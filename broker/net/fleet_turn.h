@@ -36,7 +36,7 @@ void fleet_free(struct fleet *f);
  * which. */
 int fleet_listen(struct fleet *f, const char *url, const char *api_url, uint16_t *ret_port,
                  struct buf *why);
-/* Nothing more reaches the inbox from here. The connections end with the process. */
+/* Ends all connections; nothing more reaches the inbox from here. */
 void fleet_close(struct fleet *f);
 
 /* Applies a command within the turn's transaction. */

@@ -7,8 +7,14 @@
 #include "common/log.h"
 
 #define ACK_DELAY_MS 50u
-#define RETRY_MS     5u    /* after nng's own queue was full */
 #define QUEUE_LIMIT  4096u /* messages that wait for a worker's acknowledgements */
+
+static void session_count(struct fleet *f)
+{
+    pthread_mutex_lock(&f->lock);
+    f->stats.sessions = HASH_COUNT(f->sessions);
+    pthread_mutex_unlock(&f->lock);
+}
 
 struct session *session_new(struct fleet *f, uint32_t pipe)
 {
@@ -19,6 +25,7 @@ struct session *session_new(struct fleet *f, uint32_t pipe)
     s->queue_tail = &s->queue;
     f->next_scan_ms = MIN(f->next_scan_ms, s->close_at_ms);
     HASH_ADD(hh, f->sessions, pipe, sizeof(s->pipe), s);
+    session_count(f);
     return s;
 }
 
@@ -74,6 +81,7 @@ void session_end(struct fleet *f, struct session *s)
         wire_close_pipe(f->wire, s->pipe);
     }
     HASH_DELETE(hh, f->sessions, s);
+    session_count(f);
     ack_done(f, s);
     not_dirty(f, s);
     drop_queue(s);
@@ -191,7 +199,7 @@ bool session_take_numbers(struct fleet *f, struct session *s, const Pb__Envelope
 }
 
 /* Says everything but the body. */
-static int send_body(struct fleet *f, struct session *s, uint64_t seq, struct str body)
+static void send_body(struct fleet *f, struct session *s, uint64_t seq, struct str body)
 {
     Pb__Envelope head = PB__ENVELOPE__INIT;
 
@@ -201,19 +209,15 @@ static int send_body(struct fleet *f, struct session *s, uint64_t seq, struct st
     head.ack = s->seq_in;
     buf_clear(&f->pack);
     PB_PACK(&head, &f->pack);
-    int r = wire_send(f->wire, s->pipe, buf_str(&f->pack), body);
-    if (r == -E_BUSY) {
-        return r;
-    }
+    wire_send(f->wire, s->pipe, buf_str(&f->pack), body);
     ack_done(f, s);
     pthread_mutex_lock(&f->lock);
     f->stats.messages_out++;
     f->stats.bytes_out += f->pack.n + body.n;
     pthread_mutex_unlock(&f->lock);
-    return 0;
 }
 
-static int send_beat(struct fleet *f, struct session *s)
+static void send_beat(struct fleet *f, struct session *s)
 {
     Pb__Envelope body = PB__ENVELOPE__INIT;
     Pb__HeartbeatAck beat = PB__HEARTBEAT_ACK__INIT;
@@ -223,15 +227,12 @@ static int send_beat(struct fleet *f, struct session *s)
     body.body_case = PB__ENVELOPE__BODY_HEARTBEAT_ACK;
     body.heartbeat_ack = &beat;
     PB_PACK(&body, &packed);
-    int r = send_body(f, s, 0, buf_str(&packed));
+    send_body(f, s, 0, buf_str(&packed));
     buf_release(&packed);
-    if (r == 0) {
-        s->beat_due = false;
-    }
-    return r;
+    s->beat_due = false;
 }
 
-static int flush(struct fleet *f, struct session *s)
+static void flush(struct fleet *f, struct session *s)
 {
     while (s->queue != NULL) {
         struct out *o = s->queue;
@@ -239,17 +240,16 @@ static int flush(struct fleet *f, struct session *s)
         if (numbered && s->seq_out - s->acked >= WIRE_CREDIT) {
             break;
         }
-        int r = send_body(f, s, numbered ? s->seq_out + 1 : 0, str_of(o->body, o->n));
-        if (r < 0) {
-            return r;
-        }
+        send_body(f, s, numbered ? s->seq_out + 1 : 0, str_of(o->body, o->n));
         s->seq_out += numbered;
         s->queue = o->next;
         s->queue_tail = s->queue != NULL ? s->queue_tail : &s->queue;
         s->queued--;
         free(o);
     }
-    return s->beat_due ? send_beat(f, s) : 0;
+    if (s->beat_due) {
+        send_beat(f, s);
+    }
 }
 
 void session_flush_all(struct fleet *f, uint64_t mono_ms)
@@ -257,26 +257,19 @@ void session_flush_all(struct fleet *f, uint64_t mono_ms)
     struct session *s;
     struct session *tmp;
 
-    f->retry_ms = 0;
     DL_FOREACH_SAFE2(f->dirty, s, tmp, dirty_next)
     {
         s->spoke = false;
         if (s->peer != NULL && !s->peer->view.online) {
             peer_publish(f, s->peer); /* whoever reads its Welcome finds it online */
         }
-        if (flush(f, s) < 0) {
-            f->retry_ms = mono_ms + RETRY_MS;
-            continue;
-        }
+        flush(f, s);
         not_dirty(f, s);
         if (s->peer != NULL) {
             peer_publish(f, s->peer);
         }
     }
     while (f->acks != NULL && f->acks->ack_due_ms <= mono_ms) {
-        if (send_beat(f, f->acks) < 0) {
-            f->retry_ms = mono_ms + RETRY_MS;
-            return;
-        }
+        send_beat(f, f->acks);
     }
 }

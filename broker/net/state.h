@@ -97,7 +97,6 @@ struct fleet {
     struct buf pack;        /* scratch */
     uint64_t next_scan_ms;
     uint64_t awake_ms; /* when the turn last looked */
-    uint64_t retry_ms; /* nng's queue was full; 0: it was not */
     bool capacity_changed;
     bool lost_now; /* some peer's `lost` is set */
     pthread_mutex_t lock;

@@ -3,164 +3,207 @@
 #include "broker/net/wire.h"
 
 #include <nng/nng.h>
-#include <nng/protocol/reqrep0/rep.h>
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "common/limits.h"
+#include "broker/net/pipe.h"
 #include "common/log.h"
 
-#define WIRE_QUEUE 8192 /* the most that nng allows */
-/* The header of a raw reply: the pipe, then a request number, of which nng wants the highest bit.
- */
-#define WIRE_REQUEST 0x80000001u
+#define ACCEPT_PAUSE_MS 100 /* after an error: mostly there are no descriptors left */
 
 struct wire {
-    pthread_mutex_t lock; /* callbacks push under it, so that wire_close can end that */
-    bool closed;
     struct inbox *inbox;
-    nng_socket socket;
-    nng_aio *receive;
+    nng_stream_listener *listener;
+    nng_aio *accept_aio;
+    bool pausing; /* accept_aio sleeps; its callback's */
+
+    pthread_mutex_t lock; /* guards what follows */
+    struct pipe *pipes;   /* by id */
+    uint32_t last_id;
+    bool closed; /* nothing is pushed any more */
 };
 
-/* Returns whether to receive more; wire_resume goes on otherwise. */
-static bool push_message(struct wire *w, nng_msg *msg)
+static bool push_message(void *ctx, struct pipe *p, struct wire_msg *msg)
 {
+    struct wire *w = ctx;
     bool more = false;
 
     pthread_mutex_lock(&w->lock);
     if (w->closed) {
-        nng_msg_free(msg);
+        wire_msg_free(msg);
     } else {
         struct item *item = item_new(ITEM_MESSAGE);
+        item->pipe = p->id;
         item->msg = msg;
-        item->pipe = (uint32_t)nng_pipe_id(nng_msg_get_pipe(msg));
-        item->bytes = nng_msg_len(msg);
+        item->bytes = wire_msg_body(msg).n;
         more = inbox_push_message(w->inbox, item);
+        p->paused = !more;
     }
     pthread_mutex_unlock(&w->lock);
     return more;
 }
 
-static void on_receive(void *arg)
+/* With the lock held. */
+static void push_event(struct wire *w, enum item_kind kind, uint32_t id)
 {
-    struct wire *w = arg;
-    int r = nng_aio_result(w->receive);
-
-    if (r == NNG_ECLOSED || r == NNG_ECANCELED) {
-        return;
-    }
-    if (r != 0 || push_message(w, nng_aio_get_msg(w->receive))) {
-        nng_recv_aio(w->socket, w->receive);
+    if (!w->closed) {
+        struct item *item = item_new(kind);
+        item->pipe = id;
+        inbox_push_event(w->inbox, item);
     }
 }
 
-/* Runs on nng's threads, with locks of nng's: take a note and leave. */
-static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
+static void push_down(void *ctx, struct pipe *p)
 {
-    struct wire *w = arg;
+    struct wire *w = ctx;
 
     pthread_mutex_lock(&w->lock);
-    if (!w->closed) {
-        struct item *item = item_new(event == NNG_PIPE_EV_ADD_PRE ? ITEM_PIPE_UP : ITEM_PIPE_DOWN);
-        item->pipe = (uint32_t)nng_pipe_id(pipe);
-        inbox_push_event(w->inbox, item);
+    push_event(w, ITEM_PIPE_DOWN, p->id);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void add_pipe(struct wire *w, nng_stream *stream)
+{
+    struct pipe_events events = {.message = push_message, .down = push_down, .ctx = w};
+
+    pthread_mutex_lock(&w->lock);
+    uint32_t id = ++w->last_id;
+    check(id != 0);
+    struct pipe *p = pipe_new(id, stream, &events);
+    if (p != NULL) {
+        HASH_ADD(hh, w->pipes, id, sizeof(p->id), p);
+        pipe_start(p); /* what it receives waits for the lock, and so comes behind this: */
+        push_event(w, ITEM_PIPE_UP, id);
     }
     pthread_mutex_unlock(&w->lock);
 }
 
-static int set_up(struct wire *w)
+static void on_accept(void *arg)
 {
-    int r = nng_socket_set_size(w->socket, NNG_OPT_RECVMAXSZ, LIMIT_WIRE_MESSAGE);
+    struct wire *w = arg;
+    int r = nng_aio_result(w->accept_aio);
 
-    r = r != 0 ? r : nng_socket_set_int(w->socket, NNG_OPT_RECVBUF, WIRE_QUEUE);
-    r = r != 0 ? r : nng_socket_set_int(w->socket, NNG_OPT_SENDBUF, WIRE_QUEUE);
-    r = r != 0 ? r : nng_pipe_notify(w->socket, NNG_PIPE_EV_ADD_PRE, on_pipe, w);
-    r = r != 0 ? r : nng_pipe_notify(w->socket, NNG_PIPE_EV_REM_POST, on_pipe, w);
-    r = r != 0 ? r : nng_aio_alloc(&w->receive, on_receive, w);
+    if (r == NNG_ECLOSED || r == NNG_ECANCELED) {
+        return;
+    }
+    if (r == 0 && !w->pausing) {
+        add_pipe(w, nng_aio_get_output(w->accept_aio, 0));
+    }
+    if (r != 0) {
+        log_warn("net: no connection accepted: %s", nng_strerror(r));
+        w->pausing = true;
+        nng_sleep_aio(ACCEPT_PAUSE_MS, w->accept_aio);
+        return;
+    }
+    w->pausing = false;
+    nng_stream_listener_accept(w->listener, w->accept_aio);
+}
+
+static int set_up(struct wire *w, const char *url, uint16_t *ret_port)
+{
+    int port = 0;
+    int r = nng_aio_alloc(&w->accept_aio, on_accept, w);
+
+    r = r != 0 ? r : nng_stream_listener_alloc(&w->listener, url);
+    r = r != 0 ? r : nng_stream_listener_set_bool(w->listener, NNG_OPT_TCP_NODELAY, true);
+    r = r != 0 ? r : nng_stream_listener_listen(w->listener);
+    r = r != 0 ? r : nng_stream_listener_get_int(w->listener, NNG_OPT_TCP_BOUND_PORT, &port);
+    if (r == 0) {
+        *ret_port = (uint16_t)port;
+    }
     return r;
 }
 
-int wire_open(struct inbox *in, struct wire **ret)
+int wire_listen(struct inbox *in, const char *url, struct wire **ret, uint16_t *ret_port,
+                struct buf *why)
 {
     struct wire *w = xcalloc(1, sizeof(*w));
 
     check(pthread_mutex_init(&w->lock, NULL) == 0);
     w->inbox = in;
-    int r = nng_rep0_open_raw(&w->socket);
-    r = r != 0 ? r : set_up(w);
-    if (r != 0) {
-        log_error("net: no socket: %s", nng_strerror(r));
-        return -E_INTERNAL; /* davitd ends; what was made stays with nng */
-    }
-    nng_recv_aio(w->socket, w->receive);
-    *ret = w;
-    return 0;
-}
-
-int wire_listen(struct wire *w, const char *url, uint16_t *ret_port, struct buf *why)
-{
-    nng_listener listener;
-    int port = 0;
-    int r = nng_listen(w->socket, url, &listener, 0);
-
-    if (r == 0) {
-        r = nng_listener_get_int(listener, NNG_OPT_TCP_BOUND_PORT, &port);
-    }
+    int r = set_up(w, url, ret_port);
     if (r != 0) {
         buf_addf(why, "cannot listen at %s: %s", url, nng_strerror(r));
+        wire_close(w);
         return -E_UNREACHABLE;
     }
-    *ret_port = (uint16_t)port;
+    nng_stream_listener_accept(w->listener, w->accept_aio);
+    *ret = w;
     return 0;
 }
 
 void wire_close(struct wire *w)
 {
+    struct pipe *p;
+    struct pipe *tmp;
+
     if (w == NULL) {
         return;
     }
     pthread_mutex_lock(&w->lock);
     w->closed = true;
     pthread_mutex_unlock(&w->lock);
+    if (w->listener != NULL) {
+        nng_stream_listener_close(w->listener);
+    }
+    if (w->accept_aio != NULL) {
+        nng_aio_stop(w->accept_aio);
+        nng_aio_free(w->accept_aio);
+    }
+    HASH_ITER (hh, w->pipes, p, tmp) {
+        HASH_DELETE(hh, w->pipes, p);
+        pipe_free(p);
+    }
+    if (w->listener != NULL) {
+        nng_stream_listener_free(w->listener);
+    }
+    pthread_mutex_destroy(&w->lock);
+    free(w);
 }
 
 void wire_resume(struct wire *w)
 {
-    nng_recv_aio(w->socket, w->receive);
+    struct pipe *p;
+    struct pipe *tmp;
+
+    pthread_mutex_lock(&w->lock);
+    HASH_ITER (hh, w->pipes, p, tmp) {
+        if (p->paused) {
+            p->paused = false;
+            pipe_receive(p);
+        }
+    }
+    pthread_mutex_unlock(&w->lock);
 }
 
-int wire_send(struct wire *w, uint32_t pipe, struct str head, struct str body)
+static struct pipe *find(struct wire *w, uint32_t id)
 {
-    nng_msg *msg;
-    int r = nng_msg_alloc(&msg, 0);
+    struct pipe *p;
 
-    r = r != 0 ? r : nng_msg_append(msg, head.p, head.n);
-    r = r != 0 ? r : nng_msg_append(msg, body.p, body.n);
-    r = r != 0 ? r : nng_msg_header_append_u32(msg, pipe);
-    r = r != 0 ? r : nng_msg_header_append_u32(msg, WIRE_REQUEST);
-    check(r == 0); /* memory alone can be missing */
-    r = nng_sendmsg(w->socket, msg, NNG_FLAG_NONBLOCK);
-    if (r != 0) {
-        nng_msg_free(msg);
-        return r == NNG_EAGAIN || r == NNG_ETIMEDOUT ? -E_BUSY : -E_SHUTDOWN;
+    pthread_mutex_lock(&w->lock);
+    HASH_FIND(hh, w->pipes, &id, sizeof(id), p);
+    pthread_mutex_unlock(&w->lock);
+    return p;
+}
+
+void wire_send(struct wire *w, uint32_t pipe, struct str head, struct str body)
+{
+    struct pipe *p = find(w, pipe);
+
+    if (p != NULL) {
+        pipe_send(p, head, body);
     }
-    return 0;
 }
 
 void wire_close_pipe(struct wire *w, uint32_t pipe)
 {
-    nng_pipe_close((nng_pipe){.id = pipe});
-}
+    struct pipe *p = find(w, pipe);
 
-struct str wire_msg_body(struct nng_msg *msg)
-{
-    return str_of(nng_msg_body(msg), nng_msg_len(msg));
-}
-
-void wire_msg_free(struct nng_msg *msg)
-{
-    if (msg != NULL) {
-        nng_msg_free(msg);
+    if (p == NULL) {
+        return;
     }
+    pthread_mutex_lock(&w->lock);
+    HASH_DELETE(hh, w->pipes, p);
+    pthread_mutex_unlock(&w->lock);
+    pipe_free(p);
 }

@@ -1,33 +1,41 @@
-/* The nng adapter: one raw REP socket that turns what comes into items of the inbox, and sends.
+/* The nng adapter: listens for workers, turns what comes into items of the inbox, and sends.
  *
- * What nng 1.5.2 does not do is done above (session.h): its queue of 64 messages a pipe drops
- * silently, so nobody may have more than WIRE_CREDIT and a few unnumbered ones on their way; a
- * closed pipe may never be reported, so silence is what counts. Threads: wire_send, wire_resume and
- * wire_close_pipe on the turn's, the rest on main's. Callbacks of nng only push into the inbox. */
+ * On the wire it is a REP socket over TCP, so that any raw REQ socket can speak to it:
+ *     each side first   00 'S' 'P' 00, protocol (16 bits: REQ 0x30, REP 0x31), 00 00
+ *     then messages     length (64 bits), then so many bytes: a request id (32 bits), and the body
+ * all big-endian; request ids have the highest bit set and mean nothing here. It is made of nng's
+ * streams, not of its REP socket, for what 1.5.2 does not do: that drops silently past 64 messages,
+ * allocates what a peer announces before a byte of it came, and a pipe that is closed while a
+ * message is half received blocks the one thread that buries pipes, for good.
+ *
+ * A pipe is one connection and has a number that is never used again. It goes by wire_close_pipe
+ * alone, which the owner also calls for ITEM_PIPE_DOWN.
+ * Threads: wire_send, wire_resume and wire_close_pipe on the turn's, the rest on main's. Callbacks
+ * of nng only push into the inbox. */
 #ifndef DAVIT_WIRE_H
 #define DAVIT_WIRE_H
 
 #include "broker/inbox.h"
 #include "common/buf.h"
 
-struct nng_msg;
-
 struct wire;
-int wire_open(struct inbox *in, struct wire **ret);
-int wire_listen(struct wire *w, const char *url, uint16_t *ret_port, struct buf *why);
-/* Hears and says nothing any more; NULL is fine. The socket itself is left to the end of the
- * process: closing one in nng 1.5.2 waits forever when a pipe was just between the head and the
- * body of a message (its receive is begun on a stopped aio, which ends without a callback). */
+int wire_listen(struct inbox *in, const char *url, struct wire **ret, uint16_t *ret_port,
+                struct buf *why);
+/* Ends all pipes; nothing is pushed after it returns. NULL is fine. */
 void wire_close(struct wire *w);
 
 /* Receives again after the inbox was full. */
 void wire_resume(struct wire *w);
-/* Sends head and body as one message, never blocks. -E_BUSY: try again; else it is on its way, or
- * its pipe is gone. */
-int wire_send(struct wire *w, uint32_t pipe, struct str head, struct str body);
+/* Sends head and body as one message; never blocks. Nothing happens when the pipe is gone; a peer
+ * that reads nothing for WIRE_UNSENT_MAX messages loses its pipe. */
+void wire_send(struct wire *w, uint32_t pipe, struct str head, struct str body);
 void wire_close_pipe(struct wire *w, uint32_t pipe);
 
-struct str wire_msg_body(struct nng_msg *msg);
-void wire_msg_free(struct nng_msg *msg); /* NULL is fine */
+#define WIRE_UNSENT_MAX 256u
+
+/* What an ITEM_MESSAGE holds. */
+struct wire_msg;
+struct str wire_msg_body(const struct wire_msg *msg);
+void wire_msg_free(struct wire_msg *msg); /* NULL is fine */
 
 #endif

@@ -1,5 +1,6 @@
 #include "common/base.h"
 
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -241,6 +242,65 @@ static void an_oversized_frame_closes_its_pipe(void **state)
     client_join(&c, &f, "w1", 1);
     client_close(&c);
     free(big);
+    fixture_down(&f);
+}
+
+static size_t open_descriptors(void)
+{
+    DIR *d = opendir("/proc/self/fd");
+    size_t count = 0;
+
+    assert_non_null(d);
+    while (readdir(d) != NULL) {
+        count++;
+    }
+    closedir(d);
+    return count;
+}
+
+/* Closing a pipe between the head and the body of a message must not stop the burial of pipes. */
+static void connections_closed_in_the_middle_of_a_flood_leave_nothing(void **state)
+{
+    struct fixture f;
+    struct client c;
+    char *noise = xcalloc(1, 32 * KIB);
+
+    fixture_up(&f, &calm);
+    size_t before = open_descriptors();
+    for (int i = 0; i < 40; i++) {
+        client_open(&c, &f);
+        for (int n = 0; n < 8; n++) {
+            client_send_bytes(&c, noise, 32 * KIB - 777 * (size_t)n);
+        }
+        client_expect_closed(&c);
+        client_close(&c);
+    }
+    for (int i = 0; i < 500 && open_descriptors() > before; i++) {
+        os_sleep_ms(2);
+    }
+    assert_int_equal(open_descriptors(), before);
+    client_join(&c, &f, "w1", 1);
+    client_close(&c);
+    free(noise);
+    fixture_down(&f);
+}
+
+/* Announced bytes cost nothing. */
+static void half_a_message_waits_without_harm(void **state)
+{
+    struct fixture f;
+    struct client half;
+    struct client good;
+    uint8_t head[8] = {0, 0, 0, 0, 0, 0x0f, 0xff, 0xff};
+
+    fixture_up(&f, &calm);
+    client_open(&half, &f);
+    client_send_raw(&half, head, sizeof(head));
+    client_join(&good, &f, "w1", 1);
+    fixture_submit(&f, 1);
+    client_take_job(&good);
+    client_close(&good);
+    client_close(&half);
     fixture_down(&f);
 }
 
@@ -663,6 +723,8 @@ int main(void)
         cmocka_unit_test(another_version_is_refused_for_good),
         cmocka_unit_test(garbage_closes_only_its_own_pipe),
         cmocka_unit_test(an_oversized_frame_closes_its_pipe),
+        cmocka_unit_test(connections_closed_in_the_middle_of_a_flood_leave_nothing),
+        cmocka_unit_test(half_a_message_waits_without_harm),
         cmocka_unit_test(a_pipe_without_hello_is_closed),
         cmocka_unit_test(a_message_before_hello_closes_the_pipe),
         cmocka_unit_test(a_gap_or_a_repeat_in_the_numbers_ends_the_session),

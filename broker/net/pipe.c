@@ -1,0 +1,322 @@
+#include "common/base.h"
+
+#include "broker/net/pipe.h"
+
+#include <endian.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "common/limits.h"
+
+#define LENGTH_BYTES  8u
+#define REQUEST_BYTES 4u
+/* Announced bytes are no reason to take memory: it grows with what has come. */
+#define PIECE_BYTES (128u * KIB)
+
+static const uint8_t greeting[LENGTH_BYTES] = {0, 'S', 'P', 0, 0, 0x31, 0, 0};
+static const uint8_t greeting_wanted[LENGTH_BYTES] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
+static const uint8_t request[REQUEST_BYTES] = {0x80, 0, 0, 1};
+
+struct wire_msg {
+    size_t n; /* with the request id */
+    uint8_t bytes[];
+};
+
+struct frame {
+    struct frame *next;
+    size_t n;
+    uint8_t bytes[];
+};
+
+enum receiving { RECEIVE_GREETING, RECEIVE_LENGTH, RECEIVE_MESSAGE };
+
+struct pipe_io {
+    struct pipe_events events;
+    nng_stream *stream;
+    nng_aio *receive_aio;
+    nng_aio *send_aio;
+
+    /* of the receiving callback */
+    enum receiving receiving;
+    uint8_t head[LENGTH_BYTES];
+    struct wire_msg *msg;
+    size_t cap; /* of msg */
+    size_t wanted;
+    size_t got;
+
+    pthread_mutex_t lock; /* guards what follows, and starting an aio against pipe_free */
+    struct frame *frames; /* the first is being sent */
+    struct frame **frames_tail;
+    size_t sent;   /* bytes of the first */
+    size_t unsent; /* frames */
+    bool ended;    /* nothing is started any more */
+    bool told;     /* `down` was called */
+};
+
+struct str wire_msg_body(const struct wire_msg *msg)
+{
+    return str_of(msg->bytes + REQUEST_BYTES, msg->n - REQUEST_BYTES);
+}
+
+void wire_msg_free(struct wire_msg *msg)
+{
+    free(msg);
+}
+
+static void go_down(struct pipe *p)
+{
+    struct pipe_io *io = p->io;
+
+    pthread_mutex_lock(&io->lock);
+    bool tell = !io->told;
+    io->told = true;
+    io->ended = true;
+    pthread_mutex_unlock(&io->lock);
+    if (tell) {
+        io->events.down(io->events.ctx, p);
+    }
+}
+
+/* With the lock held: pipe_free stops aios only after it has set `ended` under it, so that none is
+ * started behind its back. */
+static void start(struct pipe_io *io, nng_aio *aio, void (*transfer)(nng_stream *, nng_aio *),
+                  void *at, size_t n)
+{
+    nng_iov iov = {.iov_buf = at, .iov_len = n};
+
+    if (!io->ended) {
+        check(nng_aio_set_iov(aio, 1, &iov) == 0);
+        transfer(io->stream, aio);
+    }
+}
+
+static void receive_rest(struct pipe_io *io)
+{
+    uint8_t *at = io->head;
+    size_t end = LENGTH_BYTES;
+
+    if (io->receiving == RECEIVE_MESSAGE) {
+        if (io->got == io->cap) {
+            io->cap = MIN(2 * io->cap, io->wanted);
+            io->msg = xrealloc(io->msg, sizeof(*io->msg) + io->cap);
+        }
+        at = io->msg->bytes;
+        end = io->cap;
+    }
+    pthread_mutex_lock(&io->lock);
+    start(io, io->receive_aio, nng_stream_recv, at + io->got, end - io->got);
+    pthread_mutex_unlock(&io->lock);
+}
+
+static bool take_greeting(struct pipe_io *io)
+{
+    io->receiving = RECEIVE_LENGTH;
+    return memcmp(io->head, greeting_wanted, sizeof(greeting_wanted)) == 0;
+}
+
+static bool take_length(struct pipe_io *io)
+{
+    uint64_t n;
+
+    memcpy(&n, io->head, sizeof(n));
+    n = be64toh(n);
+    if (n < REQUEST_BYTES || n > LIMIT_WIRE_MESSAGE + REQUEST_BYTES) {
+        return false;
+    }
+    io->wanted = (size_t)n;
+    io->cap = MIN(io->wanted, PIECE_BYTES);
+    io->msg = xmalloc(sizeof(*io->msg) + io->cap);
+    io->receiving = RECEIVE_MESSAGE;
+    return true;
+}
+
+/* *ret_more: go on receiving. */
+static bool take_message(struct pipe *p, bool *ret_more)
+{
+    struct pipe_io *io = p->io;
+    struct wire_msg *msg = io->msg;
+
+    if ((msg->bytes[0] & 0x80) == 0) {
+        return false; /* a request that came through others: nobody is between us */
+    }
+    msg->n = io->wanted;
+    io->msg = NULL;
+    io->wanted = LENGTH_BYTES;
+    io->receiving = RECEIVE_LENGTH;
+    *ret_more = io->events.message(io->events.ctx, p, msg);
+    return true;
+}
+
+/* False: the peer speaks something else. */
+static bool take_whole(struct pipe *p, bool *ret_more)
+{
+    struct pipe_io *io = p->io;
+
+    io->got = 0;
+    switch (io->receiving) {
+    case RECEIVE_GREETING:
+        return take_greeting(io);
+    case RECEIVE_LENGTH:
+        return take_length(io);
+    case RECEIVE_MESSAGE:
+        return take_message(p, ret_more);
+    }
+    return false;
+}
+
+static void on_received(void *arg)
+{
+    struct pipe *p = arg;
+    struct pipe_io *io = p->io;
+    bool more = true;
+
+    if (nng_aio_result(io->receive_aio) != 0) {
+        go_down(p);
+        return;
+    }
+    io->got += nng_aio_count(io->receive_aio);
+    if (io->got == io->wanted && !take_whole(p, &more)) {
+        go_down(p);
+        return;
+    }
+    if (more) {
+        receive_rest(io);
+    }
+}
+
+/* With the lock held. */
+static void send_rest(struct pipe_io *io)
+{
+    struct frame *first = io->frames;
+
+    start(io, io->send_aio, nng_stream_send, first->bytes + io->sent, first->n - io->sent);
+}
+
+static void on_sent(void *arg)
+{
+    struct pipe *p = arg;
+    struct pipe_io *io = p->io;
+
+    if (nng_aio_result(io->send_aio) != 0) {
+        go_down(p);
+        return;
+    }
+    pthread_mutex_lock(&io->lock);
+    struct frame *first = io->frames;
+    io->sent += nng_aio_count(io->send_aio);
+    if (io->sent == first->n) {
+        io->frames = first->next;
+        io->frames_tail = io->frames != NULL ? io->frames_tail : &io->frames;
+        io->sent = 0;
+        io->unsent--;
+        free(first);
+    }
+    if (io->frames != NULL) {
+        send_rest(io);
+    }
+    pthread_mutex_unlock(&io->lock);
+}
+
+static void enqueue(struct pipe *p, struct frame *frame)
+{
+    struct pipe_io *io = p->io;
+
+    pthread_mutex_lock(&io->lock);
+    *io->frames_tail = frame;
+    io->frames_tail = &frame->next;
+    io->unsent++;
+    bool flooded = io->unsent > WIRE_UNSENT_MAX;
+    if (io->frames == frame) {
+        send_rest(io);
+    }
+    pthread_mutex_unlock(&io->lock);
+    if (flooded) {
+        go_down(p);
+    }
+}
+
+void pipe_send(struct pipe *p, struct str head, struct str body)
+{
+    size_t n = REQUEST_BYTES + head.n + body.n;
+    struct frame *frame = xmalloc(sizeof(*frame) + LENGTH_BYTES + n);
+    uint64_t length = htobe64(n);
+    uint8_t *at = frame->bytes;
+
+    frame->next = NULL;
+    frame->n = LENGTH_BYTES + n;
+    memcpy(at, &length, LENGTH_BYTES);
+    memcpy(at + LENGTH_BYTES, request, REQUEST_BYTES);
+    at += LENGTH_BYTES + REQUEST_BYTES;
+    if (head.n > 0) {
+        memcpy(at, head.p, head.n);
+    }
+    if (body.n > 0) {
+        memcpy(at + head.n, body.p, body.n);
+    }
+    enqueue(p, frame);
+}
+
+static void send_greeting(struct pipe *p)
+{
+    struct frame *frame = xmalloc(sizeof(*frame) + sizeof(greeting));
+
+    frame->next = NULL;
+    frame->n = sizeof(greeting);
+    memcpy(frame->bytes, greeting, sizeof(greeting));
+    enqueue(p, frame);
+}
+
+struct pipe *pipe_new(uint32_t id, nng_stream *stream, const struct pipe_events *events)
+{
+    struct pipe *p = xcalloc(1, sizeof(*p));
+    struct pipe_io *io = xcalloc(1, sizeof(*io));
+
+    check(pthread_mutex_init(&io->lock, NULL) == 0);
+    p->id = id;
+    p->io = io;
+    io->events = *events;
+    io->stream = stream;
+    io->wanted = LENGTH_BYTES;
+    io->frames_tail = &io->frames;
+    if (nng_aio_alloc(&io->receive_aio, on_received, p) != 0 ||
+        nng_aio_alloc(&io->send_aio, on_sent, p) != 0) {
+        pipe_free(p);
+        return NULL;
+    }
+    return p;
+}
+
+void pipe_free(struct pipe *p)
+{
+    struct pipe_io *io = p->io;
+
+    pthread_mutex_lock(&io->lock);
+    io->ended = true;
+    pthread_mutex_unlock(&io->lock);
+    nng_stream_close(io->stream);
+    nng_aio_stop(io->receive_aio);
+    nng_aio_stop(io->send_aio);
+    nng_aio_free(io->receive_aio);
+    nng_aio_free(io->send_aio);
+    nng_stream_free(io->stream);
+    while (io->frames != NULL) {
+        struct frame *next = io->frames->next;
+        free(io->frames);
+        io->frames = next;
+    }
+    wire_msg_free(io->msg);
+    pthread_mutex_destroy(&io->lock);
+    free(io);
+    free(p);
+}
+
+void pipe_start(struct pipe *p)
+{
+    send_greeting(p);
+    receive_rest(p->io);
+}
+
+void pipe_receive(struct pipe *p)
+{
+    receive_rest(p->io);
+}
