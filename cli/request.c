@@ -158,8 +158,8 @@ static json_t *build_body(const struct repo *repo, const struct pipeline_facts *
 int request_build(struct cli *c, struct repo *repo, const struct request_options *o,
                   struct request *ret)
 {
-    struct var *variables;
-    size_t count;
+    struct var *variables = NULL;
+    size_t count = 0;
     *ret = (struct request){0};
     arena_init(&ret->arena, 0);
     diags_init(&ret->diags);

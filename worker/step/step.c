@@ -21,6 +21,7 @@ static const struct {
     {"artifacts_out", step_artifacts_out},
 };
 
+PRINTF_LIKE(3, 0)
 static void say(const char *before, const char *after, const char *fmt, va_list ap)
 {
     struct buf line = BUF_INIT;

@@ -131,7 +131,7 @@ static int get(struct step *s, const char *hex, uint64_t size, int fd)
 static int verify(int fd, const uint8_t *digest, uint64_t size)
 {
     uint8_t got[SHA256_BYTES];
-    uint64_t got_size;
+    uint64_t got_size = 0;
     int r = read_digest(fd, got, &got_size);
     if (r < 0) {
         return r;
