@@ -20,7 +20,7 @@
 #define MHD_THREADS       4u
 #define IDLE_SECONDS      30u    /* libmicrohttpd's: nothing moves on a connection */
 #define HEAD_MS           15000u /* for a whole request head */
-#define BODY_MS           60000u /* for a body, and */
+#define BODY_FACTOR       4u     /* a body gets so many times as long, and */
 #define BODY_BYTES_PER_MS 4u     /*   more for what has come by then */
 #define PING_MS           15000u
 #define ALIVE_MS          10000u /* the turn goes around once a second, if it can */
@@ -85,7 +85,7 @@ static bool link_overdue(const struct link *link, uint64_t now_ms, uint64_t head
         return now_ms > head_since_ms + head_ms;
     }
     return body_since_ms > 0 &&
-           now_ms > body_since_ms + BODY_MS + link->body_bytes / BODY_BYTES_PER_MS;
+           now_ms > body_since_ms + BODY_FACTOR * head_ms + link->body_bytes / BODY_BYTES_PER_MS;
 }
 
 /* libmicrohttpd sees the end of the stream and closes. */

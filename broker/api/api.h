@@ -23,7 +23,7 @@ struct api_config {
     const char *host; /* loopback only, until there is TLS: else -E_USAGE */
     uint16_t port;    /* 0: any */
     uint32_t ping_ms; /* silence of a follower until it gets a ping; 0: 15 s */
-    uint32_t head_ms; /* time for the head of a request; 0: 15 s */
+    uint32_t head_ms; /* time for the head of a request, a quarter of a body's; 0: 15 s */
 };
 int api_start(const struct api_config *config, struct api **ret, struct buf *why);
 uint16_t api_port(const struct api *a);

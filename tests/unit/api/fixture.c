@@ -49,7 +49,7 @@ static void add_token(struct fixture *x, const char *token, const char *role)
     post(x, p);
 }
 
-static void start_api(struct fixture *x)
+static void start_api(struct fixture *x, uint32_t head_ms)
 {
     struct buf why = BUF_INIT;
     struct api_config config = {.store = x->store,
@@ -60,17 +60,17 @@ static void start_api(struct fixture *x)
                                 .bus = x->bus,
                                 .host = "127.0.0.1",
                                 .ping_ms = PING_MS,
-                                .head_ms = HEAD_MS};
+                                .head_ms = head_ms};
     if (api_start(&config, &x->api, &why) < 0) {
         fail_msg("%s", buf_cstr(&why));
     }
     buf_release(&why);
 }
 
-void fixture_restart_api(struct fixture *x)
+void fixture_restart_api(struct fixture *x, uint32_t head_ms)
 {
     api_stop(x->api);
-    start_api(x);
+    start_api(x, head_ms);
 }
 
 int setup(void **state)
@@ -98,7 +98,7 @@ int setup(void **state)
     init_store(x);
     add_token(x, ADMIN_TOKEN, "admin");
     add_token(x, WORKER_TOKEN, "worker");
-    start_api(x);
+    start_api(x, 0);
     free(store_dir);
     free(blobs_dir);
     free(logs_dir);

@@ -43,8 +43,8 @@ struct fixture {
 
 int setup(void **state);
 int teardown(void **state);
-/* Ends the API and starts it again on another port. */
-void fixture_restart_api(struct fixture *x);
+/* Ends the API and starts it again on another port. head_ms 0: the default. */
+void fixture_restart_api(struct fixture *x, uint32_t head_ms);
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 

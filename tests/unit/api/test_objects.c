@@ -564,7 +564,7 @@ static void a_stop_in_the_middle_of_submits_answers_or_closes_them_all(void **st
             "\r\nContent-Length: %zu\r\n\r\n%s",
             strlen(body), body);
     }
-    fixture_restart_api(x);
+    fixture_restart_api(x, 0);
     for (size_t i = 0; i < ARRAY_LEN(plugs); i++) {
         assert_true(plug_closed(&plugs[i], 5000));
         plug_close(&plugs[i]);

@@ -143,6 +143,7 @@ static void a_head_that_is_too_large_is_refused(void **state)
 static void a_head_that_comes_too_slowly_ends_the_connection(void **state)
 {
     struct plug w;
+    fixture_restart_api(*state, HEAD_MS);
     plug_open(&w, *state);
     plug_sendf(&w, "GET /healthz HTTP/1.1\r\nHost: a\r\n");
     uint64_t start_ms = os_monotonic_ms();
@@ -157,9 +158,27 @@ static void a_head_that_comes_too_slowly_ends_the_connection(void **state)
     plug_close(&w);
 }
 
+static void a_body_that_comes_too_slowly_ends_the_connection(void **state)
+{
+    struct plug w;
+    fixture_restart_api(*state, HEAD_MS);
+    plug_open(&w, *state);
+    plug_sendf(&w, "POST /api/v1/lint HTTP/1.1\r\nHost: a\r\n" AUTH "Content-Length: 1000\r\n\r\n");
+    uint64_t start_ms = os_monotonic_ms();
+    bool closed = false;
+    while (!closed && os_monotonic_ms() - start_ms < 20000) {
+        plug_sendf(&w, " ");
+        closed = plug_closed(&w, 50);
+    }
+    assert_true(closed);
+    assert_in_range(os_monotonic_ms() - start_ms, 4 * HEAD_MS - 50, 19000);
+    plug_close(&w);
+}
+
 static void an_idle_connection_ends_and_a_used_one_serves_again(void **state)
 {
     struct plug w;
+    fixture_restart_api(*state, HEAD_MS);
     plug_open(&w, *state);
     for (int i = 0; i < 3; i++) {
         buf_clear(&w.in);
@@ -450,6 +469,7 @@ int main(void)
         TEST(random_bytes_do_no_harm),
         TEST(a_head_that_is_too_large_is_refused),
         TEST(a_head_that_comes_too_slowly_ends_the_connection),
+        TEST(a_body_that_comes_too_slowly_ends_the_connection),
         TEST(an_idle_connection_ends_and_a_used_one_serves_again),
         TEST(without_a_valid_token_nothing_is_told),
         TEST(the_scheme_must_be_bearer),

@@ -432,7 +432,7 @@ static void a_stop_ends_all_followers(void **state)
         }
     }
     assert_has(&w[0], "retry: ");
-    fixture_restart_api(x);
+    fixture_restart_api(x, 0);
     for (size_t i = 0; i < ARRAY_LEN(w); i++) {
         assert_true(plug_closed(&w[i], WAIT_MS));
         plug_close(&w[i]);
@@ -446,22 +446,21 @@ static void too_many_followers_are_sent_away(void **state)
     static struct plug w[LIMIT_HTTP_STREAMS + 1];
     uint64_t id = submit(x, ONE_JOB, NULL);
     size_t open = 0;
-    int status = 200;
-    /* On a busy machine the deadline for heads may hit some: those come again. */
-    for (size_t tries = 0; tries < 4 * ARRAY_LEN(w) && open < ARRAY_LEN(w); tries++) {
-        follow(&w[open], x, NULL, "/api/v1/pipelines/%" PRIu64 "/events", id);
-        status = plug_status(&w[open]);
-        if (status == 200) {
-            open++;
-            continue;
-        }
-        plug_close(&w[open]);
-        if (status != 0) {
-            break;
-        }
+    struct rlimit files;
+    /* Both ends of every connection are in this process. */
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+    if (files.rlim_cur < 4 * LIMIT_HTTP_STREAMS) {
+        print_message("skipped: too few descriptors are allowed here\n");
+        skip();
     }
-    assert_int_equal(status, 503);
-    assert_int_equal(open, LIMIT_HTTP_STREAMS);
+    for (; open < LIMIT_HTTP_STREAMS; open++) {
+        follow(&w[open], x, NULL, "/api/v1/pipelines/%" PRIu64 "/events", id);
+        assert_int_equal(plug_status(&w[open]), 200);
+    }
+    follow(&w[open], x, NULL, "/api/v1/pipelines/%" PRIu64 "/events", id);
+    assert_int_equal(plug_status(&w[open++]), 503);
     json_decref(get_json(x, 200, "/healthz"));
     for (size_t i = 0; i < open; i++) {
         plug_close(&w[i]);
