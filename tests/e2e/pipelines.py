@@ -180,13 +180,13 @@ def a_restarted_worker_takes_its_running_jobs_back(build):
 
 def a_worker_that_comes_back_too_late_kills_its_copy(build):
     with Stack(build, workers=2, slots=1, heartbeat_ms=300, lease_ms=1500) as stack:
-        p = stack.submit("job: {script: [sleep 4, echo done]}\n")
+        p = stack.submit("job: {script: [sleep 6, echo done]}\n")
         job = stack.wait_job(p["id"], "job", "running")
         victim = next(w for w in stack.workers if w.name == job["worker"])
         victim.kill(signal.SIGSTOP)
         wait_for("the job runs elsewhere", lambda: stack.job(p["id"], "job")["attempt"] == 2 and
                  stack.job(p["id"], "job")["status"] == "running")
-        assert len(stack.shims()) == 2
+        wait_for("both copies run", lambda: len(stack.shims()) == 2, 4)
         victim.kill(signal.SIGCONT)
         wait_for("the late copy is killed", lambda: len(stack.shims()) <= 1)
         assert stack.wait_pipeline(p["id"])["status"] == "success"
