@@ -14,7 +14,9 @@
 
 #include "common/limits.h"
 #include "common/os.h"
+#include "worker/shim/proc.h"
 
+#define CGROUP_PREFIX "davit-"
 #define PROC_FILE_MAX ((size_t)1 * MIB)
 
 /* The line "0::PATH" of /proc/self/cgroup: our place in the unified hierarchy. */
@@ -86,6 +88,11 @@ static bool own_folder(struct buf *out)
     return found;
 }
 
+void cgroup_name(pid_t pid, uint64_t start_ticks, struct buf *out)
+{
+    buf_addf(out, CGROUP_PREFIX "%d-%" PRIu64, (int)pid, start_ticks);
+}
+
 /* Writing may be refused although the files look writable (no delegation, no common ancestor): try.
  */
 static bool can_join(const char *path)
@@ -98,12 +105,46 @@ static bool can_join(const char *path)
     return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
 }
 
-int cgroup_make(const char *name, struct buf *ret_path)
+static bool owner_lives(const char *name)
+{
+    int pid;
+    unsigned long long start;
+    uint64_t start_now;
+    struct proc p;
+    char extra;
+    if (sscanf(name, CGROUP_PREFIX "%d-%llu%c", &pid, &start, &extra) != 2) {
+        return true; /* not one of ours: left alone */
+    }
+    return proc_read((pid_t)pid, &p, &start_now) == 0 && start_now == start;
+}
+
+/* What shims left that were killed: empty ones only, the kernel keeps the others. */
+static void remove_stale(const char *folder)
+{
+    DIR *dir = opendir(folder);
+    struct dirent *entry;
+    if (dir == NULL) {
+        return;
+    }
+    while ((entry = readdir(dir)) != NULL) {
+        if (strncmp(entry->d_name, CGROUP_PREFIX, strlen(CGROUP_PREFIX)) == 0 &&
+            !owner_lives(entry->d_name)) {
+            char *path = os_path_join(folder, entry->d_name);
+            cgroup_remove(path);
+            free(path);
+        }
+    }
+    closedir(dir);
+}
+
+int cgroup_make(pid_t pid, uint64_t start_ticks, struct buf *ret_path)
 {
     struct buf path = BUF_INIT;
     int r = -E_UNSUPPORTED;
     if (own_folder(&path)) {
-        buf_addf(&path, "/%s", name);
+        remove_stale(path.p);
+        buf_add_char(&path, '/');
+        cgroup_name(pid, start_ticks, &path);
         if (mkdir(path.p, 0755) == 0) {
             if (can_join(path.p) && cgroup_kill(path.p)) {
                 buf_add_str(ret_path, buf_str(&path));

@@ -3,12 +3,17 @@
 #ifndef DAVIT_SHIM_CGROUP_H
 #define DAVIT_SHIM_CGROUP_H
 
+#include <sys/types.h>
+
 #include "common/buf.h"
 #include "common/err.h"
 
-/* Makes the folder NAME below the own cgroup and makes sure that processes may join it and be
- * killed by it; appends its path. -E_UNSUPPORTED where that is not so. */
-int cgroup_make(const char *name, struct buf *ret_path);
+/* "davit-PID-START": of one shim, and of no later process with its pid. */
+void cgroup_name(pid_t pid, uint64_t start_ticks, struct buf *out);
+/* Makes the shim's own below the present one and makes sure that processes may join it and be
+ * killed by it; appends its path. Removes empty ones of shims that are gone. -E_UNSUPPORTED where
+ * that is not so. */
+int cgroup_make(pid_t pid, uint64_t start_ticks, struct buf *ret_path);
 /* Moves the calling process; async-signal-safe. False with errno set. */
 bool cgroup_join(const char *path);
 bool cgroup_kill(const char *path);

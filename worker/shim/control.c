@@ -115,7 +115,8 @@ static char *cgroup_of(const char *folder)
     char *path = os_path_join(folder, "method");
     if (os_read_file(path, SMALL_FILE, &text) == 0 && read_pid(folder, &pid, &start) == 0) {
         struct str line = str_trim(buf_str(&text));
-        buf_addf(&name, "/davit-%d-%" PRIu64, (int)pid, start);
+        buf_add_char(&name, '/');
+        cgroup_name(pid, start, &name);
         if (str_starts(line, STR("cgroup /")) && str_ends(line, buf_str(&name))) {
             cgroup = str_dup(str_sub(line, strlen("cgroup "), line.n));
         }
@@ -138,6 +139,16 @@ static size_t kill_round(const char *mark)
     return count;
 }
 
+/* Kills what is in the cgroup; true once it is empty and gone. */
+static bool empty_cgroup(const char *cgroup)
+{
+    if (cgroup == NULL) {
+        return true;
+    }
+    cgroup_kill(cgroup);
+    return cgroup_remove(cgroup);
+}
+
 static size_t kill_marked(const char *folder, const char *cgroup)
 {
     char canonical[PATH_MAX];
@@ -150,8 +161,8 @@ static size_t kill_marked(const char *folder, const char *cgroup)
     buf_addf(&mark, "DAVIT_JOB_FOLDER=%s", canonical);
     for (;;) {
         size_t count = kill_round(mark.p);
+        bool gone = empty_cgroup(cgroup);
         most = MAX(most, count);
-        bool gone = cgroup == NULL || (cgroup_kill(cgroup), cgroup_remove(cgroup));
         if ((count == 0 && gone) || os_monotonic_ms() >= deadline_ms) {
             break;
         }

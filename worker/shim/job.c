@@ -63,11 +63,9 @@ static int reserve_status(struct job *j)
 
 static int describe_method(struct job *j)
 {
-    struct buf id = BUF_INIT;
     struct buf text = BUF_INIT;
     char *path = file(j, "method");
-    buf_addf(&id, "davit-%d-%" PRIu64, (int)getpid(), j->start_ticks);
-    int r = tree_init(&j->tree, getenv("DAVIT_SHIM_METHOD"), id.p);
+    int r = tree_init(&j->tree, getenv("DAVIT_SHIM_METHOD"), j->start_ticks);
     if (r == 0) {
         tree_describe(&j->tree, &text);
         buf_add_char(&text, '\n');
@@ -78,7 +76,6 @@ static int describe_method(struct job *j)
     }
     free(path);
     buf_release(&text);
-    buf_release(&id);
     return r;
 }
 

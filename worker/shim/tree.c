@@ -41,14 +41,14 @@ static bool is_wanted(const char *wanted, const char *method)
     return wanted == NULL || strcmp(wanted, method) == 0;
 }
 
-int tree_init(struct tree *t, const char *wanted, const char *id)
+int tree_init(struct tree *t, const char *wanted, uint64_t start_ticks)
 {
     struct buf path = BUF_INIT;
     *t = (struct tree){.child = -1, .report_fd = -1, .empty = true};
     if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0) {
         return err_from_errno(errno);
     }
-    if (is_wanted(wanted, "cgroup") && cgroup_make(id, &path) == 0) {
+    if (is_wanted(wanted, "cgroup") && cgroup_make(getpid(), start_ticks, &path) == 0) {
         t->method = TREE_CGROUP;
         t->cgroup = buf_take(&path);
     } else if (is_wanted(wanted, "namespace") && namespace_usable()) {

@@ -36,9 +36,9 @@ struct launch {
     int output_fd;
 };
 
-/* Takes the best method that works here; `wanted` (may be NULL) names the only one to take. `id`
- * names the cgroup. */
-int tree_init(struct tree *t, const char *wanted, const char *id);
+/* Takes the best method that works here; `wanted` (may be NULL) names the only one to take. The
+ * calling process, which began at start_ticks, becomes the reaper of all its descendants. */
+int tree_init(struct tree *t, const char *wanted, uint64_t start_ticks);
 void tree_release(struct tree *t);
 /* "cgroup PATH", "namespace" or "sweep". */
 void tree_describe(const struct tree *t, struct buf *out);

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -25,6 +26,39 @@ static void the_forced_method_is_used(void **state)
     if (strcmp(method, "cgroup") == 0) {
         assert_false(os_exists(text + strlen("cgroup ")));
     }
+    free(text);
+}
+
+static void the_empty_cgroup_of_a_dead_shim_goes(void **state)
+{
+    struct fixture *f = *state;
+    struct fixture *g;
+    if (strcmp(method, "cgroup") != 0) {
+        skip();
+    }
+    job_run_script(f, "true");
+    char *text = job_wait_file(f, "method");
+    struct buf dead = BUF_INIT;
+    struct buf alive = BUF_INIT;
+    struct buf other = BUF_INIT;
+    uint64_t start;
+    assert_int_equal(os_process_start_time(getpid(), &start), 0);
+    *strrchr(text, '/') = '\0';
+    buf_addf(&dead, "%s/davit-%d-%" PRIu64, text + strlen("cgroup "), (int)getpid(), start + 1);
+    buf_addf(&alive, "%s/davit-%d-%" PRIu64, text + strlen("cgroup "), (int)getpid(), start);
+    buf_addf(&other, "%s/davit-x%d", text + strlen("cgroup "), (int)getpid());
+    assert_int_equal(mkdir(dead.p, 0755), 0);
+    assert_int_equal(mkdir(alive.p, 0755), 0);
+    assert_int_equal(mkdir(other.p, 0755), 0);
+    fixture_setup((void **)&g);
+    job_run_script(g, "true");
+    fixture_teardown((void **)&g);
+    assert_false(os_exists(dead.p));
+    assert_int_equal(rmdir(alive.p), 0);
+    assert_int_equal(rmdir(other.p), 0);
+    buf_release(&dead);
+    buf_release(&alive);
+    buf_release(&other);
     free(text);
 }
 
@@ -257,6 +291,7 @@ int main(int argc, char **argv)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         TEST(the_forced_method_is_used),
+        TEST(the_empty_cgroup_of_a_dead_shim_goes),
         TEST(exit_codes_and_signals_are_told),
         TEST(a_daemon_in_a_session_of_its_own_is_killed),
         TEST(a_fork_loop_is_killed),
