@@ -15,7 +15,7 @@ static void audit_line(void *ctx, const char *text)
 static void open_store(struct world *w)
 {
     struct buf why = BUF_INIT;
-    const struct store_options opt = {.map_bytes = 1ull << 32};
+    const struct store_options opt = {.map_bytes = w->map_bytes};
     const int r = store_open(w->dir, &opt, &w->store, &why);
 
     if (r < 0) {
@@ -38,6 +38,11 @@ static void init_store(struct world *w)
 
 void world_init(struct world *w)
 {
+    world_init_small(w, 1ull << 32);
+}
+
+void world_init_small(struct world *w, uint64_t map_bytes)
+{
     static unsigned serial;
     const char *memory = os_exists("/dev/shm") ? "/dev/shm" : "/tmp"; /* nothing needs to last */
     const char *tmp = getenv("TMPDIR");
@@ -45,7 +50,8 @@ void world_init(struct world *w)
 
     buf_addf(&dir, "%s/davit-world-%" PRIu64 "-%u", tmp != NULL ? tmp : memory, os_monotonic_us(),
              serial++);
-    *w = (struct world){.dir = buf_take(&dir), .audit = true, .now_ms = 1000};
+    *w = (struct world){
+        .dir = buf_take(&dir), .map_bytes = map_bytes, .audit = true, .now_ms = 1000};
     effects_init(&w->fx);
     check(os_mkdir_p(w->dir, 0700) == 0);
     open_store(w);

@@ -18,12 +18,14 @@ struct world {
     uint64_t now_ms;
     struct effects fx; /* of the latest command */
     struct reply reply;
-    bool audit;      /* after each command: slow with many rows */
-    struct buf *log; /* not NULL: gets every applied command, packed, a u32 length before it */
+    uint64_t map_bytes; /* of the store */
+    bool audit;         /* after each command: slow with many rows */
+    struct buf *log;    /* not NULL: gets every applied command, packed, a u32 length before it */
     uint64_t applied;
 };
 
 void world_init(struct world *w);
+void world_init_small(struct world *w, uint64_t map_bytes); /* a store that soon is full */
 void world_release(struct world *w);
 void world_commit(struct world *w);
 void world_reopen(struct world *w); /* as a broker's restart: commit, close, open */

@@ -3,6 +3,7 @@
 
 #include "tests/kit/world.h"
 
+#include "common/limits.h"
 #include "common/os.h"
 
 #include <setjmp.h>
@@ -14,15 +15,33 @@
 #define JOBS   2000u
 #define STAGES 10u
 
-static Pb__Plan *big_plan(struct arena *a, bool dag)
+enum shape {
+    SHAPE_STAGES, /* ten stages of 200 jobs */
+    SHAPE_TREE,   /* each job needs one */
+    SHAPE_WIDE,   /* 1,800 jobs need the same 200: as many needs as are allowed */
+    SHAPE_LONG,   /* as many stages as are allowed */
+};
+
+static void add_wide_needs(struct buf *text)
 {
+    buf_addz(text, " needs=j0");
+    for (unsigned i = 1; i < LIMIT_JOB_NEEDS; i++) {
+        buf_addf(text, ",j%u", i);
+    }
+}
+
+static Pb__Plan *big_plan(struct arena *a, enum shape shape)
+{
+    const unsigned stages = shape == SHAPE_LONG ? LIMIT_PIPELINE_STAGES : STAGES;
     struct buf text = BUF_INIT;
     Pb__Plan *plan;
 
     for (unsigned i = 0; i < JOBS; i++) {
-        buf_addf(&text, "job%u: stage=s%u", i, i / (JOBS / STAGES));
-        if (dag && i > 0) {
-            buf_addf(&text, " needs=job%u", (i - 1) / 2); /* a tree */
+        buf_addf(&text, "j%u: stage=s%u", i, i * stages / JOBS);
+        if (shape == SHAPE_TREE && i > 0) {
+            buf_addf(&text, " needs=j%u", (i - 1) / 2);
+        } else if (shape == SHAPE_WIDE && i >= LIMIT_JOB_NEEDS) {
+            add_wide_needs(&text);
         }
         buf_addz(&text, "\n");
     }
@@ -37,7 +56,7 @@ struct cost {
 };
 
 /* Runs all jobs of a big pipeline, in the order in which they become ready. */
-static void run_all(bool dag, struct cost *ret)
+static void run_all(enum shape shape, struct cost *ret)
 {
     struct world w;
     uint64_t worker_id, pipeline_id;
@@ -49,7 +68,7 @@ static void run_all(bool dag, struct cost *ret)
     w.audit = false;
     worker_id = world_worker(&w, "w1", "", "shell", 1000, true);
     begin = os_monotonic_us();
-    assert_int_equal(world_submit(&w, big_plan(tx_arena(w.tx), dag), "main", "1"), 0);
+    assert_int_equal(world_submit(&w, big_plan(tx_arena(w.tx), shape), "main", "1"), 0);
     pipeline_id = w.reply.pipeline_id;
     printf("  %u jobs created in %" PRIu64 " us\n", JOBS, os_monotonic_us() - begin);
     begin = os_monotonic_us();
@@ -73,11 +92,11 @@ static void run_all(bool dag, struct cost *ret)
     world_release(&w);
 }
 
-static void run_and_check(bool dag, const char *what)
+static void run_and_check(enum shape shape, const char *what)
 {
     struct cost cost = {0};
 
-    run_all(dag, &cost);
+    run_all(shape, &cost);
     printf("  %s: %u jobs run in %" PRIu64 " ms, at most %" PRIu64 " rows written a job\n", what,
            JOBS, cost.total_us / 1000, cost.finish_writes_max);
     assert_true(cost.finish_writes_max > 0);
@@ -86,12 +105,22 @@ static void run_and_check(bool dag, const char *what)
 
 static void a_job_of_a_big_pipeline_of_stages_ends_cheaply(void **state)
 {
-    run_and_check(false, "stages");
+    run_and_check(SHAPE_STAGES, "ten stages");
 }
 
 static void a_job_of_a_big_pipeline_of_needs_ends_cheaply(void **state)
 {
-    run_and_check(true, "needs");
+    run_and_check(SHAPE_TREE, "a tree of needs");
+}
+
+static void a_job_that_everybody_needs_ends_cheaply(void **state)
+{
+    run_and_check(SHAPE_WIDE, "200 needs each");
+}
+
+static void a_job_in_one_of_many_stages_ends_cheaply(void **state)
+{
+    run_and_check(SHAPE_LONG, "256 stages");
 }
 
 int main(void)
@@ -99,6 +128,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_job_of_a_big_pipeline_of_stages_ends_cheaply),
         cmocka_unit_test(a_job_of_a_big_pipeline_of_needs_ends_cheaply),
+        cmocka_unit_test(a_job_that_everybody_needs_ends_cheaply),
+        cmocka_unit_test(a_job_in_one_of_many_stages_ends_cheaply),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,191 @@
+/* Who may be given a job, and whose word about it counts: each condition alone. */
+#include "common/base.h"
+
+#include "tests/kit/world.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+struct fleet_of_two {
+    struct world w;
+    uint64_t pipeline_id;
+    uint64_t w1;
+    uint64_t w2;
+};
+
+static uint64_t id_of(struct fleet_of_two *f, const char *name)
+{
+    return world_job_id(&f->w, f->pipeline_id, name);
+}
+
+static int set_up(void **state)
+{
+    struct fleet_of_two *f = xcalloc(1, sizeof(*f));
+    struct world *w = &f->w;
+
+    world_init(w);
+    f->w1 = world_worker(w, "w1", "linux", "shell", 1, true);
+    f->w2 = world_worker(w, "w2", "", "shell", 2, false);
+    assert_int_equal(world_submit(w,
+                                  plan_from_text(tx_arena(w->tx), "a:\nb:\n"
+                                                                  "tagged: tags=linux\n"
+                                                                  "docker: executor=docker\n"
+                                                                  "later: stage=later\n"),
+                                  "main", "1"),
+                     0);
+    f->pipeline_id = w->reply.pipeline_id;
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fleet_of_two *f = *state;
+
+    world_release(&f->w);
+    free(f);
+    return 0;
+}
+
+static void set(struct fleet_of_two *f, bool paused, bool draining)
+{
+    Pb__WorkerSet body = PB__WORKER_SET__INIT;
+
+    body.worker_id = f->w1;
+    body.has_paused = body.has_draining = true;
+    body.paused = paused;
+    body.draining = draining;
+    assert_int_equal(WORLD_APPLY(&f->w, "ann", WORKER_SET, &body), 0);
+    assert_int_equal(f->w.fx.count, 1);
+    assert_int_equal(f->w.fx.items[0].kind, EFFECT_WORKER);
+}
+
+static void a_worker_gets_only_what_it_serves(void **state)
+{
+    struct fleet_of_two *f = *state;
+
+    assert_int_equal(world_assign(&f->w, id_of(f, "docker"), f->w1), -E_CONFLICT);
+    assert_int_equal(world_assign(&f->w, id_of(f, "tagged"), f->w2), -E_CONFLICT);
+    assert_int_equal(world_assign(&f->w, id_of(f, "a"), f->w2), -E_CONFLICT); /* untagged */
+    assert_int_equal(world_assign(&f->w, id_of(f, "tagged"), f->w1), 0);
+}
+
+static void a_worker_gets_no_more_than_its_slots(void **state)
+{
+    struct fleet_of_two *f = *state;
+
+    assert_int_equal(world_assign(&f->w, id_of(f, "a"), f->w1), 0);
+    assert_int_equal(world_assign(&f->w, id_of(f, "b"), f->w1), -E_CONFLICT);
+    assert_string_equal(f->w.reply.text, "worker w1 has no free slot");
+    assert_int_equal(worker_job_count(f->w.tx, f->w1), 1);
+}
+
+static void a_paused_or_draining_worker_gets_nothing(void **state)
+{
+    struct fleet_of_two *f = *state;
+
+    set(f, true, false);
+    assert_int_equal(world_assign(&f->w, id_of(f, "a"), f->w1), -E_CONFLICT);
+    set(f, false, true);
+    assert_int_equal(world_assign(&f->w, id_of(f, "a"), f->w1), -E_CONFLICT);
+    set(f, false, false);
+    assert_int_equal(world_assign(&f->w, id_of(f, "a"), f->w1), 0);
+}
+
+static void only_a_pending_job_is_given_out(void **state)
+{
+    struct fleet_of_two *f = *state;
+
+    assert_int_equal(world_assign(&f->w, id_of(f, "later"), f->w1), -E_CONFLICT);
+    assert_int_equal(world_assign(&f->w, id_of(f, "a"), f->w1), 0);
+    assert_int_equal(world_assign(&f->w, id_of(f, "a"), f->w1), -E_CONFLICT);
+    assert_int_equal(world_assign(&f->w, 4711, f->w1), -E_NOT_FOUND);
+    assert_int_equal(world_assign(&f->w, id_of(f, "b"), 4711), -E_NOT_FOUND);
+}
+
+/* What all messages about a held job go through. */
+static int lost(struct fleet_of_two *f, uint64_t epoch, uint64_t worker_id)
+{
+    Pb__JobLost body = PB__JOB_LOST__INIT;
+
+    body.job_id = id_of(f, "a");
+    body.epoch = epoch;
+    body.worker_id = worker_id;
+    return WORLD_APPLY(&f->w, "fleet", JOB_LOST, &body);
+}
+
+static int finished(struct fleet_of_two *f, uint64_t attempt, uint64_t epoch, uint64_t worker_id)
+{
+    Pb__JobFinished body = PB__JOB_FINISHED__INIT;
+    Pb__Outcome o = PB__OUTCOME__INIT;
+
+    o.result = JOB_SUCCESS;
+    body.job_id = id_of(f, "a");
+    body.attempt = attempt;
+    body.epoch = epoch;
+    body.worker_id = worker_id;
+    body.outcome = &o;
+    return WORLD_APPLY(&f->w, "fleet", JOB_FINISHED, &body);
+}
+
+static void only_the_holder_under_its_epoch_is_heard(void **state)
+{
+    struct fleet_of_two *f = *state;
+
+    assert_int_equal(lost(f, 0, 0), -E_STALE_EPOCH); /* nobody has it */
+    assert_int_equal(world_assign(&f->w, id_of(f, "a"), f->w1), 0);
+    assert_int_equal(world_lost(&f->w, id_of(f, "a")), 0);
+    assert_int_equal(world_assign(&f->w, id_of(f, "a"), f->w1), 0); /* epoch 2, attempt 2 */
+    assert_int_equal(lost(f, 1, f->w1), -E_STALE_EPOCH);
+    assert_int_equal(lost(f, 3, f->w1), -E_STALE_EPOCH);
+    assert_int_equal(lost(f, 2, f->w2), -E_STALE_EPOCH);
+    assert_int_equal(finished(f, 1, 2, f->w1), -E_STALE_EPOCH);
+    assert_int_equal(finished(f, 2, 1, f->w1), -E_STALE_EPOCH);
+    assert_int_equal(finished(f, 2, 2, f->w2), -E_STALE_EPOCH);
+    assert_int_equal(finished(f, 2, 2, f->w1), 0);
+    assert_int_equal(finished(f, 2, 2, f->w1), -E_STALE_EPOCH); /* once */
+}
+
+static void a_connection_brings_what_was_not_acknowledged_and_its_cancels(void **state)
+{
+    struct fleet_of_two *f = *state;
+    struct effects fx;
+
+    effects_init(&fx);
+    assert_int_equal(world_assign(&f->w, id_of(f, "a"), f->w1), 0);
+    core_recover_worker(f->w.tx, f->w1, &fx);
+    assert_int_equal(fx.count, 1);
+    assert_int_equal(fx.items[0].kind, EFFECT_ASSIGN);
+    assert_int_equal(world_acked(&f->w, id_of(f, "a")), 0);
+    effects_clear(&fx);
+    core_recover_worker(f->w.tx, f->w1, &fx);
+    assert_int_equal(fx.count, 0);
+    assert_int_equal(world_cancel_job(&f->w, id_of(f, "a")), 0);
+    core_recover_worker(f->w.tx, f->w1, &fx);
+    assert_int_equal(fx.count, 1);
+    assert_int_equal(fx.items[0].cancel_kind, PB__CANCEL_KIND__CANCEL_GRACEFUL);
+    assert_int_equal(world_cancel_job(&f->w, id_of(f, "a")), 0);
+    effects_clear(&fx);
+    core_recover_worker(f->w.tx, f->w1, &fx);
+    assert_int_equal(fx.items[0].cancel_kind, PB__CANCEL_KIND__CANCEL_FORCE);
+    effects_release(&fx);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_worker_gets_only_what_it_serves),
+        TEST(a_worker_gets_no_more_than_its_slots),
+        TEST(a_paused_or_draining_worker_gets_nothing),
+        TEST(only_a_pending_job_is_given_out),
+        TEST(only_the_holder_under_its_epoch_is_heard),
+        TEST(a_connection_brings_what_was_not_acknowledged_and_its_cancels),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
