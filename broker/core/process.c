@@ -41,8 +41,7 @@ static bool when_allows(const Pb__JobRecord *job, Pb__Status before)
         return before == STATUS_SUCCESS || (before == STATUS_SKIPPED && !job->dag);
     case _PB__WHEN_IS_INT_SIZE:
     default:
-        check(!"a known when");
-        return false;
+        check_failed("a known when", __FILE__, __LINE__);
     }
 }
 

@@ -96,7 +96,7 @@ static void job_timer_fired(struct run *run, Pb__JobRecord *job, Pb__JobTimerKin
         break;
     case _PB__JOB_TIMER_KIND_IS_INT_SIZE:
     default:
-        check(!"a known timer");
+        check_failed("a known timer", __FILE__, __LINE__);
     }
 }
 
