@@ -462,7 +462,9 @@ static int recover(struct turn *t)
         return r;
     }
     t->mono_ms = os_monotonic_ms();
-    t->now_ms = MAX(os_realtime_ms(), newest_event_ms(tx));
+    uint64_t real_ms = os_realtime_ms();
+    uint64_t event_ms = newest_event_ms(tx);
+    t->now_ms = MAX(real_ms, event_ms);
     fleet_recover(t->c.fleet, tx, t->now_ms, t->mono_ms);
     r = tx_error(tx);
     tx_abort(tx);

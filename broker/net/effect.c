@@ -18,18 +18,6 @@ static Pb__JobKey key_of(const struct effect *e)
     return key;
 }
 
-static void note_unfit(struct fleet *f, const struct effect *e)
-{
-    struct unfit *u = xcalloc(1, sizeof(*u));
-
-    u->job_id = e->job_id;
-    u->attempt = e->attempt;
-    u->epoch = e->epoch;
-    u->worker_id = e->worker_id;
-    u->next = f->unfit;
-    f->unfit = u;
-}
-
 static void send_assign(struct fleet *f, struct session *s, struct tx *tx, const struct effect *e)
 {
     const Pb__MetaRecord *meta = meta_get(tx);
@@ -42,13 +30,8 @@ static void send_assign(struct fleet *f, struct session *s, struct tx *tx, const
     char *token = f->c.job_token(pb_str(meta->job_token_key), e->job_id, e->attempt, e->epoch);
     int r = core_job_spec(tx, e->job_id, token, &spec);
     free(token);
-    if (r == -E_TOO_BIG) {
-        log_warn("net: job %" PRIu64 " does not fit into a message", e->job_id);
-        note_unfit(f, e);
-        return;
-    }
-    if (r < 0) {
-        log_info("net: job %" PRIu64 " is not sent: %s", e->job_id, err_text(r));
+    if (r < 0) { /* that it fits was checked when its pipeline was made */
+        log_error("net: job %" PRIu64 " cannot be sent: %s", e->job_id, err_text(r));
         return;
     }
     Pb__Envelope body = PB__ENVELOPE__INIT;
@@ -99,34 +82,5 @@ void effect_take(struct fleet *f, struct tx *tx, const struct effect *e)
     case EFFECT_TERMINAL:
         logs_close_one(f->c.logs, e->job_id, e->attempt);
         break;
-    }
-}
-
-static void fail_unfit(struct fleet *f, const struct unfit *u)
-{
-    const struct peer *p = peer_find(f, u->worker_id);
-    Pb__Outcome outcome = PB__OUTCOME__INIT;
-    Pb__JobKey key = PB__JOB_KEY__INIT;
-
-    key.job_id = u->job_id;
-    key.attempt = u->attempt;
-    key.epoch = u->epoch;
-    const Pb__AssignmentRecord *a = holder_check(f->turn.tx, u->worker_id, &key);
-    if (a == NULL || p == NULL) {
-        return;
-    }
-    outcome.result = JOB_FAILED;
-    outcome.reason = REASON_CONFIG_ERROR;
-    outcome.detail = (char *)"script and variables are too big for a message to a worker";
-    command_finished(f, p, a, &outcome);
-}
-
-void effect_fail_unfit(struct fleet *f)
-{
-    while (f->unfit != NULL) {
-        struct unfit *next = f->unfit->next;
-        fail_unfit(f, f->unfit);
-        free(f->unfit);
-        f->unfit = next;
     }
 }

@@ -39,11 +39,6 @@ void fleet_free(struct fleet *f)
     HASH_ITER (hh, f->peers, p, p_tmp) {
         peer_forget(f, p);
     }
-    while (f->unfit != NULL) {
-        struct unfit *next = f->unfit->next;
-        free(f->unfit);
-        f->unfit = next;
-    }
     arena_release(&f->arena);
     buf_release(&f->pack);
     pthread_mutex_destroy(&f->lock);
@@ -92,7 +87,7 @@ uint64_t fleet_next_due_ms(const struct fleet *f)
 {
     uint64_t due_ms = f->next_scan_ms;
 
-    if (f->capacity_changed || f->unfit != NULL) {
+    if (f->capacity_changed) {
         return 0;
     }
     return f->acks != NULL ? MIN(due_ms, f->acks->ack_due_ms) : due_ms;
@@ -193,7 +188,6 @@ void fleet_drop_item(struct item *item)
 
 void fleet_tick(struct fleet *f)
 {
-    effect_fail_unfit(f);
     peer_scan(f);
 }
 

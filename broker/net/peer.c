@@ -187,7 +187,8 @@ void peer_scan(struct fleet *f)
         }
     }
     HASH_ITER (hh, f->peers, p, p_tmp) {
-        next_ms = MIN(next_ms, peer_check(f, p));
+        uint64_t due_ms = peer_check(f, p);
+        next_ms = MIN(next_ms, due_ms);
     }
     f->next_scan_ms = MAX(next_ms, f->turn.mono_ms + SCAN_MIN_MS);
 }

@@ -73,15 +73,6 @@ struct peer {
     UT_hash_handle hh;
 };
 
-/* A job that was assigned but whose description does not fit into a message. */
-struct unfit {
-    struct unfit *next;
-    uint64_t job_id;
-    uint64_t attempt;
-    uint64_t epoch;
-    uint64_t worker_id;
-};
-
 struct fleet {
     struct fleet_config c;
     struct wire *wire;
@@ -90,8 +81,7 @@ struct fleet {
     struct peer *peers;       /* by worker_id */
     struct session *acks;
     struct session *dirty;
-    struct session *ended; /* freed when the next turn begins */
-    struct unfit *unfit;
+    struct session *ended;  /* freed when the next turn begins */
     struct fleet_turn turn; /* the present one */
     struct arena arena;     /* of the present message */
     struct buf pack;        /* scratch */
@@ -155,7 +145,6 @@ int command_finished(struct fleet *f, const struct peer *p, const Pb__Assignment
 
 /* effect.c */
 void effect_take(struct fleet *f, struct tx *tx, const struct effect *e);
-void effect_fail_unfit(struct fleet *f);
 
 /* send.c: the bodies of messages to workers */
 void send_welcome(struct fleet *f, struct session *s);

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "broker/core/query.h"
 #include "common/limits.h"
 #include "common/os.h"
 #include "tests/unit/net/client.h"
@@ -675,6 +676,120 @@ static void good_bye_is_answered_and_frees_what_was_on_its_way(void **state)
     fixture_down(&f);
 }
 
+/* ---- what users want, and what cannot be ---- */
+
+static void cancel_job(struct fixture *f, uint64_t job_id)
+{
+    struct reply reply;
+    struct post *p = post_new("test");
+    Pb__JobCancel *cancel = arena_alloc(post_arena(p), sizeof(*cancel));
+    pb__job_cancel__init(cancel);
+    cancel->job_id = job_id;
+    post_command(p)->body_case = PB__COMMAND__BODY_JOB_CANCEL;
+    post_command(p)->job_cancel = cancel;
+    assert_int_equal(turn_call(f->turn, p, &reply), 0);
+}
+
+static void a_cancel_is_told_and_told_again_in_a_new_session(void **state)
+{
+    struct fixture f;
+    struct client c;
+
+    fixture_up(&f, &calm);
+    uint64_t job_id = fixture_submit(&f, 1);
+    client_join(&c, &f, "w1", 1);
+    Pb__JobKey key = client_take_job(&c);
+    assert_true(fixture_wait_job(&f, job_id, JOB_RUNNING));
+    cancel_job(&f, job_id);
+    assert_int_equal(client_expect(&c, PB__ENVELOPE__BODY_CANCEL)->cancel->kind,
+                     PB__CANCEL_KIND__CANCEL_GRACEFUL);
+    cancel_job(&f, job_id);
+    assert_int_equal(client_expect(&c, PB__ENVELOPE__BODY_CANCEL)->cancel->kind,
+                     PB__CANCEL_KIND__CANCEL_FORCE);
+    client_close(&c);
+    Pb__HeldJob job = held(&key, PB__HELD_STATE__HELD_RUNNING);
+    client_open(&c, &f);
+    client_send_hello(
+        &c, &(struct client_hello){
+                .name = "w1", .slots = 1, .jobs = (Pb__HeldJob *[]){&job}, .job_count = 1});
+    client_expect(&c, PB__ENVELOPE__BODY_WELCOME);
+    const Pb__WireCancel *again = client_expect(&c, PB__ENVELOPE__BODY_CANCEL)->cancel;
+    assert_int_equal(again->kind, PB__CANCEL_KIND__CANCEL_FORCE);
+    assert_int_equal(again->key->epoch, key.epoch);
+    client_close(&c);
+    fixture_down(&f);
+}
+
+static bool job_waits(struct fixture *f, uint64_t job_id)
+{
+    struct tx *tx;
+
+    assert_int_equal(tx_begin(f->store, false, &tx), 0);
+    const Pb__AssignmentRecord *a = assignment_get(tx, job_id);
+    bool waits = a != NULL && a->waiting;
+    tx_abort(tx);
+    return waits;
+}
+
+static void a_job_that_waits_for_its_worker_goes_on_under_the_same_epoch(void **state)
+{
+    struct fixture f;
+    struct client c;
+
+    fixture_up(&f, &hasty);
+    struct post *p = fixture_pipeline_post("group/deploy", 1);
+    post_command(p)->pipeline_create->plan->jobs[0]->on_worker_lost =
+        PB__ON_WORKER_LOST__ON_WORKER_LOST_WAIT;
+    uint64_t job_id = fixture_submit_post(&f, p);
+    client_join(&c, &f, "w1", 1);
+    Pb__JobKey key = client_take_job(&c);
+    assert_true(fixture_wait_job(&f, job_id, JOB_RUNNING));
+    client_expect_closed(&c);
+    client_close(&c);
+    for (int i = 0; i < 500 && !job_waits(&f, job_id); i++) {
+        os_sleep_ms(2);
+    }
+    assert_true(job_waits(&f, job_id));
+    Pb__HeldJob job = held(&key, PB__HELD_STATE__HELD_RUNNING);
+    client_open(&c, &f);
+    client_send_hello(
+        &c, &(struct client_hello){
+                .name = "w1", .slots = 1, .jobs = (Pb__HeldJob *[]){&job}, .job_count = 1});
+    c.session = client_expect(&c, PB__ENVELOPE__BODY_WELCOME)->welcome->session;
+    assert_false(job_waits(&f, job_id));
+    client_send_finished(&c, &key, 0);
+    assert_false(client_expect(&c, PB__ENVELOPE__BODY_FINISH_ACK)->finish_ack->stale);
+    assert_int_equal(fixture_job_state(&f, job_id), JOB_SUCCESS);
+    assert_int_equal(fixture_job_losses(&f, job_id), 0);
+    fixture_audit(&f);
+    client_close(&c);
+    fixture_down(&f);
+}
+
+static void an_impossible_end_fails_the_attempt(void **state)
+{
+    struct fixture f;
+    struct client c;
+    Pb__Envelope body = PB__ENVELOPE__INIT;
+    Pb__WireJobFinished finished = PB__WIRE_JOB_FINISHED__INIT;
+    Pb__Outcome outcome = PB__OUTCOME__INIT;
+
+    fixture_up(&f, &calm);
+    uint64_t job_id = fixture_submit(&f, 1);
+    client_join(&c, &f, "w1", 1);
+    Pb__JobKey key = client_take_job(&c);
+    outcome.result = JOB_RUNNING;
+    finished.key = &key;
+    finished.outcome = &outcome;
+    body.body_case = PB__ENVELOPE__BODY_JOB_FINISHED;
+    body.job_finished = &finished;
+    client_send(&c, &body);
+    client_expect(&c, PB__ENVELOPE__BODY_FINISH_ACK);
+    assert_int_equal(fixture_job_state(&f, job_id), JOB_FAILED);
+    client_close(&c);
+    fixture_down(&f);
+}
+
 static void set_worker(struct fixture *f, uint64_t worker_id, bool draining, bool paused)
 {
     struct reply reply;
@@ -741,6 +856,9 @@ int main(void)
         cmocka_unit_test(after_a_restart_a_holder_that_stays_away_is_lost),
         cmocka_unit_test(a_worker_whose_pipe_is_gone_gets_no_work),
         cmocka_unit_test(good_bye_is_answered_and_frees_what_was_on_its_way),
+        cmocka_unit_test(a_cancel_is_told_and_told_again_in_a_new_session),
+        cmocka_unit_test(a_job_that_waits_for_its_worker_goes_on_under_the_same_epoch),
+        cmocka_unit_test(an_impossible_end_fails_the_attempt),
         cmocka_unit_test(drain_and_pause_are_told_and_obeyed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -120,6 +120,9 @@ void fixture_up(struct fixture *f, const struct fixture_options *o)
     snprintf(f->dir, sizeof(f->dir), "/tmp/davit-test-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
     start(f);
+    if (o->empty) {
+        return;
+    }
     init_store(f);
     add_token(f, FIXTURE_WORKER_TOKEN, "worker");
     add_token(f, FIXTURE_ADMIN_TOKEN, "admin");

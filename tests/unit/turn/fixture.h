@@ -13,6 +13,7 @@ struct fixture_options {
     uint32_t hello_ms;
     uint64_t map_bytes;
     bool listen;
+    bool empty; /* the store knows nothing, not even tokens */
 };
 
 struct fixture {

@@ -1,0 +1,149 @@
+#include "common/base.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "broker/core/query.h"
+#include "common/os.h"
+#include "tests/unit/turn/fixture.h"
+
+/* A clock that somebody sets, and a disk that breaks. */
+
+static const struct fixture_options quiet = {.listen = false};
+
+static atomic_llong clock_offset_ms;
+static atomic_int commit_error;
+
+uint64_t __real_os_realtime_ms(void);
+uint64_t __wrap_os_realtime_ms(void);
+int __real_tx_commit(struct tx *tx);
+int __wrap_tx_commit(struct tx *tx);
+
+uint64_t __wrap_os_realtime_ms(void)
+{
+    return __real_os_realtime_ms() + (uint64_t)atomic_load(&clock_offset_ms);
+}
+
+int __wrap_tx_commit(struct tx *tx)
+{
+    int r = atomic_load(&commit_error);
+
+    if (r == 0) {
+        return __real_tx_commit(tx);
+    }
+    tx_abort(tx);
+    return r;
+}
+
+static uint64_t submit_delayed(struct fixture *f, uint64_t start_in_ms)
+{
+    struct post *p = fixture_pipeline_post("group/delayed", 1);
+    Pb__PlanJob *job = post_command(p)->pipeline_create->plan->jobs[0];
+
+    job->when = WHEN_DELAYED;
+    job->start_in_ms = start_in_ms;
+    return fixture_submit_post(f, p);
+}
+
+static void check_event_times(struct fixture *f)
+{
+    const Pb__EventRecord *events[100];
+    uint64_t last_ms = 0;
+    struct tx *tx;
+
+    assert_int_equal(tx_begin(f->store, false, &tx), 0);
+    size_t count = events_after(tx, 0, 0, ARRAY_LEN(events), events);
+    assert_true(count > 0);
+    for (size_t i = 0; i < count; i++) {
+        assert_true(events[i]->time_ms >= last_ms);
+        last_ms = events[i]->time_ms;
+    }
+    tx_abort(tx);
+}
+
+static void a_clock_set_back_neither_stops_time_nor_turns_it(void **state)
+{
+    struct fixture f;
+
+    fixture_up(&f, &quiet);
+    fixture_submit(&f, 1);
+    atomic_store(&clock_offset_ms, -3600ll * 1000);
+    uint64_t job_id = submit_delayed(&f, 40);
+    assert_int_equal(fixture_job_state(&f, job_id), JOB_SCHEDULED);
+    assert_true(fixture_wait_job(&f, job_id, JOB_PENDING));
+    check_event_times(&f);
+    fixture_restart(&f);
+    fixture_submit(&f, 1);
+    check_event_times(&f);
+    atomic_store(&clock_offset_ms, 0);
+    fixture_audit(&f);
+    fixture_down(&f);
+}
+
+static void a_clock_set_forward_and_back_does_not_freeze_timers(void **state)
+{
+    struct fixture f;
+
+    fixture_up(&f, &quiet);
+    atomic_store(&clock_offset_ms, 365ll * 24 * 3600 * 1000);
+    fixture_submit(&f, 1);
+    atomic_store(&clock_offset_ms, 0);
+    uint64_t job_id = submit_delayed(&f, 40);
+    assert_true(fixture_wait_job(&f, job_id, JOB_PENDING));
+    check_event_times(&f);
+    fixture_audit(&f);
+    fixture_down(&f);
+}
+
+/* In a process of its own: the turn must end it. */
+static void a_disk_that_fails_ends_the_process_without_an_answer(void **state)
+{
+    int status;
+    pid_t pid = fork();
+
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct fixture f;
+        struct reply reply;
+        fixture_up(&f, &quiet);
+        os_remove_tree(f.dir); /* nobody comes back for it; the store has its files open */
+        atomic_store(&commit_error, -E_IO);
+        turn_call(f.turn, fixture_pipeline_post("group/lost", 1), &reply);
+        _exit(0); /* an answer */
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), err_exit_code(-E_IO));
+}
+
+static void a_commit_that_found_no_space_is_answered_and_tried_again_later(void **state)
+{
+    struct fixture f;
+    struct reply reply;
+
+    fixture_up(&f, &quiet);
+    atomic_store(&commit_error, -E_NO_SPACE);
+    struct post *p = fixture_pipeline_post("group/test", 1);
+    assert_int_equal(turn_call(f.turn, p, &reply), -E_NO_SPACE);
+    atomic_store(&commit_error, 0);
+    fixture_submit(&f, 1);
+    fixture_audit(&f);
+    fixture_down(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_disk_that_fails_ends_the_process_without_an_answer),
+        cmocka_unit_test(a_commit_that_found_no_space_is_answered_and_tried_again_later),
+        cmocka_unit_test(a_clock_set_back_neither_stops_time_nor_turns_it),
+        cmocka_unit_test(a_clock_set_forward_and_back_does_not_freeze_timers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
