@@ -124,6 +124,7 @@ static int add_steps(struct preparation *p)
     uint64_t script_ms = variable_duration_ms(p, STR("RUNNER_SCRIPT_TIMEOUT"), 0);
     uint64_t after_ms = variable_duration_ms(p, STR("RUNNER_AFTER_SCRIPT_TIMEOUT"),
                                              AFTER_SCRIPT_MS);
+    after_ms = MIN(after_ms, MAX(spec->timeout_ms, AFTER_SCRIPT_MS)); /* the broker counts on it */
     add_own_step(p, "source", "main", 0);
     if (spec->n_artifacts_in > 0) {
         add_own_step(p, "artifacts_in", "main", 0);
