@@ -89,8 +89,11 @@ int setup(void **state)
     assert_int_equal(store_open(store_dir, &store, &x->store, &why), 0);
     assert_int_equal(blobs_open(blobs_dir, &x->blobs, &why), 0);
     assert_int_equal(logs_open(logs_dir, log_is_durable, x, &x->logs, &why), 0);
-    struct fleet_config fleet = {
-        .inbox = x->inbox, .logs = x->logs, .heartbeat_ms = 100000, .lease_ms = 1000000};
+    struct fleet_config fleet = {.inbox = x->inbox,
+                                 .logs = x->logs,
+                                 .heartbeat_ms = 100000,
+                                 .lease_ms = 1000000,
+                                 .job_token = job_token};
     x->fleet = fleet_new(&fleet);
     struct turn_config turn = {
         .store = x->store, .bus = x->bus, .inbox = x->inbox, .fleet = x->fleet};
