@@ -54,6 +54,18 @@ static int write_in(const char *dir, const char *name, struct str bytes)
     return r;
 }
 
+/* No wait for the disk: a crash of the machine ends the job, and its slot with it. */
+static int write_slot(const char *dir, uint32_t slot)
+{
+    struct buf text = BUF_INIT;
+    char *path = os_path_join(dir, "slot");
+    buf_addf(&text, "%" PRIu32 "\n", slot);
+    int r = os_put_file(path, text.p, text.n, 0600);
+    free(path);
+    buf_release(&text);
+    return r;
+}
+
 static int read_in(const char *dir, const char *name, size_t limit, struct buf *out)
 {
     char *path = os_path_join(dir, name);
@@ -70,17 +82,12 @@ static bool is_in(const char *dir, const char *name)
     return there;
 }
 
-static int write_slot_and_spec(const char *dir, uint32_t slot, const Pb__JobSpec *spec)
+static int write_spec(const char *dir, const Pb__JobSpec *spec)
 {
-    struct buf text = BUF_INIT;
-    buf_addf(&text, "%" PRIu32 "\n", slot);
-    int r = write_in(dir, "slot", buf_str(&text));
-    if (r == 0) {
-        buf_clear(&text);
-        PB_PACK(spec, &text);
-        r = write_in(dir, "spec.pb", buf_str(&text));
-    }
-    buf_release(&text);
+    struct buf bytes = BUF_INIT;
+    PB_PACK(spec, &bytes);
+    int r = write_in(dir, "spec.pb", buf_str(&bytes));
+    buf_release(&bytes);
     return r;
 }
 
@@ -89,7 +96,10 @@ int jobdir_create(const char *dir, uint32_t slot, const Pb__JobSpec *spec)
     char *parent = os_path_join(dir, "..");
     int r = os_mkdir_p(dir, 0700);
     if (r == 0) {
-        r = write_slot_and_spec(dir, slot, spec);
+        r = write_slot(dir, slot);
+    }
+    if (r == 0) {
+        r = write_spec(dir, spec);
     }
     if (r == 0) {
         r = os_fsync_dir(parent);
