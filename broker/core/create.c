@@ -265,8 +265,8 @@ static void cancel_older(struct core *c, const Pb__PipelineRecord *newer)
             return;
         }
         p = run.pipeline;
-        if (p->auto_cancel_new_commits && !p->pinned &&
-            (p->sha[0] == '\0' || strcmp(p->sha, newer->sha) != 0)) {
+        check(p->auto_cancel_new_commits || !tx_ok(c->tx));
+        if (!p->pinned && (p->sha[0] == '\0' || strcmp(p->sha, newer->sha) != 0)) {
             run_cancel(&run, REASON_SUPERSEDED, by, false);
         }
         run_close(&run, 0);

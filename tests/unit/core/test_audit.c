@@ -25,7 +25,8 @@ static int set_up(void **state)
     b->worker_id = world_worker(w, "w1", "", "shell", 3, true);
     assert_int_equal(
         world_submit(w,
-                     plan_from_text(tx_arena(w->tx), "done: stage=a\n"
+                     plan_from_text(tx_arena(w->tx), "plan: auto_cancel=yes\n"
+                                                     "done: stage=a\n"
                                                      "runs: stage=a group=g\n"
                                                      "waits: stage=a group=g\n"
                                                      "late: stage=a when=delayed start_in=1h\n"
