@@ -96,11 +96,11 @@ static void apply_post(struct turn *t, struct post *p)
 
 static void apply_items(struct turn *t, struct item *items)
 {
-    for (struct item *i = items; i != NULL && tx_ok(t->tx); i = i->next) {
-        if (i->kind == ITEM_POST) {
-            apply_post(t, i->post);
-        } else {
+    for (struct item *i = items; i != NULL; i = i->next) {
+        if (i->kind != ITEM_POST) {
             fleet_item(t->c.fleet, i);
+        } else if (tx_ok(t->tx)) {
+            apply_post(t, i->post);
         }
     }
 }
@@ -166,7 +166,7 @@ static void schedule(struct turn *t)
     if (tx_count(t->tx, T_READY) == 0) {
         return;
     }
-    size_t count = fleet_candidates(t->c.fleet, &workers);
+    size_t count = fleet_candidates(t->c.fleet, &t->fx, &workers);
     while (count > 0 && tx_ok(t->tx)) {
         size_t n = sched_propose(t->tx, workers, count, proposals, ARRAY_LEN(proposals));
         size_t applied = apply_proposals(t, proposals, n);
@@ -303,6 +303,24 @@ static bool survivable(int r)
     return r == -E_FULL || r == -E_NO_SPACE || r == -E_CORRUPT || r == -E_TOO_BIG;
 }
 
+/* That bytes of a log are on the disk has nothing to do with the commit, and nobody says it twice.
+ */
+static void acknowledge_logs(struct turn *t, struct item *items)
+{
+    if (tx_begin(t->c.store, false, &t->tx) < 0) {
+        return;
+    }
+    begin_fleet(t);
+    for (struct item *i = items; i != NULL; i = i->next) {
+        if (i->kind == ITEM_LOG) {
+            fleet_item(t->c.fleet, i);
+        }
+    }
+    tx_abort(t->tx);
+    t->tx = NULL;
+    fleet_flush(t->c.fleet, t->now_ms, t->mono_ms);
+}
+
 /* The batch could not be written as a whole: the posts get a transaction each, so that one that is
  * too big does not stand for all; what the workers said is dropped with their sessions, and they
  * will say it again. */
@@ -310,6 +328,7 @@ static void retry_singly(struct turn *t, struct item *items, int why)
 {
     log_error("turn: a batch was undone: %s", err_text(why));
     fleet_failed(t->c.fleet);
+    acknowledge_logs(t, items);
     rest(t);
     t->schedule = true;
     for (struct item *i = items; i != NULL; i = i->next) {

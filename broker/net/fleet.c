@@ -112,9 +112,14 @@ static void take_message(struct fleet *f, struct item *item)
     f->stats.messages_in++;
     f->stats.bytes_in += item->bytes;
     pthread_mutex_unlock(&f->lock);
-    if (s != NULL && !s->closing) {
-        message_take(f, s, wire_msg_body(item->msg));
+    if (s == NULL || s->closing) {
+        return;
     }
+    if (!tx_ok(f->turn.tx)) {
+        s->spoke = true; /* unheard: fleet_failed ends the session */
+        return;
+    }
+    message_take(f, s, wire_msg_body(item->msg));
 }
 
 static void pipe_up(struct fleet *f, uint32_t pipe)
@@ -212,13 +217,28 @@ static uint32_t free_slots(struct fleet *f, struct peer *p)
     if (p->record == NULL || p->record->paused || p->record->draining) {
         return 0;
     }
-    uint32_t used = worker_job_count(f->turn.tx, p->worker_id);
-    uint32_t slots = used < p->record->slots ? p->record->slots - used : 0;
+    if (p->used_stale) {
+        p->used = worker_job_count(f->turn.tx, p->worker_id);
+        p->used_stale = false;
+    }
+    uint32_t slots = p->used < p->record->slots ? p->record->slots - p->used : 0;
     return MIN(slots, session_credit(s));
 }
 
-size_t fleet_candidates(struct fleet *f, struct sched_worker **ret)
+static void touch(struct fleet *f, uint64_t worker_id)
 {
+    struct peer *p = peer_find(f, worker_id);
+
+    if (p != NULL) {
+        p->used_stale = true;
+    }
+}
+
+size_t fleet_candidates(struct fleet *f, const struct effects *fx, struct sched_worker **ret)
+{
+    for (size_t i = 0; i < fx->count; i++) {
+        touch(f, fx->items[i].worker_id);
+    }
     struct sched_worker *list = arena_array(tx_arena(f->turn.tx), HASH_COUNT(f->peers) + 1u,
                                             sizeof(*list));
     size_t count = 0;
@@ -239,6 +259,7 @@ size_t fleet_candidates(struct fleet *f, struct sched_worker **ret)
 void fleet_committed(struct fleet *f, struct tx *tx, const struct effects *fx)
 {
     for (size_t i = 0; i < fx->count; i++) {
+        touch(f, fx->items[i].worker_id);
         effect_take(f, tx, &fx->items[i]);
     }
 }
@@ -254,10 +275,10 @@ static void forget_lost(struct fleet *f)
     f->lost_now = false;
     HASH_ITER (hh, f->peers, p, tmp) {
         if (p->lost) {
-            peer_forget(f, p);
             pthread_mutex_lock(&f->lock);
-            f->stats.lost++;
+            f->stats.lost += !p->left;
             pthread_mutex_unlock(&f->lock);
+            peer_forget(f, p);
         }
     }
 }
@@ -283,6 +304,7 @@ void fleet_failed(struct fleet *f)
     HASH_ITER (hh, f->peers, p, p_tmp) {
         p->lost = false;
         p->record_stale = true;
+        p->used_stale = true;
     }
     f->lost_now = false;
     f->capacity_changed = true;

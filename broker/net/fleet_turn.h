@@ -67,8 +67,9 @@ void fleet_item(struct fleet *f, struct item *item); /* does not take the item *
 void fleet_tick(struct fleet *f);
 /* True once for each change that may let a waiting job run. */
 bool fleet_take_capacity_change(struct fleet *f);
-/* Who can take work, and how much; an array in the transaction's arena. */
-size_t fleet_candidates(struct fleet *f, struct sched_worker **ret);
+/* Who can take work, and how much; an array in the transaction's arena. The effects so far of this
+ * turn tell whose jobs have changed. */
+size_t fleet_candidates(struct fleet *f, const struct effects *fx, struct sched_worker **ret);
 
 /* `tx` is a read transaction on what was committed; NULL where there are no effects. */
 void fleet_committed(struct fleet *f, struct tx *tx, const struct effects *fx);

@@ -62,6 +62,9 @@ static void take_over(struct fleet *f, struct session *s, const struct reply *re
     p->suspect = false;
     p->draining = false;
     p->disk_low = false;
+    p->left = false;
+    p->lost = false;
+    p->used_stale = true;
     peer_load(p, f->turn.tx);
     peer_heard(f, p);
     f->capacity_changed = true;

@@ -123,6 +123,7 @@ static void take_bye(struct fleet *f, struct session *s)
     }
     log_info("net: %s says good-bye", p->actor);
     send_bye_ack(f, s);
+    p->left = true;
     s->closing = true;
     s->close_at_ms = f->turn.mono_ms + BYE_CLOSE_MS;
     f->next_scan_ms = MIN(f->next_scan_ms, s->close_at_ms);

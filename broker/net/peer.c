@@ -26,6 +26,7 @@ struct peer *peer_get(struct fleet *f, uint64_t worker_id)
         p = xcalloc(1, sizeof(*p));
         p->worker_id = worker_id;
         p->record_stale = true;
+        p->used_stale = true;
         arena_init(&p->record_arena, 0);
         pthread_mutex_lock(&f->lock);
         HASH_ADD(hh, f->peers, worker_id, sizeof(p->worker_id), p);

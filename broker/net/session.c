@@ -91,6 +91,8 @@ void session_end(struct fleet *f, struct session *s)
         check(s->peer->session == s);
         s->peer->session = NULL;
         s->peer->suspect = true;
+        s->peer->lost |= s->peer->left;
+        f->lost_now |= s->peer->left;
         peer_publish(f, s->peer);
         s->peer = NULL;
     }

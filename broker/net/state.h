@@ -61,11 +61,14 @@ struct peer {
     const Pb__WorkerRecord *record; /* in record_arena */
     struct arena record_arena;
     bool record_stale;
+    uint32_t used; /* slots taken, as the store says; counted anew when a command touched it */
+    bool used_stale;
     uint64_t heard_ms; /* monotonic: when its lease was last renewed */
     uint64_t heard_real_ms;
     bool suspect;
     bool draining; /* by its own word */
     bool disk_low;
+    bool left;                /* it said Bye: gone with its session, whatever its lease */
     bool overdue;             /* its lease is over, by the clock */
     uint64_t overdue_mark;    /* what the inbox had got by then */
     bool lost;                /* in this turn */

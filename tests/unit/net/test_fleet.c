@@ -500,6 +500,30 @@ static void what_the_last_session_did_not_deliver_is_read_from_the_list(void **s
     fixture_down(&f);
 }
 
+static void an_end_is_taken_though_no_step_before_it_was_heard(void **state)
+{
+    struct fixture f;
+    struct client c;
+
+    fixture_up(&f, &calm);
+    uint64_t job_id = fixture_submit(&f, 1);
+    client_join(&c, &f, "w1", 1);
+    Pb__JobKey key = client_expect_assign(&c);
+    client_close(&c);
+    Pb__HeldJob job = held(&key, PB__HELD_STATE__HELD_FINISHED);
+    client_open(&c, &f);
+    client_send_hello(
+        &c, &(struct client_hello){
+                .name = "w1", .slots = 1, .jobs = (Pb__HeldJob *[]){&job}, .job_count = 1});
+    c.session = client_expect(&c, PB__ENVELOPE__BODY_WELCOME)->welcome->session;
+    client_send_finished(&c, &key, 0);
+    assert_false(client_expect(&c, PB__ENVELOPE__BODY_FINISH_ACK)->finish_ack->stale);
+    assert_int_equal(fixture_job_state(&f, job_id), JOB_SUCCESS);
+    fixture_audit(&f);
+    client_close(&c);
+    fixture_down(&f);
+}
+
 /* A worker that comes back late must not finish somebody else's job. */
 static void a_silent_worker_loses_its_job_and_is_fenced_when_it_comes_back(void **state)
 {
@@ -671,6 +695,15 @@ static void good_bye_is_answered_and_frees_what_was_on_its_way(void **state)
     client_expect(&one, PB__ENVELOPE__BODY_BYE_ACK);
     assert_int_equal(client_take_job(&two).job_id, job_id);
     assert_int_equal(fixture_job_losses(&f, job_id), 0);
+    client_expect_closed(&one);
+    struct fleet_worker view;
+    for (int i = 0; i < 1000 && fleet_worker_state(f.fleet, one.worker_id, &view); i++) {
+        os_sleep_ms(2);
+    }
+    assert_false(fleet_worker_state(f.fleet, one.worker_id, &view));
+    struct fleet_stats stats;
+    fleet_get_stats(f.fleet, &stats);
+    assert_int_equal(stats.lost, 0);
     client_close(&one);
     client_close(&two);
     fixture_down(&f);
@@ -849,6 +882,7 @@ int main(void)
         cmocka_unit_test(a_new_hello_supersedes_the_older_session),
         cmocka_unit_test(an_unacknowledged_job_is_sent_again_in_a_new_session),
         cmocka_unit_test(what_the_last_session_did_not_deliver_is_read_from_the_list),
+        cmocka_unit_test(an_end_is_taken_though_no_step_before_it_was_heard),
         cmocka_unit_test(a_silent_worker_loses_its_job_and_is_fenced_when_it_comes_back),
         cmocka_unit_test(a_worker_that_beats_keeps_its_job_for_longer_than_a_lease),
         cmocka_unit_test(a_job_missing_from_a_heartbeat_is_lost),
