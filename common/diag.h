@@ -1,6 +1,6 @@
 /* Diagnostics of user input: where it is wrong, what was expected, what could be meant.
- * A diag list is bounded by LIMIT_DIAGS, half of it for warnings; what comes after is counted. All text is copied into the
- * list's own arena. Threads: one at a time. */
+ * A diag list is bounded by LIMIT_DIAGS, half of it for warnings; what comes after is counted. All
+ * text is copied into the list's own arena. Threads: one at a time. */
 #ifndef DAVIT_DIAG_H
 #define DAVIT_DIAG_H
 
