@@ -330,8 +330,20 @@ static void control(struct held *h)
     }
 }
 
+/* A job that was taken over unstarted may have been started at the very end of the process before
+ * us, by a shim that was slow to say so. From here on it is known: it runs, or it never will. */
+static void settle_start(struct held *h)
+{
+    if (h->phase == HELD_WAITING && !jobdir_claim(h->dir)) {
+        h->phase = HELD_RUNNING;
+        h->ran = true;
+        watch(h);
+    }
+}
+
 void held_cancel(struct held *h, enum held_cancel how)
 {
+    settle_start(h);
     if (h->phase == HELD_WAITING) {
         Pb__Outcome outcome = PB__OUTCOME__INIT;
         outcome.result = JOB_CANCELED;
@@ -346,12 +358,16 @@ void held_cancel(struct held *h, enum held_cancel how)
 void held_give_back(struct held *h)
 {
     check(h->phase == HELD_WAITING);
-    h->phase = HELD_RETURNING;
+    settle_start(h);
+    if (h->phase == HELD_WAITING) {
+        h->phase = HELD_RETURNING;
+    }
     held_tell(h);
 }
 
 void held_fence(struct held *h)
 {
+    settle_start(h);
     bool runs = h->phase == HELD_RUNNING;
     if (h->phase == HELD_FENCED) {
         return;

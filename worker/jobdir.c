@@ -2,6 +2,8 @@
 
 #include "worker/jobdir.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/limits.h"
@@ -174,6 +176,18 @@ int jobdir_shim_pid(const char *dir, pid_t *ret)
         *ret = (pid_t)pid;
     }
     return r;
+}
+
+bool jobdir_claim(const char *dir)
+{
+    char *path = os_path_join(dir, "pid");
+    FILE *file = fopen(path, "wxe");
+    bool first = file != NULL || errno != EEXIST;
+    if (file != NULL) {
+        fclose(file);
+    }
+    free(path);
+    return first;
 }
 
 int jobdir_end(const char *dir, const Pb__Outcome *outcome, struct str note)

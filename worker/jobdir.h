@@ -41,6 +41,9 @@ struct jobdir {
 int jobdir_load(const char *dir, struct arena *arena, struct jobdir *ret);
 
 int jobdir_shim_pid(const char *dir, pid_t *ret); /* -E_NOT_FOUND: never started */
+/* Takes the place of the shim in a folder that shall not be run any more: false when one came
+ * first. One that comes later ends at once. */
+bool jobdir_claim(const char *dir);
 /* Records the end; the note (a line, or nothing) first. */
 int jobdir_end(const char *dir, const Pb__Outcome *outcome, struct str note);
 void jobdir_note(const char *dir, struct buf *out); /* appends it */

@@ -85,7 +85,7 @@ static void send_raw(struct peer *p, Pb__Envelope *e, bool numbered)
     e->version = WIRE_VERSION;
     e->session = p->session;
     e->seq = numbered ? ++p->seq_out : 0;
-    e->ack = p->seq_in;
+    e->ack = p->ack_held ? 1 : p->seq_in;
     PB_PACK(e, &bytes);
     assert_int_equal(nng_msg_alloc(&msg, 0), 0);
     assert_int_equal(nng_msg_append(msg, bytes.p, bytes.n), 0);

@@ -19,9 +19,9 @@ struct peer {
     uint64_t seq_in, seq_out, acked;
     uint32_t header[2]; /* where the worker is */
     nng_pipe pipe;
-    struct arena arena;  /* of the last message */
-    Pb__Heartbeat *beat; /* the last one, while the arena holds it */
-    bool mute;           /* answers no heartbeat */
+    struct arena arena; /* of the last message */
+    bool mute;          /* answers no heartbeat */
+    bool ack_held;      /* acknowledges nothing but Hello */
 
     struct buf log; /* of the one job that ships */
     bool log_full;

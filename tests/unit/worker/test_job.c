@@ -314,12 +314,12 @@ static void a_half_written_folder_is_cleared_away(void **state)
     free(slot);
 }
 
-static void an_accepted_job_starts_once_the_broker_confirms_it(void **state)
+/* As a worker leaves it that was killed between AssignAck and the start. */
+static void restart_with_accepted(struct world *w, const char *script)
 {
-    struct world *w = *state;
     char *dir = job_file(w, job, "");
     Pb__JobSpec spec = PB__JOB_SPEC__INIT;
-    ProtobufCBinaryData line = pb_bytes_ref(STR("echo started late"));
+    ProtobufCBinaryData line = pb_bytes_ref(str_from(script));
     worker_kill(w);
     dir[strlen(dir) - 1] = '\0';
     spec.project = spec.name = (char *)(uintptr_t) "demo";
@@ -327,13 +327,29 @@ static void an_accepted_job_starts_once_the_broker_confirms_it(void **state)
     spec.n_script = 1;
     spec.timeout_ms = 10000;
     assert_int_equal(jobdir_create(dir, 0, &spec), 0);
+    free(dir);
     w->worker = worker_start(w);
     take_over(w, PB__HELD_STATE__HELD_ACCEPTED);
     peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK);
+}
+
+static void an_accepted_job_starts_once_the_broker_confirms_it(void **state)
+{
+    struct world *w = *state;
+    restart_with_accepted(w, "echo started late");
     peer_expect(&w->peer, PB__ENVELOPE__BODY_JOB_STARTED);
     finish(w, JOB_SUCCESS);
     assert_log_has(w, "started late");
-    free(dir);
+}
+
+static void an_accepted_job_that_is_fenced_never_starts(void **state)
+{
+    struct world *w = *state;
+    w->peer.ack_held = true;
+    restart_with_accepted(w, "echo never");
+    peer_cancel(&w->peer, job, PB__CANCEL_KIND__CANCEL_FENCED);
+    until_no_folder(w, job);
+    assert_int_equal(peer_beat(&w->peer)->heartbeat->n_jobs, 0);
 }
 
 int main(void)
@@ -360,6 +376,7 @@ int main(void)
         TEST_WORLD(a_full_disk_of_the_broker_delays_the_end),
         TEST_WORLD(a_half_written_folder_is_cleared_away),
         TEST_WORLD(an_accepted_job_starts_once_the_broker_confirms_it),
+        TEST_WORLD(an_accepted_job_that_is_fenced_never_starts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

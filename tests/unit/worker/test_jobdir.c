@@ -130,6 +130,14 @@ static void a_pid_file_with_anything_else_names_no_process(void **state)
     }
 }
 
+static void a_folder_is_claimed_by_the_first_that_comes(void **state)
+{
+    struct world *w = *state;
+    make(w, 0);
+    assert_true(jobdir_claim(w->dir));
+    assert_false(jobdir_claim(w->dir));
+}
+
 static void an_ended_job_keeps_its_outcome_and_note(void **state)
 {
     struct world *w = *state;
@@ -182,6 +190,7 @@ int main(void)
         T(damaged_files_are_told_from_missing_ones),
         T(a_pid_file_says_that_the_job_was_started),
         T(a_pid_file_with_anything_else_names_no_process),
+        T(a_folder_is_claimed_by_the_first_that_comes),
         T(an_ended_job_keeps_its_outcome_and_note),
         T(a_folder_that_cannot_be_made_leaves_nothing),
         T(the_lowest_free_slot_is_taken),
