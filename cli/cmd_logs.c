@@ -7,6 +7,23 @@
 
 #include "cli/follow.h"
 #include "common/http.h"
+#include "common/limits.h"
+#include "common/str.h"
+
+/* The log as a JSON text; what is no UTF-8 in it becomes a question mark. */
+static int print_log_json(uint64_t job_id, struct buf *log)
+{
+    size_t at;
+    struct str rest = buf_str(log);
+    while (!str_is_utf8(rest, &at)) {
+        size_t bad = log->n - rest.n + at;
+        log->p[bad] = '?';
+        rest = str_sub(buf_str(log), bad, log->n);
+    }
+    cli_print_json(json_pack("{s:I, s:o}", "job", (json_int_t)job_id, "log",
+                             json_stringn(log->n > 0 ? log->p : "", log->n)));
+    return 0;
+}
 
 static int print_log(struct cli *c, const struct client *cl, uint64_t job_id, uint64_t attempt)
 {
@@ -22,13 +39,15 @@ static int print_log(struct cli *c, const struct client *cl, uint64_t job_id, ui
     char *url = client_url(cl, path);
     req.url = url;
     req.token = cl->token;
-    req.out_fd = STDOUT_FILENO;
-    req.out_limit = UINT64_MAX;
+    req.out_fd = c->json ? -1 : STDOUT_FILENO;
+    req.out_limit = c->json ? 2 * LIMIT_LOG_BYTES : UINT64_MAX;
     int r = http_do(&req, &status, &out, &why);
     if (r < 0) {
         cli_fail(c, r, "cannot read the log: %s", buf_cstr(&why));
     } else if (status != 200) {
         r = client_problem(c, status, buf_str(&out));
+    } else if (c->json) {
+        r = print_log_json(job_id, &out);
     }
     free(url);
     buf_release(&out);
@@ -59,8 +78,11 @@ int cmd_logs(struct cli *c, int argc, char **argv)
     r = client_open(c, &cl);
     if (r == 0) {
         r = client_find_job(c, &cl, args[0], pipeline, &job_id);
-        if (r == 0) {
-            r = follow ? follow_log(c, &cl, job_id, attempt) : print_log(c, &cl, job_id, attempt);
+        if (r == 0 && follow) {
+            r = follow_log(c, &cl, job_id, attempt);
+        }
+        if (r == 0 && (!follow || c->json)) {
+            r = print_log(c, &cl, job_id, attempt);
         }
         client_release(&cl);
     }

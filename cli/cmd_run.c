@@ -105,6 +105,23 @@ static int run_in(struct cli *c, const char *data, struct repo *repo, struct req
     return r;
 }
 
+static int run_in_temp_dir(struct cli *c, struct repo *repo, struct request *request,
+                           const struct stack_options *stack_options, bool quiet, bool keep)
+{
+    char *data = os_make_temp_dir("davit-run");
+    if (data == NULL) {
+        return cli_fail(c, -E_IO, "cannot make a folder in %s", os_temp_dir());
+    }
+    int r = run_in(c, data, repo, request, stack_options, quiet);
+    if (keep) {
+        fprintf(stderr, "davit: kept %s\n", data);
+    } else {
+        os_remove_tree(data);
+    }
+    free(data);
+    return r;
+}
+
 int cmd_run(struct cli *c, int argc, char **argv)
 {
     struct request_options request_options = {0};
@@ -144,14 +161,7 @@ int cmd_run(struct cli *c, int argc, char **argv)
             request_print_diags(c, &request, stderr);
         }
         if (r == 0) {
-            char data[] = "/tmp/davit-run-XXXXXX";
-            r = mkdtemp(data) != NULL ? run_in(c, data, &repo, &request, &stack_options, quiet)
-                                      : cli_fail(c, -E_IO, "cannot make a folder in /tmp");
-            if (keep) {
-                fprintf(stderr, "davit: kept %s\n", data);
-            } else {
-                os_remove_tree(data);
-            }
+            r = run_in_temp_dir(c, &repo, &request, &stack_options, quiet, keep);
         }
         if (r == 0 || r == -E_PIPELINE || request.body != NULL) {
             request_release(&request);

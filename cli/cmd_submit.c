@@ -37,8 +37,10 @@ static int send(struct cli *c, const struct client *cl, struct repo *repo, struc
         cli_print_json(p);
         return 0;
     }
-    printf("pipeline %" PRIu64 " of %s: %zu jobs\n", id, json_text(p, "project"),
-           json_array_size(json_object_get(p, "jobs")));
+    if (!c->json) {
+        printf("pipeline %" PRIu64 " of %s: %zu jobs\n", id, json_text(p, "project"),
+               json_array_size(json_object_get(p, "jobs")));
+    }
     json_decref(p);
     return o->follow ? follow_to_end(c, cl, id, o->quiet) : 0;
 }
@@ -73,7 +75,7 @@ int cmd_submit(struct cli *c, int argc, char **argv)
     };
     struct client cl;
     struct repo repo;
-    char tmp[] = "/tmp/davit-submit-XXXXXX";
+    char *tmp = NULL;
     int r = cli_options(c, opts, argc, argv, 0, 0, NULL, NULL);
     r = r < 0 ? r : client_open(c, &cl);
     if (r < 0) {
@@ -81,9 +83,9 @@ int cmd_submit(struct cli *c, int argc, char **argv)
     }
     if (o.git == NULL) {
         r = repo_open(c, o.dir, &repo);
-    } else if (mkdtemp(tmp) == NULL) {
+    } else if ((tmp = os_make_temp_dir("davit-submit")) == NULL) {
         client_release(&cl);
-        return cli_fail(c, -E_IO, "cannot make a folder in /tmp");
+        return cli_fail(c, -E_IO, "cannot make a folder in %s", os_temp_dir());
     } else {
         repo = (struct repo){0};
         r = repo_clone(c, o.git, o.request.ref, tmp, &repo);
@@ -92,8 +94,9 @@ int cmd_submit(struct cli *c, int argc, char **argv)
     r = r < 0 ? r : submit(c, &cl, &repo, &o);
     repo_release(&repo);
     client_release(&cl);
-    if (o.git != NULL) {
+    if (tmp != NULL) {
         os_remove_tree(tmp);
+        free(tmp);
     }
     return r;
 }

@@ -25,6 +25,7 @@ struct follow {
     size_t live;
     volatile bool stop;
     bool ended;
+    int error; /* why following is no use any more */
     char status[32];
     char last_id[32];
     uint64_t pipeline_id;
@@ -40,7 +41,8 @@ struct follower {
     char last_id[64]; /* ATTEMPT:OFFSET */
     char status[32];
     struct buf line;
-    bool done;
+    char *detail; /* of how the job ended; NULL until its event says so */
+    bool done;    /* all of the log was shown */
     unsigned color;
 };
 
@@ -75,9 +77,13 @@ static void print_lines(struct follower *j, bool all)
     buf_drop_front(&j->line, j->line.n - rest.n);
 }
 
+/* What becomes of a job; with --json only the result is printed, by the caller. */
 static void print_job_end(struct follow *f, const char *name, const char *status,
                           const char *detail)
 {
+    if (f->c->json) {
+        return;
+    }
     printf("%s: %s%s%s\n", name, cli_status(f->c, status), detail[0] != 0 ? ", " : "", detail);
     fflush(stdout);
 }
@@ -124,8 +130,8 @@ static void *follower_main(void *ctx)
     }
     print_lines(j, true);
     pthread_mutex_lock(&f->lock);
-    if (j->status[0] != 0) {
-        print_job_end(f, j->name, j->status, "");
+    if (j->detail != NULL && j->status[0] != 0) {
+        print_job_end(f, j->name, j->status, j->detail);
     }
     j->done = true;
     f->live--;
@@ -135,11 +141,11 @@ static void *follower_main(void *ctx)
     return NULL;
 }
 
-/* Under the lock. */
+/* The one whose job has not ended yet, as far as events tell. Under the lock. */
 static struct follower *find_follower(struct follow *f, uint64_t job_id)
 {
     for (struct follower *j = f->jobs; j != NULL; j = j->next) {
-        if (j->job_id == job_id && !j->done) {
+        if (j->job_id == job_id && j->detail == NULL) {
             return j;
         }
     }
@@ -172,10 +178,15 @@ static void on_job_event(struct follow *f, const json_t *o)
     struct follower *j = find_follower(f, job_id);
     if (strcmp(to, "running") == 0 && j == NULL && !f->o.quiet) {
         start_follower(f, job_id, json_text(o, "name"));
-    } else if ((terminal && j == NULL) || strcmp(to, "manual") == 0 ||
-               strcmp(to, "scheduled") == 0) {
+    } else if (terminal && j != NULL) {
+        j->detail = xstrdup(json_text(o, "detail"));
+        if (j->done) { /* else the end of its log comes first */
+            print_job_end(f, j->name, to, j->detail);
+        }
+    } else if (terminal || strcmp(to, "manual") == 0 || strcmp(to, "scheduled") == 0) {
         print_job_end(f, json_text(o, "name"), to, json_text(o, "detail"));
-    } else if (strcmp(json_text(o, "from"), "running") == 0 && strcmp(to, "pending") == 0) {
+    } else if (!f->c->json && strcmp(json_text(o, "from"), "running") == 0 &&
+               strcmp(to, "pending") == 0) {
         printf("%s: %s, runs again\n", json_text(o, "name"), json_text(o, "detail"));
     }
 }
@@ -201,6 +212,12 @@ static bool on_event(void *ctx, struct str id, struct str event, struct str data
     return go_on;
 }
 
+/* An answer that another try will not change. */
+static bool is_final(int r)
+{
+    return r == -E_NOT_FOUND || r == -E_GONE || r == -E_UNAUTHORIZED || r == -E_FORBIDDEN;
+}
+
 static void *events_main(void *ctx)
 {
     struct follow *f = ctx;
@@ -208,11 +225,26 @@ static void *events_main(void *ctx)
     char path[64];
     snprintf(path, sizeof(path), "/pipelines/%" PRIu64 "/events", f->pipeline_id);
     char *url = client_url(f->cl, path);
-    while (!f->stop && !f->ended) {
+    bool said = false;
+    while (!f->stop && !f->ended && f->error == 0) {
         char last[32];
         snprintf(last, sizeof(last), "%s", f->last_id);
-        http_events(url, f->cl->token, last[0] != 0 ? last : NULL, on_event, f, &f->stop, &why);
-        if (!f->stop && !f->ended) {
+        buf_clear(&why);
+        int r = http_events(url, f->cl->token, last[0] != 0 ? last : NULL, on_event, f, &f->stop,
+                            &why);
+        if (f->stop || f->ended) {
+            break;
+        }
+        if (is_final(r)) {
+            pthread_mutex_lock(&f->lock);
+            f->error = cli_fail(f->c, r, "%s", buf_cstr(&why));
+            pthread_mutex_unlock(&f->lock);
+        } else {
+            if (r < 0 && !said) {
+                cli_fail(f->c, r, "lost the broker at %s: %s; trying until it is back", f->cl->url,
+                         buf_cstr(&why));
+            }
+            said = r < 0;
             os_sleep_ms(RECONNECT_MS);
         }
     }
@@ -224,7 +256,7 @@ static void *events_main(void *ctx)
 static bool finished(struct follow *f)
 {
     pthread_mutex_lock(&f->lock);
-    bool done = f->ended && f->live == 0;
+    bool done = f->error < 0 || (f->ended && f->live == 0);
     pthread_mutex_unlock(&f->lock);
     return done;
 }
@@ -253,15 +285,17 @@ int follow_pipeline(struct cli *c, const struct client *cl, uint64_t pipeline_id
         f.jobs = j->next;
         pthread_join(j->thread, NULL);
         buf_release(&j->line);
+        free(j->detail);
         free(j->name);
         free(j);
     }
     pthread_mutex_destroy(&f.lock);
     snprintf(ret_status, n, "%s", f.status);
-    return r;
+    return r < 0 ? r : f.error;
 }
 
 struct raw_log {
+    bool silent; /* only wait for the end */
     char last_id[64];
     bool ended;
     bool broken;
@@ -274,7 +308,8 @@ static bool on_raw_event(void *ctx, struct str id, struct str event, struct str 
         struct buf bytes = BUF_INIT;
         json_t *o = json_loadb(data.p, data.n, 0, NULL);
         crypto_from_base64(str_from(json_text(o, "bytes")), &bytes);
-        l->broken = fwrite(bytes.p, 1, bytes.n, stdout) != bytes.n || fflush(stdout) != 0;
+        l->broken = !l->silent &&
+                    (fwrite(bytes.p, 1, bytes.n, stdout) != bytes.n || fflush(stdout) != 0);
         snprintf(l->last_id, sizeof(l->last_id), STR_FMT, STR_ARG(id));
         json_decref(o);
         buf_release(&bytes);
@@ -286,7 +321,7 @@ static bool on_raw_event(void *ctx, struct str id, struct str event, struct str 
 
 int follow_log(struct cli *c, const struct client *cl, uint64_t job_id, uint64_t attempt)
 {
-    struct raw_log l = {0};
+    struct raw_log l = {.silent = c->json};
     struct buf why = BUF_INIT;
     volatile bool never = false;
     char path[96];
@@ -303,7 +338,7 @@ int follow_log(struct cli *c, const struct client *cl, uint64_t job_id, uint64_t
                         &never, &why);
         if (!l.ended && !l.broken && r < 0) {
             cli_fail(c, r, "%s; trying again", buf_cstr(&why));
-            if (r == -E_NOT_FOUND || r == -E_UNAUTHORIZED || r == -E_FORBIDDEN) {
+            if (is_final(r)) {
                 break;
             }
             os_sleep_ms(RECONNECT_MS);

@@ -21,7 +21,7 @@ int follow_pipeline(struct cli *c, const struct client *cl, uint64_t pipeline_id
 int follow_to_end(struct cli *c, const struct client *cl, uint64_t pipeline_id, bool quiet);
 
 /* The log of one job to stdout, byte for byte, until it ends; waits for a job that has not begun.
- */
+ * With --json it only waits. */
 int follow_log(struct cli *c, const struct client *cl, uint64_t job_id, uint64_t attempt);
 
 /* The table of a pipeline's jobs. */

@@ -97,6 +97,23 @@ static void add_names(struct arena *arena, struct list *l, const char *prefix, s
     }
 }
 
+/* A submodule's `.git` is a file that names a folder in the .git of its parent, which goes along:
+ * with the file, git works in the submodule too. One that points out of the tree stays behind. */
+static void add_submodule_link(struct repo *r, struct list *l, const char *prefix)
+{
+    struct buf text = BUF_INIT;
+    struct stat st;
+    const char *own = arena_printf(&r->arena, "%s/.git", r->root);
+    const char *link = arena_printf(&r->arena, "%s.git", prefix);
+    const char *path = arena_printf(&r->arena, "%s/%s", r->root, link);
+    if (lstat(own, &st) == 0 && S_ISDIR(st.st_mode) && lstat(path, &st) == 0 &&
+        S_ISREG(st.st_mode) && os_read_file(path, 4 * KIB, &text) == 0 &&
+        str_starts(buf_str(&text), STR("gitdir: ../"))) {
+        list_add(l, str_from(link));
+    }
+    buf_release(&text);
+}
+
 /* Everything git does not ignore below root/prefix; goes into submodules. */
 static void list_tree(struct repo *r, struct list *l, const char *prefix, int depth)
 {
@@ -123,6 +140,9 @@ static void list_tree(struct repo *r, struct list *l, const char *prefix, int de
             list_add(l, here.items[i]);
         }
     }
+    if (depth > 0) {
+        add_submodule_link(r, l, prefix);
+    }
     free(here.items);
     buf_release(&out);
 }
@@ -132,9 +152,12 @@ static void list_tree(struct repo *r, struct list *l, const char *prefix, int de
 static int list_plain(struct cli *c, struct repo *r, struct list *l)
 {
     struct buf out = BUF_INIT;
-    char tmp[] = "/tmp/davit-list-XXXXXX";
+    char *tmp = os_make_temp_dir("davit-list");
     int res = 0;
-    if (mkdtemp(tmp) == NULL || !GIT(tmp, &out, "init", "-q", "--bare", ".")) {
+    if (tmp == NULL) {
+        return cli_fail(c, -E_IO, "cannot make a folder in %s", os_temp_dir());
+    }
+    if (!GIT(tmp, &out, "init", "-q", "--bare", ".")) {
         res = cli_fail(c, -E_IO, "cannot run git to list the files of %s", r->root);
     } else {
         const char *git_dir = arena_printf(&r->arena, "--git-dir=%s", tmp);
@@ -144,6 +167,7 @@ static int list_plain(struct cli *c, struct repo *r, struct list *l)
         }
     }
     os_remove_tree(tmp);
+    free(tmp);
     buf_release(&out);
     return res;
 }

@@ -112,9 +112,9 @@ static int run_git(const char *const *argv)
 
 static int snapshot_worktree(struct cli *c, struct repo *r, int fd, struct archive_info *ret)
 {
-    char tmp[] = "/tmp/davit-snapshot-XXXXXX";
-    if (mkdtemp(tmp) == NULL) {
-        return cli_fail(c, -E_IO, "cannot make a folder in /tmp");
+    char *tmp = os_make_temp_dir("davit-snapshot");
+    if (tmp == NULL) {
+        return cli_fail(c, -E_IO, "cannot make a folder in %s", os_temp_dir());
     }
     const char *tree = arena_printf(&r->arena, "%s/tree", tmp);
     const char *clone[] = {"git", "clone", "-q", "--no-checkout", r->root, tree, NULL};
@@ -142,6 +142,7 @@ static int snapshot_worktree(struct cli *c, struct repo *r, int fd, struct archi
         close(part);
     }
     os_remove_tree(tmp);
+    free(tmp);
     buf_release(&why);
     return res;
 }

@@ -42,10 +42,9 @@ static int upload(struct cli *c, const struct client *cl, int fd, uint64_t size)
 int submit_snapshot(struct cli *c, const struct client *cl, struct repo *repo, struct request *r)
 {
     struct archive_info info;
-    const char *dir = getenv("TMPDIR");
-    int fd = open(dir != NULL ? dir : "/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    int fd = open(os_temp_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0) {
-        return cli_fail(c, -E_IO, "cannot make a temporary file in %s", dir != NULL ? dir : "/tmp");
+        return cli_fail(c, -E_IO, "cannot make a temporary file in %s", os_temp_dir());
     }
     int res = repo_snapshot(c, repo, fd, &info);
     res = res < 0 ? res : upload(c, cl, fd, info.size);

@@ -25,6 +25,10 @@ int os_write_file(const char *path, const void *p, size_t n, mode_t mode);
 /* The same without waiting for the disk: for what a crash of the machine makes void anyway. */
 int os_put_file(const char *path, const void *p, size_t n, mode_t mode);
 int os_mkdir_p(const char *path, mode_t mode);
+/* Makes a folder NAME-XXXXXX, mode 0700, in TMPDIR, or in /tmp where that is not an absolute path;
+ * heap, or NULL: errno says why. */
+char *os_make_temp_dir(const char *name);
+const char *os_temp_dir(void);        /* that TMPDIR or /tmp */
 int os_remove_tree(const char *path); /* never follows symlinks; no error when it is not there */
 int os_fsync_dir(const char *path);
 bool os_exists(const char *path);

@@ -267,3 +267,21 @@ char *os_path_join(const char *a, const char *b)
     buf_addf(&path, "%s%s%s", a, n == 0 || slash ? "" : "/", b);
     return buf_take(&path);
 }
+
+const char *os_temp_dir(void)
+{
+    const char *dir = getenv("TMPDIR");
+    return dir != NULL && dir[0] == '/' ? dir : "/tmp";
+}
+
+char *os_make_temp_dir(const char *name)
+{
+    struct buf path = BUF_INIT;
+    buf_addf(&path, "%s/%s-XXXXXX", os_temp_dir(), name);
+    char *made = buf_take(&path);
+    if (mkdtemp(made) == NULL) {
+        free(made);
+        return NULL;
+    }
+    return made;
+}

@@ -1,6 +1,7 @@
 #include "common/base.h"
 
 #include "common/err.h"
+#include "common/limits.h"
 #include "common/str.h"
 
 struct str str_from(const char *s)
@@ -201,4 +202,18 @@ int str_from_hex(struct str hex, uint8_t *ret_bytes, size_t n)
         ret_bytes[i] = (uint8_t)(hex_value(hex.p[2 * i]) << 4 | hex_value(hex.p[2 * i + 1]));
     }
     return 0;
+}
+
+bool str_is_project_name(struct str s)
+{
+    struct str part;
+    if (s.n == 0 || s.n > LIMIT_NAME || s.p[s.n - 1] == '/') {
+        return false;
+    }
+    while (str_split(&s, '/', &part)) {
+        if (part.n == 0 || str_eqz(part, ".") || str_eqz(part, "..")) {
+            return false;
+        }
+    }
+    return true;
 }

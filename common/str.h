@@ -39,6 +39,8 @@ int str_to_i64(struct str s, int64_t *ret);
 /* True for well-formed UTF-8 without NUL; *ret_at (may be NULL) gets the offset of the first bad
  * byte. */
 bool str_is_utf8(struct str s, size_t *ret_at);
+/* "group/name": at most LIMIT_NAME bytes, and fit to be a folder below another one. */
+bool str_is_project_name(struct str s);
 
 /* "1h 30m", "90 minutes", "2 days 3h", "3600" (seconds), "never" is not one: as GitLab reads
  * durations. 0 or -E_INVALID. */

@@ -423,6 +423,10 @@ static int submit_read(struct submit *s, void *ctx)
     if (!s->project || s->project[0] == '\0') {
         return request_fail(s->rq, -E_INVALID, "field `project` is missing");
     }
+    if (!str_is_project_name(str_from(s->project))) {
+        return request_fail(s->rq, -E_INVALID, "`%s` is no name of a project: group/name",
+                            s->project);
+    }
     return build_command(s, id->key, id->body_hash);
 }
 

@@ -136,6 +136,56 @@ def submit_status_logs_and_artifacts(build):
         assert doctor.returncode == 0, doctor.stdout
 
 
+def json_is_all_that_stdout_holds(build):
+    with Tree("a: {script: ['printf \\\\377A']}\nb: {script: [exit 3], allow_failure: true}\n") as tree, \
+            Stack(build) as stack:
+        env = on(stack)
+        done = davit(stack.build, "submit", "--follow", "--json", cwd=tree.dir, env=env)
+        ident = json.loads(done.stdout)["id"]
+        assert done.returncode == 0, done
+        assert json.loads(davit(stack.build, "follow", str(ident), "--json", env=env).stdout)["id"] == ident
+        for args in (["logs", "a"], ["logs", "-f", "a"]):
+            log = json.loads(davit(stack.build, *args, "--json", env=env).stdout)["log"]
+            assert log.endswith("?A"), log
+        assert json.loads(davit(stack.build, "run", "--json", cwd=tree.dir).stdout)["status"] == "success"
+        text = davit(stack.build, "follow", "-q", str(ident), env=env).stdout
+        assert text.count("b: failed") == 1, text
+
+
+def following_a_lost_broker_says_so_and_goes_on(build):
+    with Tree("a: {script: [sleep 3, echo end]}\n") as tree, Stack(build) as stack:
+        child = subprocess.Popen([os.path.join(stack.build, "davit"), "submit", "--follow"], cwd=tree.dir,
+                                 env={**os.environ, **on(stack)}, stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, text=True)
+        wait_for("the job runs", lambda: any(p["status"] == "running"
+                                             for p in stack.get("/pipelines")["items"]))
+        stack.broker.kill()
+        time.sleep(1.5)
+        stack.broker.start()
+        out, err = child.communicate(timeout=60)
+        assert child.returncode == 0 and "a | end" in out, (child.returncode, out, err)
+        assert err.count("lost the broker") == 1, err
+
+
+def temporary_files_are_under_tmpdir(build):
+    build = os.path.abspath(build)
+    tmp = tempfile.mkdtemp(prefix="davit-tmpdir-")
+    with Tree("a: {script: [pwd]}\n") as tree:
+        done = davit(build, "run", cwd=tree.dir, env={"TMPDIR": tmp})
+        assert done.returncode == 0 and f"a | {tmp}/davit-run-" in done.stdout, done.stdout
+        assert os.listdir(tmp) == []
+    os.rmdir(tmp)
+
+
+def git_works_in_a_submodule(build):
+    build = os.path.abspath(build)
+    with Tree("") as inner, Tree("a: {script: [git -C lib log --format=%s, git submodule status]}\n") as tree:
+        tree.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", inner.dir, "lib")
+        tree.git("commit", "-qm", "outer")
+        done = davit(build, "run", cwd=tree.dir)
+        assert "a | first" in done.stdout and "a |  " in done.stdout, done.stdout
+
+
 def submit_by_git_url(build):
     with Tree("job: {script: [cat src/file]}\n") as tree, Stack(build) as stack:
         done = davit(stack.build, "submit", "--git", "file://" + tree.dir, "--ref", "main", "--follow",
@@ -213,5 +263,7 @@ def wrong_usage_is_explained(build):
 if __name__ == "__main__":
     main([run_shows_the_logs_and_ends_with_the_pipelines_result, run_works_without_git,
           ctrl_c_cancels_and_leaves_no_process, submit_status_logs_and_artifacts, submit_by_git_url,
+          json_is_all_that_stdout_holds, following_a_lost_broker_says_so_and_goes_on,
+          temporary_files_are_under_tmpdir, git_works_in_a_submodule,
           cancel_retry_play_and_why, lint_tells_the_place, up_starts_and_stops_everything,
           wrong_usage_is_explained])

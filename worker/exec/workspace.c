@@ -8,21 +8,6 @@
 #include "common/limits.h"
 #include "common/os.h"
 
-static bool project_valid(const char *project)
-{
-    struct str rest = str_from(project);
-    struct str part;
-    if (rest.n == 0 || rest.n > LIMIT_NAME || rest.p[rest.n - 1] == '/') {
-        return false;
-    }
-    while (str_split(&rest, '/', &part)) {
-        if (part.n == 0 || str_eqz(part, ".") || str_eqz(part, "..")) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* Makes `path` and asks where it really is: false when that is somewhere else. */
 static bool make_real(const char *path)
 {
@@ -41,7 +26,7 @@ int workspace_make(const char *builds_dir, uint32_t slot, const char *project, c
     struct buf slot_dir = BUF_INIT;
     struct buf path = BUF_INIT;
     char *builds = NULL;
-    if (!project_valid(project)) {
+    if (!str_is_project_name(str_from(project))) {
         buf_addf(why, "project `%s` is no name for a folder", project);
         return -E_INVALID;
     }
