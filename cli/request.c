@@ -28,6 +28,18 @@ static const struct request_file *find_file(const struct request *r, const char 
     return NULL;
 }
 
+static bool leaves_tree(const char *path)
+{
+    struct str rest = str_from(path);
+    struct str part;
+    while (str_split(&rest, '/', &part)) {
+        if (str_eqz(part, "..")) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Reads a file of the tree once; it stays in the request's arena. */
 static bool read_file(void *ctx, const char *path, struct str *ret_text)
 {
@@ -40,7 +52,7 @@ static bool read_file(void *ctx, const char *path, struct str *ret_text)
     }
     struct buf text = BUF_INIT;
     char *full = path[0] == '/' ? xstrdup(path) : os_path_join(reader->repo->root, path);
-    bool inside = strstr(path, "..") == NULL;
+    bool inside = !leaves_tree(path);
     bool ok = inside && r->file_count < LIMIT_INCLUDES + 1 &&
               os_read_file(full, LIMIT_YAML_BYTES + 1, &text) == 0;
     if (ok) {

@@ -227,6 +227,9 @@ def lint_tells_the_place(build):
         assert not found["valid"] and found["diagnostics"][0]["line"] == 2, found
         tree.write(".gitlab-ci.yml", GOOD)
         assert davit(build, "lint", cwd=tree.dir).returncode == 0
+        tree.write("a..b.yml", GOOD)
+        assert davit(build, "lint", "a..b.yml", cwd=tree.dir).returncode == 0
+        assert davit(build, "lint", "../x.yml", cwd=tree.dir).returncode == 66
 
 
 def up_starts_and_stops_everything(build):

@@ -240,6 +240,17 @@ static void test_every_error_has_its_row(void **state)
     assert_string_equal(err_code(5), "internal");
 }
 
+static void a_project_name_is_fit_to_be_a_folder(void **state)
+{
+    static const char *const BAD[] = {"", ".", "..", "../x", "a/../b", "/a", "a//b", "a/"};
+
+    assert_true(str_is_project_name(STR("group/sub group/name")));
+    assert_true(str_is_project_name(STR("a..b")));
+    for (size_t i = 0; i < ARRAY_LEN(BAD); i++) {
+        assert_false(str_is_project_name(str_from(BAD[i])));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -255,6 +266,7 @@ int main(void)
         cmocka_unit_test(test_an_arena_gives_zeroed_aligned_memory),
         cmocka_unit_test(test_a_capped_arena_remembers_that_it_was_exceeded),
         cmocka_unit_test(test_every_error_has_its_row),
+        cmocka_unit_test(a_project_name_is_fit_to_be_a_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
