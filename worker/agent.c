@@ -106,6 +106,28 @@ void agent_pump_soon(struct agent *a)
     }
 }
 
+/* One job a round: to start a shim takes a while, and neither the acceptance of other jobs nor the
+ * heartbeat may wait for all of them. */
+static void on_start(void *ctx)
+{
+    struct agent *a = ctx;
+    struct held *h;
+    DL_FOREACH (a->jobs, h) {
+        if (h->phase == HELD_WAITING && h->ready) {
+            held_start(h);
+            agent_start_soon(a);
+            return;
+        }
+    }
+}
+
+void agent_start_soon(struct agent *a)
+{
+    if (a->start_timer.due_ms == 0) {
+        loop_timer_set(a->loop, &a->start_timer, os_monotonic_ms(), on_start, a);
+    }
+}
+
 /* The broker schedules by what the heartbeat says, so it hears of a change at once. */
 static void tell_willingness(struct agent *a)
 {

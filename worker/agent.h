@@ -37,6 +37,7 @@ struct agent {
     int exit_code;
     struct buf chunk; /* of log, for one message */
     struct loop_timer pump_timer;
+    struct loop_timer start_timer;
     struct loop_timer tick_timer;
 };
 
@@ -53,6 +54,7 @@ size_t agent_slots_taken(const struct agent *a);
 uint32_t agent_free_slot(const struct agent *a);
 void agent_pump(struct agent *a); /* ships what there is to ship */
 void agent_pump_soon(struct agent *a);
+void agent_start_soon(struct agent *a); /* the jobs that are `ready` */
 void agent_job_ended(struct agent *a, bool machine_failed);
 void agent_job_gone(struct agent *a); /* maybe it was the last one */
 

@@ -320,6 +320,13 @@ void held_start(struct held *h)
     buf_release(&why);
 }
 
+void held_ready(struct held *h)
+{
+    check(h->phase == HELD_WAITING);
+    h->ready = true;
+    agent_start_soon(h->agent);
+}
+
 /* Tells the shim what is wanted. It may not listen yet, or no more: tried again at every look. */
 static void control(struct held *h)
 {

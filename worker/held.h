@@ -40,6 +40,7 @@ struct held {
     uint32_t slot;
     const struct executor *executor; /* NULL: this worker has no such one */
     enum held_phase phase;
+    bool ready;                   /* HELD_WAITING: agent_start_soon */
     bool ran;                     /* a shim was started */
     enum held_cancel cancel;      /* wanted */
     enum held_cancel cancel_told; /* to the shim */
@@ -66,6 +67,7 @@ void held_adopt(struct agent *a, const char *folder_name);
 void held_free(struct held *h); /* the object alone; the job runs on */
 
 void held_start(struct held *h);
+void held_ready(struct held *h); /* starts it in one of the loop's next rounds */
 void held_cancel(struct held *h, enum held_cancel how);
 void held_give_back(struct held *h); /* HELD_WAITING only */
 void held_fence(struct held *h);     /* may free */

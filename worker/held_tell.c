@@ -138,12 +138,12 @@ void held_acked(struct held *h)
     learn(&h->returned, acked);
     if (h->phase == HELD_RETURNING && h->returned.known) {
         held_forget(h);
-    } else if (h->phase == HELD_WAITING && h->accepted.known) {
+    } else if (h->phase == HELD_WAITING && h->accepted.known && !h->ready) {
         /* Taken over unstarted, and still ours: the broker would have fenced it. */
         if (agent_refuses_work(h->agent) != NULL) {
             held_give_back(h);
         } else {
-            held_start(h);
+            held_ready(h);
         }
     }
 }

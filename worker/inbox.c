@@ -68,7 +68,7 @@ static void take_assign(struct agent *a, const Pb__WireAssign *m)
         return;
     }
     held_tell(h);
-    held_start(h);
+    held_ready(h);
 }
 
 static void take_cancel(struct agent *a, const Pb__WireCancel *m)

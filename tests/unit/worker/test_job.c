@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -62,12 +63,61 @@ static void finish(struct world *w, Pb__JobState result)
     }
 }
 
+/* A folder of programs in which davit-shim takes a moment to start. */
+static char *slow_shim(const struct world *w)
+{
+    struct buf text = BUF_INIT;
+    char *bin = os_path_join(w->root, "bin");
+    char *slow = os_path_join(bin, "davit-shim");
+    char *own = os_path_join(bin, "davit-worker");
+    char *shim = os_find_program("davit-shim");
+    char *worker = os_find_program("davit-worker");
+    buf_addf(&text, "#!/bin/sh\nsleep 0.1\nexec %s \"$@\"\n", shim);
+    assert_int_equal(os_mkdir_p(bin, 0700), 0);
+    assert_int_equal(os_write_file(slow, text.p, text.n, 0700), 0);
+    assert_int_equal(symlink(worker, own), 0);
+    buf_release(&text);
+    free(worker);
+    free(shim);
+    free(own);
+    free(slow);
+    return bin;
+}
+
 static void a_job_is_taken_run_logged_and_forgotten(void **state)
 {
     struct world *w = *state;
     start(w, "echo hello from the job");
     finish(w, JOB_SUCCESS);
     assert_log_has(w, "hello from the job");
+}
+
+/* The broker waits for these acknowledgements alone: shims that start slowly must not delay them.
+ */
+static void all_jobs_are_accepted_before_one_is_started(void **state)
+{
+    struct world *w = *state;
+    const struct job_key more[] = {{12, 1, 5}, {13, 1, 5}};
+    char *bin = slow_shim(w);
+    char *usual = xstrdup(getenv("DAVIT_BIN_DIR"));
+    worker_kill(w);
+    w->slots = "3";
+    assert_int_equal(setenv("DAVIT_BIN_DIR", bin, 1), 0);
+    w->worker = worker_start(w);
+    assert_int_equal(setenv("DAVIT_BIN_DIR", usual, 1), 0);
+    peer_welcome(&w->peer);
+
+    peer_assign(&w->peer, job, "sleep 20");
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK); /* its shim is being started now */
+    peer_assign(&w->peer, more[0], "sleep 20");
+    peer_assign(&w->peer, more[1], "sleep 20");
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_JOB_STARTED);
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK);
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK);
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_JOB_STARTED);
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_JOB_STARTED);
+    free(usual);
+    free(bin);
 }
 
 static void a_failing_script_is_a_failed_job(void **state)
@@ -356,6 +406,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST_WORLD(a_job_is_taken_run_logged_and_forgotten),
+        TEST_WORLD(all_jobs_are_accepted_before_one_is_started),
         TEST_WORLD(a_failing_script_is_a_failed_job),
         TEST_WORLD(output_travels_at_once),
         TEST_WORLD(megabytes_of_log_arrive_whole),

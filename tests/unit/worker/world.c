@@ -23,7 +23,7 @@ pid_t worker_start(struct world *w)
     const char *argv[] = {
         /* clang-format off */
         program, "--broker", w->peer.url, "--token-file", token, "--state", w->state,
-        "--name", "tested", "--pool", "night", "--slots", "2", "--tags", "a,b", "--no-untagged",
+        "--name", "tested", "--pool", "night", "--slots", w->slots, "--tags", "a,b", "--no-untagged",
         "--cancel-grace-ms", "500", "--min-free-mb", w->min_free_mb, "--log-level", "debug", NULL,
         /* clang-format on */
     };
@@ -45,6 +45,7 @@ int world_set_up(void **state)
     assert_int_equal(os_write_file(token, "secret\n", 7, 0600), 0);
     free(token);
     w->min_free_mb = "1";
+    w->slots = "2";
     peer_init(&w->peer);
     w->worker = worker_start(w);
     peer_welcome(&w->peer);

@@ -9,6 +9,7 @@ struct world {
     char root[64];
     char *state;
     const char *min_free_mb; /* the option of the next worker */
+    const char *slots;       /* likewise */
     pid_t worker;            /* 0: none */
     pid_t other;             /* a second one */
 };
