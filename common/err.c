@@ -62,6 +62,9 @@ int err_from_errno(int e)
     case ENOSPC:
     case EDQUOT:
         return -E_NO_SPACE;
+    case EMFILE:
+    case ENFILE:
+        return -E_BUSY; /* descriptors come back */
     default:
         return -E_IO;
     }

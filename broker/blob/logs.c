@@ -281,7 +281,8 @@ static void sync_folders(struct logs *l, struct log_file *round)
     }
 }
 
-/* Pins the chunk's log for the round. NULL: the disk is too full to make it. */
+/* Pins the chunk's log for the round. NULL: there is no room for it on the disk, or no descriptor.
+ */
 static struct log_file *round_file(struct logs *l, const struct chunk *c, struct log_file **round)
 {
     struct log_file *f = NULL;
@@ -296,7 +297,9 @@ static struct log_file *round_file(struct logs *l, const struct chunk *c, struct
     pthread_mutex_unlock(&l->lock);
     if (r == -E_NO_SPACE) {
         say_disk_full(l);
-        return NULL;
+    }
+    if (r == -E_NO_SPACE || r == -E_BUSY) {
+        return NULL; /* the worker keeps its bytes and tries again */
     }
     if (r < 0) {
         disk_failed("open", c->key);

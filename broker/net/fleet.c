@@ -124,11 +124,6 @@ static void take_message(struct fleet *f, struct item *item)
 
 static void pipe_up(struct fleet *f, uint32_t pipe)
 {
-    if (HASH_COUNT(f->sessions) >= LIMIT_SESSIONS) {
-        log_warn("net: too many connections");
-        wire_close_pipe(f->wire, pipe);
-        return;
-    }
     session_new(f, pipe);
 }
 

@@ -5,8 +5,10 @@
 #include <nng/nng.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "broker/net/pipe.h"
+#include "common/limits.h"
 #include "common/log.h"
 
 #define ACCEPT_PAUSE_MS 100 /* after an error: mostly there are no descriptors left */
@@ -20,7 +22,9 @@ struct wire {
     pthread_mutex_t lock; /* guards what follows */
     struct pipe *pipes;   /* by id */
     uint32_t last_id;
-    bool closed; /* nothing is pushed any more */
+    unsigned pipes_max;
+    bool crowded; /* said so */
+    bool closed;  /* nothing is pushed any more */
 };
 
 static bool push_message(void *ctx, struct pipe *p, struct wire_msg *msg)
@@ -62,11 +66,40 @@ static void push_down(void *ctx, struct pipe *p)
     pthread_mutex_unlock(&w->lock);
 }
 
+/* Anybody may connect, but not so often that no descriptor is left for logs, blobs and the API. */
+static unsigned pipes_max(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0) {
+        return LIMIT_SESSIONS;
+    }
+    rlim_t others = MIN(files.rlim_cur / 2, (rlim_t)LIMIT_OTHER_FDS);
+    return (unsigned)MIN(files.rlim_cur - others, (rlim_t)LIMIT_SESSIONS);
+}
+
+/* With the lock held. */
+static bool has_room(struct wire *w)
+{
+    bool room = HASH_COUNT(w->pipes) < w->pipes_max;
+
+    if (!room && !w->crowded) {
+        log_warn("net: %u connections: more are refused", w->pipes_max);
+    }
+    w->crowded = !room;
+    return room;
+}
+
 static void add_pipe(struct wire *w, nng_stream *stream)
 {
     struct pipe_events events = {.message = push_message, .down = push_down, .ctx = w};
 
     pthread_mutex_lock(&w->lock);
+    if (!has_room(w)) {
+        pthread_mutex_unlock(&w->lock);
+        nng_stream_free(stream);
+        return;
+    }
     uint32_t id = ++w->last_id;
     check(id != 0);
     struct pipe *p = pipe_new(id, stream, &events);
@@ -121,14 +154,15 @@ int wire_listen(struct inbox *in, const char *url, struct wire **ret, uint16_t *
 
     check(pthread_mutex_init(&w->lock, NULL) == 0);
     w->inbox = in;
+    w->pipes_max = pipes_max();
     int r = set_up(w, url, ret_port);
     if (r != 0) {
         buf_addf(why, "cannot listen at %s: %s", url, nng_strerror(r));
         wire_close(w);
         return -E_UNREACHABLE;
     }
+    *ret = w; /* first: the turn may have to answer before this returns */
     nng_stream_listener_accept(w->listener, w->accept_aio);
-    *ret = w;
     return 0;
 }
 

@@ -166,6 +166,20 @@ def silent_connections_cost_nothing_and_are_dropped(build):
             s.close()
 
 
+def more_connections_than_descriptors_disturb_nothing(build):
+    stack = Stack(build)
+    stack.broker.argv = ["sh", "-c", 'ulimit -n 200; exec "$@"', "sh"] + stack.broker.argv
+    with stack:
+        p = stack.submit("job: {when: delayed, start_in: 2 seconds, script: [echo hi]}\n")
+        crowd = [socket.create_connection(("127.0.0.1", stack.fleet_port), timeout=5)
+                 for _ in range(260)]
+        done = stack.wait_pipeline(p["id"])  # its log is opened while they all are there
+        assert done["status"] == "success" and done["jobs"][0]["attempt"] == 1, done
+        assert stack.broker.alive()
+        for s in crowd:
+            s.close()
+
+
 def a_worker_with_a_wrong_token_gives_up_and_says_why(build):
     with Stack(build) as stack:
         bad = os.path.join(stack.dir, "bad.token")
@@ -188,4 +202,5 @@ if __name__ == "__main__":
     main([bad_pipeline_files_are_refused_with_their_place, bad_requests_are_refused,
           a_wrong_token_opens_nothing, garbage_on_the_wire_closes_the_connection,
           silent_connections_cost_nothing_and_are_dropped,
+          more_connections_than_descriptors_disturb_nothing,
           a_worker_with_a_wrong_token_gives_up_and_says_why])
