@@ -99,7 +99,7 @@ class Killer(threading.Thread):
 
     def kill_shim(self):
         """Only within the budget: beyond it a job is given up, and rightly so."""
-        shims = [(pid, folder) for pid, folder in self.stack.shims()
+        shims = [(pid, folder) for pid, folder in self.stack.lead_shims()
                  if self.shim_kills.get(self.job_of(folder), 0) < LOSS_BUDGET]
         if not shims:
             return False

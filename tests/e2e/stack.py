@@ -234,7 +234,8 @@ class Stack:
                             self.job(pipeline, name)), timeout_s)
 
     def shims(self):
-        """(pid, job folder) of every live davit-shim of this stack's workers."""
+        """(pid, job folder) of every live davit-shim of this stack's workers, with what it has just
+        forked and what is the job's own as soon as it has called exec."""
         found = []
         for pid in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
@@ -242,6 +243,15 @@ class Stack:
                     argv = f.read().split(b"\0")
                 if os.path.basename(argv[0]) == b"davit-shim" and argv[1].startswith(self.dir.encode()):
                     found.append((int(pid), argv[1].decode()))
+        return found
+
+    def lead_shims(self):
+        """The shims alone: those that their folders name."""
+        found = []
+        for pid, folder in self.shims():
+            with contextlib.suppress(OSError), open(os.path.join(folder, "pid"), "rb") as f:
+                if f.read().split()[:1] == [str(pid).encode()]:
+                    found.append((pid, folder))
         return found
 
     def job_processes(self):
