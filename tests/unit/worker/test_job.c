@@ -63,7 +63,7 @@ static void finish(struct world *w, Pb__JobState result)
     }
 }
 
-/* A folder of programs in which davit-shim takes a moment to start. */
+/* A folder of programs in which davit-shim starts once there is a file `go`, whoever started it. */
 static char *slow_shim(const struct world *w)
 {
     struct buf text = BUF_INIT;
@@ -72,7 +72,9 @@ static char *slow_shim(const struct world *w)
     char *own = os_path_join(bin, "davit-worker");
     char *shim = os_find_program("davit-shim");
     char *worker = os_find_program("davit-worker");
-    buf_addf(&text, "#!/bin/sh\nsleep 0.1\nexec %s \"$@\"\n", shim);
+    buf_addf(&text,
+             "#!/bin/sh\n(until [ -e %s/go ]; do sleep 0.01; done; exec %s \"$@\") &\nwait\n",
+             w->root, shim);
     assert_int_equal(os_mkdir_p(bin, 0700), 0);
     assert_int_equal(os_write_file(slow, text.p, text.n, 0700), 0);
     assert_int_equal(symlink(worker, own), 0);
@@ -82,6 +84,23 @@ static char *slow_shim(const struct world *w)
     free(own);
     free(slow);
     return bin;
+}
+
+static void let_shims_go(const struct world *w)
+{
+    char *go = os_path_join(w->root, "go");
+    assert_int_equal(os_write_file(go, "", 0, 0600), 0);
+    free(go);
+}
+
+static void restart_with(struct world *w, const char *bin)
+{
+    char *usual = xstrdup(getenv("DAVIT_BIN_DIR"));
+    worker_kill(w);
+    assert_int_equal(setenv("DAVIT_BIN_DIR", bin, 1), 0);
+    w->worker = worker_start(w);
+    assert_int_equal(setenv("DAVIT_BIN_DIR", usual, 1), 0);
+    free(usual);
 }
 
 static void a_job_is_taken_run_logged_and_forgotten(void **state)
@@ -99,24 +118,21 @@ static void all_jobs_are_accepted_before_one_is_started(void **state)
     struct world *w = *state;
     const struct job_key more[] = {{12, 1, 5}, {13, 1, 5}};
     char *bin = slow_shim(w);
-    char *usual = xstrdup(getenv("DAVIT_BIN_DIR"));
-    worker_kill(w);
     w->slots = "3";
-    assert_int_equal(setenv("DAVIT_BIN_DIR", bin, 1), 0);
-    w->worker = worker_start(w);
-    assert_int_equal(setenv("DAVIT_BIN_DIR", usual, 1), 0);
+    restart_with(w, bin);
     peer_welcome(&w->peer);
 
     peer_assign(&w->peer, job, "sleep 20");
     peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK); /* its shim is being started now */
     peer_assign(&w->peer, more[0], "sleep 20");
     peer_assign(&w->peer, more[1], "sleep 20");
+    os_sleep_ms(100);
+    let_shims_go(w);
     peer_expect(&w->peer, PB__ENVELOPE__BODY_JOB_STARTED);
     peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK);
     peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK);
     peer_expect(&w->peer, PB__ENVELOPE__BODY_JOB_STARTED);
     peer_expect(&w->peer, PB__ENVELOPE__BODY_JOB_STARTED);
-    free(usual);
     free(bin);
 }
 
