@@ -35,6 +35,7 @@
 
 /* messages */
 #define LIMIT_WIRE_MESSAGE (1u * MIB)     /* nng frame, either way */
+#define LIMIT_HELLO (128u * KIB)          /* frame of somebody who has said nothing before */
 #define LIMIT_JOB_SPEC (768u * KIB)
 #define LIMIT_LOG_CHUNK (64u * KIB)
 #define LIMIT_UNPACK_FACTOR 32u           /* arena of an unpack: factor * frame + slack */

@@ -38,6 +38,7 @@ struct pipe_io {
 
     /* of the receiving callback */
     enum receiving receiving;
+    size_t limit; /* of a message */
     uint8_t head[LENGTH_BYTES];
     struct wire_msg *msg;
     size_t cap; /* of msg */
@@ -120,7 +121,7 @@ static bool take_length(struct pipe_io *io)
 
     memcpy(&n, io->head, sizeof(n));
     n = be64toh(n);
-    if (n < REQUEST_BYTES || n > LIMIT_WIRE_MESSAGE + REQUEST_BYTES) {
+    if (n < REQUEST_BYTES || n > io->limit + REQUEST_BYTES) {
         return false;
     }
     io->wanted = (size_t)n;
@@ -143,6 +144,7 @@ static bool take_message(struct pipe *p, bool *ret_more)
     io->msg = NULL;
     io->wanted = LENGTH_BYTES;
     io->receiving = RECEIVE_LENGTH;
+    io->limit = LIMIT_WIRE_MESSAGE;
     *ret_more = io->events.message(io->events.ctx, p, msg);
     return true;
 }
@@ -277,6 +279,7 @@ struct pipe *pipe_new(uint32_t id, nng_stream *stream, const struct pipe_events 
     io->events = *events;
     io->stream = stream;
     io->wanted = LENGTH_BYTES;
+    io->limit = LIMIT_HELLO;
     io->frames_tail = &io->frames;
     if (nng_aio_alloc(&io->receive_aio, on_received, p) != 0 ||
         nng_aio_alloc(&io->send_aio, on_sent, p) != 0) {

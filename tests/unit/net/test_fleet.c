@@ -1,6 +1,7 @@
 #include "common/base.h"
 
 #include <dirent.h>
+#include <endian.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -247,6 +248,21 @@ static void an_oversized_frame_closes_its_pipe(void **state)
     client_join(&c, &f, "w1", 1);
     client_close(&c);
     free(big);
+    fixture_down(&f);
+}
+
+/* Strangers may take memory for a Hello, not for more. */
+static void a_first_frame_bigger_than_any_hello_closes_its_pipe(void **state)
+{
+    struct fixture f;
+    struct client c;
+    uint64_t length = htobe64(sizeof(uint32_t) + LIMIT_HELLO + 1);
+
+    fixture_up(&f, &calm);
+    client_open(&c, &f);
+    client_send_raw(&c, &length, sizeof(length));
+    client_expect_closed(&c);
+    client_close(&c);
     fixture_down(&f);
 }
 
@@ -873,6 +889,7 @@ int main(void)
         cmocka_unit_test(another_version_is_refused_for_good),
         cmocka_unit_test(garbage_closes_only_its_own_pipe),
         cmocka_unit_test(an_oversized_frame_closes_its_pipe),
+        cmocka_unit_test(a_first_frame_bigger_than_any_hello_closes_its_pipe),
         cmocka_unit_test(connections_closed_in_the_middle_of_a_flood_leave_nothing),
         cmocka_unit_test(half_a_message_waits_without_harm),
         cmocka_unit_test(a_pipe_without_hello_is_closed),
