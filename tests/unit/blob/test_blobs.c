@@ -51,7 +51,7 @@ ssize_t __wrap_write(int fd, const void *p, size_t n)
     return __real_write(fd, p, n);
 }
 
-int __real_fsync(int fd);
+/* No test here can see whether the disk has the bytes, and all of them would wait for it. */
 int __wrap_fsync(int fd);
 int __wrap_fsync(int fd)
 {
@@ -59,7 +59,7 @@ int __wrap_fsync(int fd)
         errno = fsync_errno;
         return -1;
     }
-    return __real_fsync(fd);
+    return fcntl(fd, F_GETFD) < 0 ? -1 : 0;
 }
 
 struct fixture {

@@ -142,6 +142,9 @@ static void readers_on_many_threads_see_one_moment_each(void **state)
     pthread_t thread;
 
     assert_int_equal(pthread_create(&thread, NULL, write_pairs, &w), 0);
+    while (!atomic_load(&w.started)) {
+        os_sleep_ms(1);
+    }
     for (size_t i = 0; i < ARRAY_LEN(readers); i++) {
         assert_int_equal(pthread_create(&readers[i], NULL, read_pairs, &w), 0);
     }
