@@ -4,13 +4,15 @@
 
 /* A lost holder has a budget of its own: what happens to machines must not use up the retries that
  * were meant for the script. */
-void job_lose(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const Pb__Outcome *o)
+void job_lose(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const Pb__Outcome *o,
+              const char *detail)
 {
-    attempt_end(run, job, JOB_FAILED, reason, o, NULL);
+    attempt_end(run, job, JOB_FAILED, reason, o, detail);
     if (job->losses < CORE_WORKER_LOSS_RETRIES) {
         job->losses++;
         job_requeue(run, job,
-                    arena_printf(run->core->arena, "%s, %u of %u", reason_text(reason), job->losses,
+                    arena_printf(run->core->arena, "%s, %u of %u",
+                                 detail != NULL ? detail : reason_text(reason), job->losses,
                                  CORE_WORKER_LOSS_RETRIES));
     } else {
         job_fail_for_good(run, job, reason, o != NULL ? o->exit_code : 0);
@@ -22,7 +24,7 @@ void job_lose(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const Pb__
 void job_lose_started(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const Pb__Outcome *o)
 {
     if (job->on_worker_lost == PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE) {
-        job_lose(run, job, reason, o);
+        job_lose(run, job, reason, o, NULL);
         return;
     }
     attempt_end(run, job, JOB_FAILED, reason, o, NULL);
@@ -54,19 +56,12 @@ static void wait_for_worker(struct holding *h, struct core *c)
     note(&h->run, h->job, h->assignment->worker_id, "worker lost, the job waits for it");
 }
 
-/* A job that has not started is safe to give to another worker, whatever its policy. */
-static void lose_running(struct holding *h, struct core *c)
+static void lose_running(struct holding *h, struct core *c, bool returned_without)
 {
-    switch (h->job->on_worker_lost) {
-    case PB__ON_WORKER_LOST__ON_WORKER_LOST_WAIT:
+    if (h->job->on_worker_lost == PB__ON_WORKER_LOST__ON_WORKER_LOST_WAIT && !returned_without) {
         wait_for_worker(h, c);
-        break;
-    case PB__ON_WORKER_LOST__ON_WORKER_LOST_FAIL:
-    case PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE:
-    case _PB__ON_WORKER_LOST_IS_INT_SIZE:
-    default:
+    } else {
         job_lose_started(&h->run, h->job, REASON_WORKER_LOST, NULL);
-        break;
     }
 }
 
@@ -78,14 +73,15 @@ int apply_job_lost(struct core *c, const Pb__JobLost *cmd)
     if (r < 0) {
         return r;
     }
-    if (h.assignment->waiting) {
+    if (h.assignment->waiting && !cmd->returned_without) {
         r = reject(c, -E_CONFLICT, "the job waits for its worker already");
     } else if (h.job->state == JOB_CANCELING) {
         job_end_canceling(&h.run, h.job, NULL, "worker lost");
     } else if (h.job->state == JOB_ASSIGNED) {
-        job_lose(&h.run, h.job, REASON_WORKER_LOST, NULL);
+        /* Not started: safe to give to another worker, whatever its policy. */
+        job_lose(&h.run, h.job, REASON_WORKER_LOST, NULL, NULL);
     } else {
-        lose_running(&h, c);
+        lose_running(&h, c, cmd->returned_without);
     }
     return run_close(&h.run, r);
 }

@@ -115,8 +115,10 @@ void assignment_put(struct core *c, const Pb__AssignmentRecord *a);
 /* When the broker steps in, for an attempt that starts (or is given to its worker) now. */
 uint64_t job_deadline_ms(const struct core *c, const Pb__JobRecord *job);
 
-/* loss.c: ends the attempt of a holder that is gone; another go on the budget for losses. */
-void job_lose(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const Pb__Outcome *o);
+/* loss.c: ends the attempt of a holder that is gone; another go on the budget for losses. `detail`
+ * may be NULL. */
+void job_lose(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const Pb__Outcome *o,
+              const char *detail);
 /* The same for a job that had begun: runs again only if its on_worker_lost says so. */
 void job_lose_started(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const Pb__Outcome *o);
 

@@ -58,11 +58,12 @@ bool core_due_timer(struct tx *tx, uint64_t now_ms, Pb__TimerFired *ret)
     return true;
 }
 
+/* A worker that beats but takes nothing is as good as lost, also to the job's budget: it would get
+ * the job again and again. */
 static void unacked(struct run *run, Pb__JobRecord *job)
 {
     job_fence(run, job);
-    attempt_end(run, job, JOB_FAILED, REASON_WORKER_LOST, NULL, "assignment not acknowledged");
-    job_requeue(run, job, "assignment not acknowledged");
+    job_lose(run, job, REASON_WORKER_LOST, NULL, "assignment not acknowledged");
 }
 
 /* The worker should have ended it long ago: stop it, and fail when that is confirmed. */

@@ -37,7 +37,6 @@ int command_job(struct fleet *f, const struct peer *p, const Pb__AssignmentRecor
     Pb__JobStarted started = PB__JOB_STARTED__INIT;
     Pb__JobReturned returned = PB__JOB_RETURNED__INIT;
     Pb__WorkerReclaimed reclaimed = PB__WORKER_RECLAIMED__INIT;
-    Pb__JobLost lost = PB__JOB_LOST__INIT;
 
     cmd.body_case = which;
     if (which == PB__COMMAND__BODY_ASSIGN_ACKED) {
@@ -49,16 +48,26 @@ int command_job(struct fleet *f, const struct peer *p, const Pb__AssignmentRecor
     } else if (which == PB__COMMAND__BODY_JOB_RETURNED) {
         FILL(&returned, a);
         cmd.job_returned = &returned;
-    } else if (which == PB__COMMAND__BODY_WORKER_RECLAIMED) {
+    } else {
+        check(which == PB__COMMAND__BODY_WORKER_RECLAIMED);
         FILL(&reclaimed, a);
         cmd.worker_reclaimed = &reclaimed;
-    } else {
-        check(which == PB__COMMAND__BODY_JOB_LOST);
-        lost.job_id = a->job_id;
-        lost.epoch = a->epoch;
-        lost.worker_id = a->worker_id;
-        cmd.job_lost = &lost;
     }
+    return apply_job(f, p, a->job_id, &cmd);
+}
+
+int command_lost(struct fleet *f, const struct peer *p, const Pb__AssignmentRecord *a,
+                 bool returned_without)
+{
+    Pb__Command cmd = PB__COMMAND__INIT;
+    Pb__JobLost lost = PB__JOB_LOST__INIT;
+
+    lost.job_id = a->job_id;
+    lost.epoch = a->epoch;
+    lost.worker_id = a->worker_id;
+    lost.returned_without = returned_without;
+    cmd.body_case = PB__COMMAND__BODY_JOB_LOST;
+    cmd.job_lost = &lost;
     return apply_job(f, p, a->job_id, &cmd);
 }
 

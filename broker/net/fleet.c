@@ -203,7 +203,8 @@ static uint32_t free_slots(struct fleet *f, struct peer *p)
 {
     const struct session *s = p->session;
 
-    if (s == NULL || s->closing || p->suspect || p->draining || p->disk_low) {
+    if (s == NULL || s->closing || p->suspect || p->draining || p->disk_low ||
+        p->rest_until_ms != 0) {
         return 0;
     }
     if (p->record_stale) {

@@ -118,8 +118,11 @@ static void take_bye(struct fleet *f, struct session *s)
     size_t count = worker_assignments(f->turn.tx, p->worker_id, &list);
 
     for (size_t i = 0; i < count; i++) {
-        command_job(f, p, list[i],
-                    list[i]->acked ? PB__COMMAND__BODY_JOB_LOST : PB__COMMAND__BODY_JOB_RETURNED);
+        if (list[i]->acked) {
+            command_lost(f, p, list[i], true);
+        } else {
+            command_job(f, p, list[i], PB__COMMAND__BODY_JOB_RETURNED);
+        }
     }
     log_info("net: %s says good-bye", p->actor);
     send_bye_ack(f, s);

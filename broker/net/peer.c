@@ -6,7 +6,8 @@
 #include "broker/net/state.h"
 #include "common/log.h"
 
-#define SCAN_MIN_MS 10u   /* however many leases end close to each other */
+#define SCAN_MIN_MS 10u /* however many leases end close to each other */
+#define REST_MS     30000u
 #define STALL_MS    2000u /* the turn ticks every second: a longer gap means that we slept */
 
 struct peer *peer_find(struct fleet *f, uint64_t worker_id)
@@ -109,11 +110,30 @@ static void lose(struct fleet *f, struct peer *p)
               f->turn.mono_ms - p->heard_ms, count);
     for (size_t i = 0; i < count; i++) {
         if (!list[i]->waiting) {
-            command_job(f, p, list[i], PB__COMMAND__BODY_JOB_LOST);
+            command_lost(f, p, list[i], false);
         }
     }
     p->lost = true;
     f->lost_now = true;
+}
+
+void peer_rest(struct fleet *f, struct peer *p)
+{
+    log_warn("net: %s left an order without an answer: no new work for it for %u s", p->actor,
+             REST_MS / 1000u);
+    p->rest_until_ms = f->turn.mono_ms + REST_MS;
+    f->next_scan_ms = MIN(f->next_scan_ms, p->rest_until_ms);
+}
+
+/* Returns when to look again. */
+static uint64_t rest_check(struct fleet *f, struct peer *p)
+{
+    if (p->rest_until_ms > f->turn.mono_ms) {
+        return p->rest_until_ms;
+    }
+    f->capacity_changed |= p->rest_until_ms != 0;
+    p->rest_until_ms = 0;
+    return UINT64_MAX;
 }
 
 /* Silence is silence only once all is read that came before the lease was over: a busy turn must
@@ -188,8 +208,9 @@ void peer_scan(struct fleet *f)
         }
     }
     HASH_ITER (hh, f->peers, p, p_tmp) {
+        uint64_t rested_ms = rest_check(f, p);
         uint64_t due_ms = peer_check(f, p);
-        next_ms = MIN(next_ms, due_ms);
+        next_ms = MIN(next_ms, MIN(rested_ms, due_ms));
     }
     f->next_scan_ms = MAX(next_ms, f->turn.mono_ms + SCAN_MIN_MS);
 }

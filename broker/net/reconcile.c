@@ -82,7 +82,8 @@ static int by_job(const void *a, const void *b)
     return x->key->job_id < y->key->job_id ? -1 : x->key->job_id > y->key->job_id;
 }
 
-/* Both lists are sorted by job. A job that the worker had acknowledged and no longer has is lost;
+/* Both lists are sorted by job. A job that the worker had acknowledged and no longer has is lost,
+ * also if it was waited for;
  * one it never acknowledged is on its way, or is sent again in a new session. */
 static void check_assigned(struct fleet *f, struct session *s, Pb__HeldJob *const *held,
                            size_t count)
@@ -98,9 +99,9 @@ static void check_assigned(struct fleet *f, struct session *s, Pb__HeldJob *cons
         while (h < count && held[h]->key->job_id < a->job_id) {
             h++;
         }
-        if ((h == count || held[h]->key->job_id != a->job_id) && a->acked && !a->waiting) {
+        if ((h == count || held[h]->key->job_id != a->job_id) && a->acked) {
             log_warn("net: %s has lost job %" PRIu64, s->peer->actor, a->job_id);
-            command_job(f, s->peer, a, PB__COMMAND__BODY_JOB_LOST);
+            command_lost(f, s->peer, a, true);
         }
     }
 }

@@ -69,6 +69,7 @@ struct peer {
     bool draining; /* by its own word */
     bool disk_low;
     bool left;                /* it said Bye: gone with its session, whatever its lease */
+    uint64_t rest_until_ms;   /* gets no new work before; 0: does not rest */
     bool overdue;             /* its lease is over, by the clock */
     uint64_t overdue_mark;    /* what the inbox had got by then */
     bool lost;                /* in this turn */
@@ -120,6 +121,8 @@ void peer_load(struct peer *p, struct tx *tx);              /* its record, again
 void peer_heard(struct fleet *f, struct peer *p);
 void peer_forget(struct fleet *f, struct peer *p);
 void peer_publish(struct fleet *f, struct peer *p);
+/* It is there but left an order without an answer: others come first for a while. */
+void peer_rest(struct fleet *f, struct peer *p);
 /* Whether the worker's jobs can still be said to be its own. */
 void peer_scan(struct fleet *f);
 
@@ -140,9 +143,11 @@ const Pb__AssignmentRecord *holder_check(struct tx *tx, uint64_t worker_id, cons
 /* command.c: what the fleet tells the core */
 int command_apply(struct fleet *f, const char *actor, Pb__Command *cmd, struct reply *ret_reply);
 /* Every command that only names an assignment: `which` is one of ASSIGN_ACKED, JOB_STARTED,
- * JOB_LOST, JOB_RETURNED, WORKER_RECLAIMED. */
+ * JOB_RETURNED, WORKER_RECLAIMED. */
 int command_job(struct fleet *f, const struct peer *p, const Pb__AssignmentRecord *a,
                 Pb__Command__BodyCase which);
+int command_lost(struct fleet *f, const struct peer *p, const Pb__AssignmentRecord *a,
+                 bool returned_without);
 int command_finished(struct fleet *f, const struct peer *p, const Pb__AssignmentRecord *a,
                      Pb__Outcome *outcome);
 

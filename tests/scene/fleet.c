@@ -56,8 +56,19 @@ static size_t jobs_of(struct stage *s, uint64_t worker_id, uint64_t *ret, size_t
     return n;
 }
 
-/* Back with all its jobs: what waited for it goes on. */
-void actor_return(struct stage *s, struct actor *a)
+static void lose_one(struct stage *s, const Pb__AssignmentRecord *held)
+{
+    Pb__JobLost body = PB__JOB_LOST__INIT;
+
+    body.job_id = held->job_id;
+    body.epoch = held->epoch;
+    body.worker_id = held->worker_id;
+    body.returned_without = true;
+    trace_result(s, WORLD_APPLY(&s->world, "fleet", JOB_LOST, &body));
+}
+
+/* What waited for it goes on, or has waited in vain. */
+void actor_return(struct stage *s, struct actor *a, uint64_t without)
 {
     uint64_t jobs[64];
     size_t n;
@@ -71,7 +82,9 @@ void actor_return(struct stage *s, struct actor *a)
         body.attempt = held->attempt;
         body.epoch = held->epoch;
         body.worker_id = a->worker_id;
-        if (held->waiting) {
+        if (jobs[i] == without) {
+            lose_one(s, held);
+        } else if (held->waiting) {
             trace_result(s, WORLD_APPLY(&s->world, "fleet", WORKER_RECLAIMED, &body));
         }
     }

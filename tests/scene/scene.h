@@ -55,7 +55,8 @@ void trace_why(struct stage *s, uint64_t job_id);
 /* fleet.c */
 struct actor *actor_find(struct stage *s, struct str name);
 void actor_connect(struct stage *s, struct actor *a);
-void actor_return(struct stage *s, struct actor *a);
+/* `without`: the job that it does not have any more; 0: none. */
+void actor_return(struct stage *s, struct actor *a, uint64_t without);
 void stage_schedule(struct stage *s);
 void stage_elapse(struct stage *s, uint64_t ms);
 bool actor_online(void *ctx, uint64_t worker_id); /* for sched_why; ctx is the stage */

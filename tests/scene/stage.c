@@ -283,7 +283,9 @@ static int worker(struct stage *s, const struct words *w)
         a->online = false;
         a->lost_at_ms = s->world.now_ms + LEASE_MS;
     } else if (is(w, 2, "returns") && w->count == 3) {
-        actor_return(s, a);
+        actor_return(s, a, 0);
+    } else if (is(w, 2, "returns") && is(w, 3, "without") && w->count == 5) {
+        actor_return(s, a, job_id(s, w->items[4]));
     } else if (w->count > 3) {
         return worker_job(s, a, w);
     } else {

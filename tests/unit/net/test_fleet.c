@@ -817,6 +817,32 @@ static void a_job_that_waits_for_its_worker_goes_on_under_the_same_epoch(void **
     fixture_down(&f);
 }
 
+static void a_worker_that_returns_without_the_job_ends_the_wait(void **state)
+{
+    struct fixture f;
+    struct client c;
+
+    fixture_up(&f, &hasty);
+    struct post *p = fixture_pipeline_post("group/deploy", 1);
+    post_command(p)->pipeline_create->plan->jobs[0]->on_worker_lost =
+        PB__ON_WORKER_LOST__ON_WORKER_LOST_WAIT;
+    uint64_t job_id = fixture_submit_post(&f, p);
+    client_join(&c, &f, "w1", 1);
+    client_take_job(&c);
+    assert_true(fixture_wait_job(&f, job_id, JOB_RUNNING));
+    client_expect_closed(&c);
+    client_close(&c);
+    for (int i = 0; i < 5000 && !job_waits(&f, job_id); i++) {
+        os_sleep_ms(2);
+    }
+    assert_true(job_waits(&f, job_id));
+    client_join(&c, &f, "w1", 1);
+    assert_true(fixture_wait_job(&f, job_id, JOB_FAILED));
+    fixture_audit(&f);
+    client_close(&c);
+    fixture_down(&f);
+}
+
 static void an_impossible_end_fails_the_attempt(void **state)
 {
     struct fixture f;
@@ -911,6 +937,7 @@ int main(void)
         cmocka_unit_test(good_bye_is_answered_and_frees_what_was_on_its_way),
         cmocka_unit_test(a_cancel_is_told_and_told_again_in_a_new_session),
         cmocka_unit_test(a_job_that_waits_for_its_worker_goes_on_under_the_same_epoch),
+        cmocka_unit_test(a_worker_that_returns_without_the_job_ends_the_wait),
         cmocka_unit_test(an_impossible_end_fails_the_attempt),
         cmocka_unit_test(drain_and_pause_are_told_and_obeyed),
     };

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "broker/core/query.h"
+#include "broker/net/state.h"
 #include "common/os.h"
 #include "tests/unit/turn/fixture.h"
 
@@ -26,6 +27,8 @@ struct world {
     struct effects fx;
     struct tx *tx;
     uint64_t job_id;
+    uint64_t worker_id;
+    size_t candidates; /* in the last turn */
 };
 
 static int apply(void *ctx, Pb__Command *cmd, struct reply *ret_reply)
@@ -69,7 +72,7 @@ static uint64_t add_worker(struct world *w)
     hello.name = (char *)"w1";
     hello.executors = executors;
     hello.n_executors = 1;
-    hello.slots = 1;
+    hello.slots = 2;
     hello.run_untagged = true;
     post_command(p)->body_case = PB__COMMAND__BODY_WORKER_HELLO;
     post_command(p)->worker_hello = &hello;
@@ -92,10 +95,10 @@ static void fill_store(struct world *w)
 {
     assert_int_equal(tx_begin(w->store, true, &w->tx), 0);
     init_store(w);
-    uint64_t worker_id = add_worker(w);
+    w->worker_id = add_worker(w);
     struct reply reply = apply_post(w, fixture_pipeline_post("group/test", 1));
     w->job_id = pipeline_get(w->tx, reply.pipeline_id)->first_job_id;
-    assign(w, w->job_id, worker_id);
+    assign(w, w->job_id, w->worker_id);
     assert_int_equal(tx_commit(w->tx), 0);
 }
 
@@ -141,6 +144,7 @@ static void world_down(struct world *w)
  */
 static bool turn_at(struct world *w, uint64_t mono_ms, bool commit)
 {
+    struct sched_worker *list;
     struct fleet_turn turn = {
         .now_ms = 1700000000000u + mono_ms, .mono_ms = mono_ms, .apply = apply, .ctx = w};
 
@@ -149,6 +153,7 @@ static bool turn_at(struct world *w, uint64_t mono_ms, bool commit)
     turn.tx = w->tx;
     fleet_begin(w->fleet, &turn);
     fleet_tick(w->fleet);
+    w->candidates = fleet_candidates(w->fleet, &w->fx, &list);
     bool lost = job_get(w->tx, w->job_id)->state == JOB_PENDING;
     if (commit) {
         assert_int_equal(tx_commit(w->tx), 0);
@@ -228,6 +233,38 @@ static void a_loss_that_was_not_committed_is_found_again(void **state)
     world_down(&w);
 }
 
+/* Turns every second, in each of which the worker beats; returns the first with a candidate. */
+static uint64_t beating_until(struct world *w, struct peer *p, uint64_t from_ms, uint64_t until_ms)
+{
+    for (uint64_t at = from_ms; at < until_ms; at += 1000) {
+        peer_heard(w->fleet, p);
+        assert_false(turn_at(w, at, true));
+        if (w->candidates > 0) {
+            return at;
+        }
+    }
+    return 0;
+}
+
+static void a_worker_that_leaves_orders_without_an_answer_rests(void **state)
+{
+    struct world w;
+    struct session s = {.number = 1};
+
+    world_up(&w);
+    struct peer *p = peer_find(w.fleet, w.worker_id);
+    s.peer = p;
+    p->session = &s;
+    turn_at(&w, START_MS, true);
+    assert_int_equal(beating_until(&w, p, START_MS + 1000, START_MS + 3000), START_MS + 1000);
+    peer_rest(w.fleet, p);
+    fleet_take_capacity_change(w.fleet);
+    assert_int_equal(beating_until(&w, p, START_MS + 2000, START_MS + 40000), START_MS + 31000);
+    assert_true(fleet_take_capacity_change(w.fleet));
+    p->session = NULL;
+    world_down(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -235,6 +272,7 @@ int main(void)
         cmocka_unit_test(what_lies_unread_in_the_inbox_holds_the_lease),
         cmocka_unit_test(a_broker_that_stood_still_gives_the_time_back),
         cmocka_unit_test(a_loss_that_was_not_committed_is_found_again),
+        cmocka_unit_test(a_worker_that_leaves_orders_without_an_answer_rests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
