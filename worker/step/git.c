@@ -95,12 +95,14 @@ static bool is_folder(const char *path)
     return lstat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* What an interrupted git left, and what a job may have put there for the next one. */
+/* What an interrupted git left, and what a job may have put there for the next one: the last two
+ * would bring in a configuration and hooks from elsewhere. */
 static void tidy_repository(void)
 {
     static const char *const unwanted[] = {
-        ".git/index.lock",       ".git/shallow.lock", ".git/HEAD.lock", ".git/config.lock",
-        ".git/packed-refs.lock", ".git/hooks",        ".git/config",
+        ".git/index.lock",  ".git/shallow.lock",     ".git/HEAD.lock",
+        ".git/config.lock", ".git/packed-refs.lock", ".git/hooks",
+        ".git/config",      ".git/config.worktree",  ".git/commondir",
     };
     for (size_t i = 0; i < ARRAY_LEN(unwanted); i++) {
         os_remove_tree(unwanted[i]);

@@ -132,6 +132,23 @@ static void the_next_job_reuses_and_cleans_the_tree(void **state)
     assert_in_log(f, "\nno hooks\n");
 }
 
+static void a_job_cannot_make_the_git_of_the_next_one_run_its_programs(void **state)
+{
+    struct fixture *f = *state;
+    use_commit(f, "main~1", "main");
+    SCRIPT(f, "mkdir -p .git/evil/hooks && cp -r .git/objects .git/refs .git/evil",
+           "git config -f .git/evil/config core.repositoryformatversion 0",
+           "git config -f .git/evil/config core.fsmonitor 'echo evil monitor >&2; false'",
+           "printf '#!/bin/sh\necho evil hook\n' > .git/evil/hooks/post-checkout",
+           "chmod +x .git/evil/hooks/post-checkout", "echo evil > .git/commondir");
+    run_job(f);
+    assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
+    next_job(f, "main", "main");
+    SCRIPT(f, "cat file");
+    assert_runs(f, "\n30\n");
+    assert_not_in_log(f, "evil");
+}
+
 static void strategy_clone_begins_anew(void **state)
 {
     struct fixture *f = *state;
@@ -322,6 +339,7 @@ int main(void)
         TEST(a_commit_of_no_branch_is_found),
         TEST(a_tag_is_fetched_as_a_tag),
         TEST(the_next_job_reuses_and_cleans_the_tree),
+        TEST(a_job_cannot_make_the_git_of_the_next_one_run_its_programs),
         TEST(strategy_clone_begins_anew),
         TEST(strategy_none_and_checkout_false_leave_the_tree),
         TEST(a_broken_repository_is_cloned_anew),
