@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -121,7 +122,12 @@ static void init_reap(pid_t main_pid, int report_fd)
 
 void launch_init(const struct launch *launch, int report_fd, int error_fd)
 {
+    struct pollfd report = {.fd = report_fd};
+    /* As in launch_main; but the shim is out of sight here. It alone reads the report. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (poll(&report, 1, 0) != 0) {
+        _exit(EXIT_NOT_RUN);
+    }
     pid_t main_pid = launch_init_view() ? fork() : -1;
     if (main_pid == 0) {
         launch_main(launch, NULL, 0, error_fd);

@@ -9,7 +9,9 @@
 NORETURN void launch_main(const struct launch *launch, const char *cgroup, pid_t parent,
                           int error_fd);
 /* The same below an init of a new PID namespace, which the calling process becomes: it reaps,
- * writes the main process's wait status into report_fd, and ends after the last process. */
+ * writes the main process's wait status into report_fd, and ends after the last process. Runs
+ * nothing when nobody reads the report: the caller's parent is the only one that may have it open.
+ */
 NORETURN void launch_init(const struct launch *launch, int report_fd, int error_fd);
 /* Prepares the calling process, the first of new PID and mount namespaces: /proc shows them. */
 bool launch_init_view(void);

@@ -132,6 +132,7 @@ static int start_namespace(struct tree *t, const struct launch *launch, int erro
     fcntl(report[0], F_SETFL, O_NONBLOCK);
     t->child = fork_namespaces();
     if (t->child == 0) {
+        close(report[0]);
         launch_init(launch, report[1], error_fd);
     }
     int error = errno;
