@@ -29,7 +29,8 @@ struct turn {
     uint64_t now_ms; /* the commands' time: never goes back */
     uint64_t mono_ms;
 
-    uint64_t next_timer_ms; /* realtime; UINT64_MAX: none */
+    uint64_t next_timer_ms;  /* realtime; UINT64_MAX: none */
+    uint64_t timers_from_ms; /* no timer fires before: after a start holders come back first */
     uint64_t next_event;
     uint64_t published_event;
     uint64_t rest_until_ms;
@@ -114,6 +115,9 @@ static void apply_timers(struct turn *t)
 {
     Pb__TimerFired fired;
 
+    if (t->mono_ms < t->timers_from_ms) {
+        return;
+    }
     for (size_t n = 0; n < LIMIT_TURN_COMMANDS && tx_ok(t->tx); n++) {
         if (!core_due_timer(t->tx, t->now_ms, &fired)) {
             return;
@@ -379,22 +383,29 @@ static void chores(struct turn *t)
     }
 }
 
+/* When the next timer may fire, by the monotonic clock; UINT64_MAX: there is none. */
+static uint64_t timer_due_ms(const struct turn *t)
+{
+    if (t->next_timer_ms == UINT64_MAX) {
+        return UINT64_MAX;
+    }
+    const uint64_t wait_ms = t->next_timer_ms > t->now_ms ? t->next_timer_ms - t->now_ms : 0;
+    return MAX(t->mono_ms + wait_ms, t->timers_from_ms);
+}
+
 static uint64_t wait_until_ms(const struct turn *t)
 {
-    uint64_t due_ms = fleet_next_due_ms(t->c.fleet);
+    const uint64_t fleet_ms = fleet_next_due_ms(t->c.fleet);
+    const uint64_t timer_ms = timer_due_ms(t);
+    const uint64_t due_ms = t->schedule ? t->mono_ms : MIN(fleet_ms, timer_ms);
 
-    if (t->next_timer_ms <= t->now_ms || t->schedule) {
-        due_ms = t->mono_ms;
-    } else if (t->next_timer_ms != UINT64_MAX) {
-        due_ms = MIN(due_ms, t->mono_ms + (t->next_timer_ms - t->now_ms));
-    }
     return MIN(MAX(due_ms, t->rest_until_ms), t->mono_ms + CHORES_MS);
 }
 
 static bool due(const struct turn *t)
 {
     return t->mono_ms >= t->rest_until_ms &&
-           (t->next_timer_ms <= t->now_ms || t->schedule || fleet_due(t->c.fleet, t->mono_ms));
+           (timer_due_ms(t) <= t->mono_ms || t->schedule || fleet_due(t->c.fleet, t->mono_ms));
 }
 
 static void turn_once(struct turn *t)
@@ -484,7 +495,7 @@ static int recover(struct turn *t)
     uint64_t real_ms = os_realtime_ms();
     uint64_t event_ms = newest_event_ms(tx);
     t->now_ms = MAX(real_ms, event_ms);
-    fleet_recover(t->c.fleet, tx, t->now_ms, t->mono_ms);
+    t->timers_from_ms = fleet_recover(t->c.fleet, tx, t->now_ms, t->mono_ms);
     r = tx_error(tx);
     tx_abort(tx);
     return r;

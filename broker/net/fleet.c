@@ -67,7 +67,7 @@ static void note_holder(void *ctx, const Pb__AssignmentRecord *a)
     peer_get(f, a->worker_id)->suspect = true;
 }
 
-void fleet_recover(struct fleet *f, struct tx *tx, uint64_t now_ms, uint64_t mono_ms)
+uint64_t fleet_recover(struct fleet *f, struct tx *tx, uint64_t now_ms, uint64_t mono_ms)
 {
     struct peer *p;
     struct peer *tmp;
@@ -81,6 +81,7 @@ void fleet_recover(struct fleet *f, struct tx *tx, uint64_t now_ms, uint64_t mon
         peer_publish(f, p);
     }
     f->turn.tx = NULL;
+    return f->peers != NULL ? mono_ms + f->c.lease_ms : 0;
 }
 
 uint64_t fleet_next_due_ms(const struct fleet *f)

@@ -50,8 +50,10 @@ struct fleet_turn {
     void *ctx;
 };
 
-/* The broker starts: every holder of a job gets one full lease from now on. */
-void fleet_recover(struct fleet *f, struct tx *tx, uint64_t now_ms, uint64_t mono_ms);
+/* The broker starts: every holder of a job gets one full lease from now on. Returns when the last
+ * of these ends by the monotonic clock: until then a timer of a job may not know what its holder
+ * knows. 0: nobody holds a job. */
+uint64_t fleet_recover(struct fleet *f, struct tx *tx, uint64_t now_ms, uint64_t mono_ms);
 
 /* Called in every round, at least once a second: after a longer gap it was the broker that stood
  * still, and no lease may run out for that. */

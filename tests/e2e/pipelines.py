@@ -217,6 +217,22 @@ def jobs_outlive_an_absent_broker(build, away_s=6.0):
             assert lines == [f"line {k}" for k in range(1, 21 + 10 * i)], lines[-3:]
 
 
+def an_unanswered_assignment_outlasts_an_absent_broker(build):
+    """Its timer is overdue when the broker starts again: the worker must be heard first."""
+    with Stack(build, lease_ms=4000) as stack:
+        stack.workers[0].kill(signal.SIGSTOP)
+        p = stack.submit("job: {script: [echo done]}\n")
+        stack.wait_job(p["id"], "job", "assigned", 3)
+        stack.broker.kill()
+        time.sleep(10.5)  # CORE_UNACKED_MS is 10 s
+        stack.broker.start()
+        stack.wait_broker()
+        stack.workers[0].kill(signal.SIGCONT)
+        assert stack.wait_pipeline(p["id"])["status"] == "success"
+        job = stack.job(p["id"], "job")
+        assert job["attempt"] == 1, stack.get(f"/jobs/{job['id']}")["attempts"]
+
+
 def draining_finishes_and_takes_nothing_new(build):
     with Stack(build, workers=2, slots=1) as stack:
         first = stack.submit("job: {script: [sleep 2]}\n")
@@ -306,6 +322,7 @@ if __name__ == "__main__":
           cancel_ends_every_process_and_runs_after_script, a_timeout_ends_the_job,
           a_lost_workers_job_runs_on_another, a_restarted_worker_takes_its_running_jobs_back,
           a_worker_that_comes_back_too_late_kills_its_copy, jobs_outlive_an_absent_broker,
+          an_unanswered_assignment_outlasts_an_absent_broker,
           draining_finishes_and_takes_nothing_new,
           an_image_is_refused_by_the_shell_executor_with_its_reason, sources_by_git_url,
           why_names_the_reason, a_repeated_submit_makes_one_pipeline])
