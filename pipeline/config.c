@@ -78,7 +78,7 @@ static void read_defaults(struct compile *c)
 void config_auto_cancel(struct compile *c, const struct node *n)
 {
     static const char *const failure[] = {"none", "all"};
-    static const char *const commit[] = {"none", "interruptible", "conservative"};
+    static const char *const commit[] = {"none", "conservative", "interruptible"};
     size_t i;
     if (!read_keys(c, n, SCOPE_AUTO_CANCEL, "auto_cancel")) {
         return;
@@ -94,8 +94,8 @@ void config_auto_cancel(struct compile *c, const struct node *n)
         read_choice(c, on_commit, "on_new_commit", commit, ARRAY_LEN(commit), &i)) {
         c->auto_cancel_new_commits = i == 1;
         if (i == 2) {
-            report(c, on_commit, "not-supported", "`interruptible` and `none` work",
-                   "`on_new_commit: conservative` is not supported yet");
+            report(c, on_commit, "not-supported", "`conservative` and `none` work",
+                   "`on_new_commit: interruptible` is not supported yet");
         }
     }
 }

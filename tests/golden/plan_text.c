@@ -164,7 +164,7 @@ void plan_text(const Pb__Plan *plan, struct buf *out)
         buf_addz(out, "a failed job cancels the others\n");
     }
     if (plan->auto_cancel_new_commits) {
-        buf_addz(out, "a newer pipeline cancels interruptible jobs\n");
+        buf_addz(out, "a newer pipeline cancels it\n");
     }
     for (size_t i = 0; i < plan->n_jobs; i++) {
         add_job(out, plan, plan->jobs[i]);
