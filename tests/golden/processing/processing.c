@@ -4,13 +4,11 @@
 #include "tests/kit/world.h"
 
 #include "common/limits.h"
-#include "common/os.h"
+#include "tests/golden/corpora.h"
 
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#define EXIT_SKIPPED 77
 
 struct test {
     struct world world;
@@ -216,35 +214,17 @@ static unsigned run_case(const json_t *c, unsigned *ret_checks)
     return t.failures;
 }
 
-static json_t *load_cases(void)
-{
-    const char *corpora = getenv("DAVIT_CORPORA");
-    char *path = os_path_join(corpora != NULL ? corpora : "../shared/corpora",
-                              "pipeline-processing/cases.json");
-    json_error_t error;
-    json_t *cases = NULL;
-
-    if (!os_exists(path)) {
-        printf("skipped: no %s\n", path);
-        free(path);
-        exit(EXIT_SKIPPED);
-    }
-    cases = json_load_file(path, 0, &error);
-    if (cases == NULL) {
-        printf("%s:%d: %s\n", path, error.line, error.text);
-    }
-    free(path);
-    return cases;
-}
-
 int main(void)
 {
-    json_t *cases = load_cases();
+    json_t *cases = corpora_json("pipeline-processing/cases.json");
     const json_t *c;
     unsigned checks = 0, failures = 0, failed = 0;
     const size_t count = json_array_size(cases);
     size_t i;
 
+    if (cases == NULL) {
+        return EXIT_SKIPPED;
+    }
     json_array_foreach(cases, i, c)
     {
         const unsigned n = run_case(c, &checks);

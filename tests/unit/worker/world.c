@@ -23,8 +23,9 @@ pid_t worker_start(struct world *w)
     const char *argv[] = {
         /* clang-format off */
         program, "--broker", w->peer.url, "--token-file", token, "--state", w->state,
-        "--name", "tested", "--pool", "night", "--slots", w->slots, "--tags", "a,b", "--no-untagged",
-        "--cancel-grace-ms", "500", "--min-free-mb", w->min_free_mb, "--log-level", "debug", NULL,
+        "--name", "tested", "--pool", "night", "--slots", w->slots, "--tags", "a,b",
+        "--no-untagged", "--cancel-grace-ms", "500", "--min-free-mb", w->min_free_mb,
+        "--log-level", "debug", NULL,
         /* clang-format on */
     };
     struct os_spawn spawn = {.argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1};
