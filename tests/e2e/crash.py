@@ -156,6 +156,9 @@ def run(args):
         try:
             for ident in ids:
                 stack.wait_pipeline(ident, timeout_s=args.timeout)
+            while killer.is_alive() and not killer.done():  # a fast machine wants more load
+                ids.append(stack.submit(load.texts[len(ids) % len(load.texts)])["id"])
+                stack.wait_pipeline(ids[-1], timeout_s=args.timeout)
         finally:
             killer.kills = 0
             killer.join()
@@ -186,9 +189,7 @@ def main():
         sys.exit(SKIP)
     print(f"seed {args.seed}", flush=True)
     count = run(args)
-    if sum(count.values()) < args.kills:
-        print(f"the load ended after {sum(count.values())} of {args.kills} kills: raise --jobs")
-        sys.exit(1)
+    assert sum(count.values()) >= args.kills, count
 
 
 if __name__ == "__main__":
