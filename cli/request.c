@@ -12,7 +12,7 @@ struct request_file {
     struct str text;
 };
 
-/* What read_file needs while the compiler runs. */
+/* What include_file needs while the compiler runs. */
 struct reader {
     struct repo *repo;
     struct request *request;
@@ -41,9 +41,8 @@ static bool leaves_tree(const char *path)
 }
 
 /* Reads a file of the tree once; it stays in the request's arena. */
-static bool read_file(void *ctx, const char *path, struct str *ret_text)
+static bool read_file(struct reader *reader, const char *path, struct str *ret_text)
 {
-    struct reader *reader = ctx;
     struct request *r = reader->request;
     const struct request_file *known = find_file(r, path);
     if (known != NULL) {
@@ -64,6 +63,18 @@ static bool read_file(void *ctx, const char *path, struct str *ret_text)
     free(full);
     buf_release(&text);
     return ok;
+}
+
+static int include_file(void *ctx, const struct include_ref *ref, struct included *ret,
+                        const char **ret_why)
+{
+    struct reader *reader = ctx;
+    (void)ret_why;
+    if (ref->kind != INCLUDE_LOCAL) {
+        return -E_UNSUPPORTED;
+    }
+    const char *path = pipeline_include_name(&reader->request->arena, ref);
+    return read_file(reader, path, &ret->text) ? 0 : -E_NOT_FOUND;
 }
 
 static json_t *text_or_null(const char *s)
@@ -106,8 +117,8 @@ static int compile(struct repo *repo, const struct pipeline_facts *facts,
     struct vars predefined;
     struct pipeline_input in = {
         .file = facts->config_path,
-        .read_file = read_file,
-        .read_file_ctx = &reader,
+        .include = include_file,
+        .include_ctx = &reader,
         .paths = repo->files,
         .path_count = repo->file_count,
         .changes_known = repo->changes_known,

@@ -153,7 +153,7 @@ struct compile {
     const struct node *workflow_name;
     struct str name; /* of the pipeline, expanded */
     Pb__AutoCancelOnFailure on_job_failure;
-    bool auto_cancel_new_commits;
+    Pb__AutoCancelOnNewCommit on_new_commit;
     struct job *jobs;
     size_t job_count;
     size_t job_cap;

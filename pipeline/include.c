@@ -73,8 +73,10 @@ static void refuse(struct compile *c, const struct node *at, const char *code, c
 static void include_file(struct compile *c, struct str path, const struct node *at,
                          const struct chain *chain, const struct node **sum)
 {
-    const char *file = arena_strdup(c->arena, path);
-    struct str text = STR_NULL;
+    const struct include_ref ref = {.kind = INCLUDE_LOCAL, .name = path};
+    const char *file = pipeline_include_name(c->arena, &ref);
+    const char *why = NULL;
+    struct included got = {0};
     if (is_inside(chain, file)) {
         refuse(c, at, "include-circular", NULL, path, "includes itself, directly or by others");
         return;
@@ -83,22 +85,42 @@ static void include_file(struct compile *c, struct str path, const struct node *
         refuse(c, at, "include-limit", NULL, path, "is one file too many");
         return;
     }
-    if (path.n != strlen(file) || !c->in->read_file ||
-        !c->in->read_file(c->in->read_file_ctx, file, &text)) {
+    if (path.n != strlen(file) || !c->in->include ||
+        c->in->include(c->in->include_ctx, &ref, &got, &why) < 0) {
         refuse(c, at, "include-not-found", "paths begin at the root of the repository", path,
                "is not in the repository");
         return;
     }
-    c->text_bytes += text.n;
+    c->text_bytes += got.text.n;
     if (c->text_bytes > LIMIT_YAML_TOTAL) {
         refuse(c, at, "include-limit", NULL, path, "makes the files together too big");
         return;
     }
-    const struct node *node = read_file(c, file, text, chain);
+    const struct node *node = read_file(c, file, got.text, chain);
     if (node) {
         *sum = *sum ? node_merge(c->arena, *sum, node, &c->work) : node;
         compile_charge(c, node->count, at);
     }
+}
+
+const char *pipeline_include_name(struct arena *arena, const struct include_ref *ref)
+{
+    switch (ref->kind) {
+    case INCLUDE_PROJECT:
+        return arena_printf(arena, "project:" STR_FMT "@" STR_FMT ":" STR_FMT,
+                            STR_ARG(ref->project), STR_ARG(ref->ref), STR_ARG(ref->name));
+    case INCLUDE_TEMPLATE:
+        return arena_printf(arena, "template:" STR_FMT, STR_ARG(ref->name));
+    case INCLUDE_COMPONENT:
+        return arena_printf(arena, "component:" STR_FMT, STR_ARG(ref->name));
+    case INCLUDE_ARTIFACT:
+        return arena_printf(arena, "artifact:" STR_FMT ":" STR_FMT, STR_ARG(ref->job),
+                            STR_ARG(ref->name));
+    case INCLUDE_LOCAL:
+    case INCLUDE_REMOTE:
+        break;
+    }
+    return arena_strdup(arena, ref->name);
 }
 
 /* GitLab's wildcards: `**` stands for anything, `*` for anything but a slash. */

@@ -14,15 +14,64 @@
 #include "common/expand.h"
 #include "proto/pb.h"
 
-/* The text of a file of the repository by its path from the root (no leading slash); false: there
- * is no such file. The text must live as long as the compilation and its diagnostics. */
-typedef bool (*pipeline_file_fn)(void *ctx, const char *path, struct str *ret_text);
+/* What an `include` names. */
+enum include_kind {
+    INCLUDE_LOCAL,     /* of the repository of the pipeline */
+    INCLUDE_PROJECT,   /* of another repository */
+    INCLUDE_REMOTE,    /* by URL */
+    INCLUDE_TEMPLATE,  /* of those that come with this installation */
+    INCLUDE_COMPONENT, /* HOST/GROUP/PROJECT/NAME@VERSION */
+    INCLUDE_ARTIFACT,  /* of a job: in child pipelines only */
+};
+
+struct include_ref {
+    enum include_kind kind;
+    struct str name;    /* path from the root of its repository (no leading slash), URL, name of the
+                         * template, address of the component, path in the artifact */
+    struct str project; /* INCLUDE_PROJECT */
+    struct str ref;     /* INCLUDE_PROJECT: branch, tag or commit; empty: the default branch */
+    struct str job;     /* INCLUDE_ARTIFACT */
+};
+
+struct included {
+    struct str text;
+    struct str sha;     /* the commit it is from; empty: unknown */
+    struct str project; /* of a component: whose files its own includes are */
+    struct str version; /* of a component: what its @VERSION came to */
+};
+
+/* Gets an included file. 0; -E_NOT_FOUND: there is no such file; -E_UNSUPPORTED: this caller has no
+ * files of the kind; else why not, in one line at *ret_why where there is more to say than the
+ * error's text. What is returned must live as long as the compilation and its diagnostics. */
+typedef int (*pipeline_include_fn)(void *ctx, const struct include_ref *ref, struct included *ret,
+                                   const char **ret_why);
+
+/* How an included file is called in messages and in the `files` of a submit: "ci/build.yml",
+ * "project:GROUP/NAME@REF:PATH", "https://...", "template:NAME", "component:ADDRESS",
+ * "artifact:JOB:PATH". */
+const char *pipeline_include_name(struct arena *arena, const struct include_ref *ref);
+
+/* The paths that differ between `ref` and the pipeline's commit (rules:changes:compare_to). False:
+ * there is no such ref. */
+typedef bool (*pipeline_compare_fn)(void *ctx, struct str ref, const struct str **ret,
+                                    size_t *ret_count);
+
+/* A value for one of the inputs of the root file's header. */
+struct pipeline_value {
+    struct str name;
+    struct str text;
+    bool json; /* `text` is a JSON value; else it is read as the input's type asks */
+};
 
 struct pipeline_input {
     const char *file; /* path of the root file, for messages */
     struct str text;
-    pipeline_file_fn read_file;
-    void *read_file_ctx;
+    pipeline_include_fn include; /* NULL: there are no other files */
+    void *include_ctx;
+    const struct pipeline_value *inputs;
+    size_t input_count;
+    pipeline_compare_fn compare; /* NULL: no ref is known */
+    void *compare_ctx;
     /* For rules:exists and include with wildcards: all files of the repository. */
     const struct str *paths;
     size_t path_count;

@@ -372,6 +372,6 @@ Pb__Plan *plan_build(struct compile *c)
     check_cycles(&p);
     p.plan->name = arena_strdup(c->arena, str_sub(c->name, 0, LIMIT_NAME));
     p.plan->on_job_failure = c->on_job_failure;
-    p.plan->auto_cancel_new_commits = c->auto_cancel_new_commits;
+    p.plan->on_new_commit = c->on_new_commit;
     return compile_failed(c) ? NULL : p.plan;
 }

@@ -190,15 +190,22 @@ static int read_paths(struct submit *s, const char *name, const struct str **ret
     return 0;
 }
 
-static bool file_text(void *ctx, const char *path, struct str *ret_text)
+static bool file_text(const struct submit *s, const char *path, struct str *ret_text)
 {
-    struct submit *s = ctx;
     const json_t *text = json_object_get(s->files, path);
     if (!text) {
         return false;
     }
     *ret_text = str_of(json_string_value(text), json_string_length(text));
     return true;
+}
+
+static int include_file(void *ctx, const struct include_ref *ref, struct included *ret,
+                        const char **ret_why)
+{
+    struct submit *s = ctx;
+    (void)ret_why;
+    return file_text(s, pipeline_include_name(&s->arena, ref), &ret->text) ? 0 : -E_NOT_FOUND;
 }
 
 static int read_files(struct submit *s)
@@ -259,8 +266,8 @@ static int compile(struct submit *s, struct vars *predefined, struct arena *aren
     vars_init(predefined, arena);
     pipeline_predefined(predefined, &s->facts);
     s->in.file = s->facts.config_path;
-    s->in.read_file = file_text;
-    s->in.read_file_ctx = s;
+    s->in.include = include_file;
+    s->in.include_ctx = s;
     s->in.predefined = predefined->items;
     s->in.predefined_count = predefined->count;
     s->in.submitted = submitted_vars(s);

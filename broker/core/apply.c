@@ -108,6 +108,9 @@ static int dispatch(struct core *c, const Pb__Command *cmd)
         return apply_timer_fired(c, cmd->timer_fired);
     case PB__COMMAND__BODY_TOKEN_ADD:
         return apply_token_add(c, cmd->token_add);
+    case PB__COMMAND__BODY_TRIGGER_FAILED:
+    case PB__COMMAND__BODY_ENVIRONMENT_STOP:
+    case PB__COMMAND__BODY_CACHE_SET:
     case PB__COMMAND__BODY__NOT_SET:
     case _PB__COMMAND__BODY__CASE_IS_INT_SIZE:
     default:

@@ -15,7 +15,7 @@ static void audit_references(struct audit *a, const Pb__PipelineRecord *p)
 
     audit_index(a, T_PROJECT_PIPELINE, &of_project, true, p->id);
     audit_index(a, T_PIPELINE_LIVE, &id, live, p->id);
-    audit_index(a, T_REF_LIVE, &of_ref, live && p->auto_cancel_new_commits, p->id);
+    audit_index(a, T_REF_LIVE, &of_ref, live && p->on_new_commit != AUTO_CANCEL_NONE, p->id);
     audit_row(a, T_PIPELINE_VARS, &id, &pb__pipeline_variables_record__descriptor, true);
     if (owner != NULL && (p->iid == 0 || p->iid >= owner->next_pipeline_iid)) {
         breach(a, "pipeline %" PRIu64 ": number %" PRIu64 " was never given", p->id, p->iid);

@@ -118,7 +118,7 @@ static Pb__PipelineRecord *make_pipeline(struct core *c, const Pb__PipelineCreat
     p->stage_count = (uint32_t)cmd->plan->n_stages;
     p->created_ms = c->now_ms;
     p->on_job_failure = cmd->plan->on_job_failure;
-    p->auto_cancel_new_commits = cmd->plan->auto_cancel_new_commits;
+    p->on_new_commit = cmd->plan->on_new_commit;
     p->submitted_by = (char *)c->actor;
     p->first_job_id = c->meta->next_id;
     c->meta->next_id += cmd->plan->n_jobs;
@@ -265,7 +265,7 @@ static void cancel_older(struct core *c, const Pb__PipelineRecord *newer)
             return;
         }
         p = run.pipeline;
-        check(p->auto_cancel_new_commits || !tx_ok(c->tx));
+        check(p->on_new_commit != AUTO_CANCEL_NONE || !tx_ok(c->tx));
         if (!p->pinned && (p->sha[0] == '\0' || strcmp(p->sha, newer->sha) != 0)) {
             run_cancel(&run, REASON_SUPERSEDED, by, false);
         }

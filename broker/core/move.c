@@ -173,7 +173,7 @@ void pipeline_index(struct tx *tx, const Pb__PipelineRecord *p)
         tx_del(tx, T_REF_LIVE, &of_ref);
     } else {
         tx_put(tx, T_PIPELINE_LIVE, &live, STR_NULL);
-        if (p->auto_cancel_new_commits) {
+        if (p->on_new_commit != AUTO_CANCEL_NONE) {
             tx_put(tx, T_REF_LIVE, &of_ref, STR_NULL);
         }
     }

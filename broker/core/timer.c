@@ -148,6 +148,8 @@ int apply_timer_fired(struct core *c, const Pb__TimerFired *cmd)
         timer_del(c, cmd->due_ms, cmd->timer_id);
         forget_request(c, t->request);
         return 0;
+    case PB__TIMER_RECORD__WHAT_ENVIRONMENT:
+    case PB__TIMER_RECORD__WHAT_PAGES:
     case PB__TIMER_RECORD__WHAT__NOT_SET:
     case _PB__TIMER_RECORD__WHAT__CASE_IS_INT_SIZE:
     default:

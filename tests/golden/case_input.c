@@ -2,16 +2,19 @@
 
 #include "tests/golden/case_input.h"
 
-static bool read_file(void *ctx, const char *path, struct str *ret_text)
+static int include(void *ctx, const struct include_ref *ref, struct included *ret,
+                   const char **ret_why)
 {
     struct case_input *c = ctx;
+    const char *name = pipeline_include_name(&c->arena, ref);
+    (void)ret_why;
     for (size_t i = 1; i < c->file_count; i++) {
-        if (strcmp(c->files[i].path, path) == 0) {
-            *ret_text = c->files[i].text;
-            return true;
+        if (strcmp(c->files[i].path, name) == 0) {
+            ret->text = c->files[i].text;
+            return 0;
         }
     }
-    return false;
+    return -E_NOT_FOUND;
 }
 
 struct str case_text_of(void *ctx, const char *file)
@@ -122,8 +125,8 @@ void case_input_prepare(struct case_input *c)
     pipeline_predefined(&c->predefined, &c->facts);
     c->in.file = c->files[0].path;
     c->in.text = c->files[0].text;
-    c->in.read_file = read_file;
-    c->in.read_file_ctx = c;
+    c->in.include = include;
+    c->in.include_ctx = c;
     c->in.paths = c->paths;
     c->in.changes = c->changes;
     c->in.predefined = c->predefined.items;

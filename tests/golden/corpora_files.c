@@ -48,9 +48,15 @@ static bool read_text(struct project *p, const char *path, struct str *ret)
     return r == 0;
 }
 
-static bool provide(void *ctx, const char *path, struct str *ret_text)
+static int provide(void *ctx, const struct include_ref *ref, struct included *ret,
+                   const char **ret_why)
 {
-    return read_text(ctx, path, ret_text);
+    struct project *p = ctx;
+    (void)ret_why;
+    if (ref->kind != INCLUDE_LOCAL) {
+        return -E_UNSUPPORTED;
+    }
+    return read_text(p, pipeline_include_name(p->arena, ref), &ret->text) ? 0 : -E_NOT_FOUND;
 }
 
 static bool is_not_yet(const char *code)
@@ -123,8 +129,8 @@ static void run_file(struct run *run, struct project *p, const char *name, const
     check(read_text(p, path, &text));
     case_input_init(c, path, STR(""));
     c->in.text = text;
-    c->in.read_file = provide;
-    c->in.read_file_ctx = p;
+    c->in.include = provide;
+    c->in.include_ctx = p;
     struct str *paths = arena_array(&arena, p->files.count, sizeof(*paths));
     for (size_t i = 0; i < p->files.count; i++) {
         paths[i] = str_from(p->files.items[i]);

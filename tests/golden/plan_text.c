@@ -163,7 +163,7 @@ void plan_text(const Pb__Plan *plan, struct buf *out)
     if (plan->on_job_failure) {
         buf_addz(out, "a failed job cancels the others\n");
     }
-    if (plan->auto_cancel_new_commits) {
+    if (plan->on_new_commit != AUTO_CANCEL_NONE) {
         buf_addz(out, "a newer pipeline cancels it\n");
     }
     for (size_t i = 0; i < plan->n_jobs; i++) {

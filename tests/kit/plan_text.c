@@ -200,7 +200,7 @@ static void set_plan(struct reader *r, struct str key, struct str v)
     if (str_eqz(key, "on_job_failure") && str_eqz(v, "all")) {
         r->plan->on_job_failure = PB__AUTO_CANCEL_ON_FAILURE__AUTO_CANCEL_ON_FAILURE_ALL;
     } else if (str_eqz(key, "auto_cancel")) {
-        r->plan->auto_cancel_new_commits = str_eqz(v, "yes");
+        r->plan->on_new_commit = str_eqz(v, "yes") ? AUTO_CANCEL_CONSERVATIVE : AUTO_CANCEL_NONE;
     } else if (str_eqz(key, "name")) {
         r->plan->name = arena_strdup(r->arena, v);
     } else {
