@@ -161,21 +161,46 @@ int client_problem(struct cli *c, int status, struct str body)
     return r;
 }
 
-int client_call(struct cli *c, const struct client *cl, const char *method, const char *path,
-                const json_t *body, const char *key, json_t **ret_json)
+static int exchange(const struct client *cl, const char *method, const char *path,
+                    const json_t *body, const char *key, int *ret_status, struct buf *out,
+                    struct buf *why)
 {
     struct http_request req = HTTP_REQUEST_INIT;
-    struct buf out = BUF_INIT;
-    struct buf why = BUF_INIT;
     char *url = client_url(cl, path);
     char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
-    int status = 0;
     req.method = method;
     req.url = url;
     req.token = cl->token;
     req.idempotency_key = key;
     req.body = str_from(text);
-    int r = http_do(&req, &status, &out, &why);
+    int r = http_do(&req, ret_status, out, why);
+    free(text);
+    free(url);
+    return r;
+}
+
+bool client_poll(const struct client *cl, const char *path, json_t **ret_json)
+{
+    struct buf out = BUF_INIT;
+    struct buf why = BUF_INIT;
+    int status = 0;
+    json_t *answer = NULL;
+    if (exchange(cl, "GET", path, NULL, NULL, &status, &out, &why) == 0 && status == 200) {
+        answer = json_loadb(buf_cstr(&out), out.n, JSON_REJECT_DUPLICATES, NULL);
+    }
+    buf_release(&why);
+    buf_release(&out);
+    *ret_json = answer;
+    return answer != NULL;
+}
+
+int client_call(struct cli *c, const struct client *cl, const char *method, const char *path,
+                const json_t *body, const char *key, json_t **ret_json)
+{
+    struct buf out = BUF_INIT;
+    struct buf why = BUF_INIT;
+    int status = 0;
+    int r = exchange(cl, method, path, body, key, &status, &out, &why);
     if (r < 0) {
         cli_fail(c, r, "cannot reach the broker at %s: %s", cl->url, buf_cstr(&why));
     } else if (status < 200 || status > 299) {
@@ -186,8 +211,6 @@ int client_call(struct cli *c, const struct client *cl, const char *method, cons
             r = cli_fail(c, -E_PROTOCOL, "the broker's answer is no JSON");
         }
     }
-    free(text);
-    free(url);
     buf_release(&why);
     buf_release(&out);
     return r;

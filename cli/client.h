@@ -29,6 +29,8 @@ int client_call(struct cli *c, const struct client *cl, const char *method, cons
                 const json_t *body, const char *key, json_t **ret_json);
 
 /* The URL of a path under /api/v1, heap. */
+/* A GET that may fail and says nothing then; *ret_json NULL. */
+bool client_poll(const struct client *cl, const char *path, json_t **ret_json);
 char *client_url(const struct client *cl, const char *path);
 
 /* Prints what an answer with a bad status says; returns its error. */

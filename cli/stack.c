@@ -224,25 +224,44 @@ static int prepare_worker(struct stack *s, size_t i)
     return r;
 }
 
+static bool child_tick(struct stack *s, struct child *ch)
+{
+    if (child_runs(ch)) {
+        return true;
+    }
+    if (!s->o.restart) {
+        return false;
+    }
+    if (os_monotonic_ms() - ch->started_ms >= RESTART_PAUSE_MS) {
+        fprintf(stderr, "davit: %s ended, starting it again\n", ch->argv_text[0]);
+        return child_start(s, ch) == 0;
+    }
+    return true;
+}
+
+/* 0 while the broker is away. */
+static size_t count_online(const struct stack *s)
+{
+    json_t *list;
+    size_t online = 0;
+    size_t i;
+    json_t *w;
+    client_poll(&s->client, "/workers?limit=200", &list);
+    json_array_foreach(json_object_get(list, "items"), i, w)
+    {
+        online += json_flag(w, "online") ? 1 : 0;
+    }
+    json_decref(list);
+    return online;
+}
+
+/* The broker may be killed already here, and is started again as later. */
 static int wait_workers(struct stack *s)
 {
     uint64_t deadline = os_monotonic_ms() + START_TIMEOUT_MS;
-    for (;;) {
-        json_t *list = NULL;
-        int r = client_call(s->c, &s->client, "GET", "/workers?limit=200", NULL, NULL, &list);
-        if (r < 0) {
-            return r;
-        }
-        size_t online = 0;
-        size_t i;
-        json_t *w;
-        json_array_foreach(json_object_get(list, "items"), i, w)
-        {
-            online += json_flag(w, "online") ? 1 : 0;
-        }
-        json_decref(list);
-        if (online >= s->o.workers) {
-            return 0;
+    while (count_online(s) < s->o.workers) {
+        if (!child_tick(s, &s->broker)) {
+            return cli_fail(s->c, -E_UNREACHABLE, "the broker ended; its log is %s", s->broker.log);
         }
         for (size_t k = 0; k < s->o.workers; k++) {
             if (!child_runs(&s->workers[k])) {
@@ -257,6 +276,7 @@ static int wait_workers(struct stack *s)
         }
         os_sleep_ms(POLL_MS);
     }
+    return 0;
 }
 
 int stack_start(struct cli *c, const struct stack_options *o, struct stack **ret)
@@ -302,21 +322,6 @@ pid_t stack_broker_pid(const struct stack *s)
 pid_t stack_worker_pid(const struct stack *s, size_t i)
 {
     return s->workers[i].pid;
-}
-
-static bool child_tick(struct stack *s, struct child *ch)
-{
-    if (child_runs(ch)) {
-        return true;
-    }
-    if (!s->o.restart) {
-        return false;
-    }
-    if (os_monotonic_ms() - ch->started_ms >= RESTART_PAUSE_MS) {
-        fprintf(stderr, "davit: %s ended, starting it again\n", ch->argv_text[0]);
-        return child_start(s, ch) == 0;
-    }
-    return true;
 }
 
 bool stack_tick(struct stack *s)

@@ -238,10 +238,17 @@ def up_starts_and_stops_everything(build):
     child = subprocess.Popen([os.path.join(build, "davit"), "up", "--data", data, "--http", "127.0.0.1:0",
                               "--listen", "tcp://127.0.0.1:0", "--json"],
                              stdout=subprocess.PIPE, text=True)
+    def kill_broker():
+        with open(os.path.join(data, "endpoints.json"), encoding="utf-8") as f:
+            os.kill(json.load(f)["pid"], signal.SIGKILL)
+
     try:
-        wait_for("two workers", lambda: davit(build, "workers", "--data", data).stdout.count("online") == 2)
-        broker = json.load(open(os.path.join(data, "endpoints.json"), encoding="utf-8"))["pid"]
-        os.kill(broker, signal.SIGKILL)
+        # Once while it waits for its workers, and once when all is up.
+        wait_for("a worker is started", lambda: os.path.exists(os.path.join(data, "workers/local-1.log")))
+        kill_broker()
+        wait_for("two workers", lambda: davit(build, "workers", "--data", data).stdout.count("online") == 2,
+                 40, 0.2)
+        kill_broker()
         time.sleep(1.2)
         wait_for("it serves again",
                  lambda: davit(build, "workers", "--data", data).stdout.count("online") == 2, 40, 0.2)
