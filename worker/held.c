@@ -12,6 +12,7 @@
 
 #define DETAIL_MAX 1000u
 #define SHIM_TRIES 2u
+#define CLEAR_MS   10000u
 #define WHERE_FMT  "job %" PRIu64 " (%s) attempt %" PRIu64 " epoch %" PRIu64
 #define WHERE(h)   (h)->key.job_id, (h)->spec->name, (h)->key.attempt, (h)->key.epoch
 
@@ -284,7 +285,7 @@ static int start_shim(struct held *h, const struct exec_context *cx, struct buf 
         }
     }
     if (r < 0) {
-        h->executor->cleanup(cx);
+        (void)h->executor->cleanup(cx); /* it has run nothing */
         buf_addf(why, "davit-shim did not start: %s", err_text(r));
         add_shim_errors(h, why);
         return -E_INTERNAL;
@@ -401,7 +402,25 @@ void held_forget(struct held *h)
     agent_job_gone(a);
 }
 
-/* Nothing of the job runs any more. */
+/* Kills what is left, a little at every look, so that other jobs and the lease go on meanwhile. A
+ * process that no signal ends is given up in the end. */
+static bool cleared(struct held *h, const struct exec_context *cx)
+{
+    if (h->executor->cleanup(cx)) {
+        return true;
+    }
+    uint64_t now_ms = os_monotonic_ms();
+    if (h->clear_until_ms == 0) {
+        h->clear_until_ms = now_ms + CLEAR_MS;
+    }
+    if (now_ms < h->clear_until_ms) {
+        return false;
+    }
+    log_error(WHERE_FMT ": some process of it cannot be killed", WHERE(h));
+    return true;
+}
+
+/* The shim has ended. */
 static void process_ended(struct held *h, const struct shim_status *status)
 {
     struct exec_context cx = context_of(h);
@@ -409,7 +428,9 @@ static void process_ended(struct held *h, const struct shim_status *status)
     if (h->phase == HELD_RUNNING && status != NULL) {
         exec_outcome(&cx, h->spec, status, &h->arena, &outcome);
     }
-    h->executor->cleanup(&cx);
+    if (!cleared(h, &cx)) {
+        return;
+    }
     if (h->phase == HELD_FENCED) {
         held_forget(h);
     } else if (status != NULL) {

@@ -44,6 +44,7 @@ struct held {
     bool ran;                     /* a shim was started */
     enum held_cancel cancel;      /* wanted */
     enum held_cancel cancel_told; /* to the shim */
+    uint64_t clear_until_ms;      /* what a dead shim left is killed until then; 0: not begun */
 
     struct held_news accepted;
     struct held_news started;

@@ -34,8 +34,9 @@ struct executor {
     int (*start)(const struct exec_context *cx, pid_t *ret_pid);
     int (*cancel)(const struct exec_context *cx, bool force);
     bool (*alive)(const struct exec_context *cx);
-    /* After the status was read, or the shim died: nothing of the job is left afterwards. */
-    void (*cleanup)(const struct exec_context *cx);
+    /* After the status was read, or the shim died: nothing of the job is left afterwards. False:
+     * something still dies; to be called again. */
+    bool (*cleanup)(const struct exec_context *cx);
 };
 
 const struct executor *executor_by_name(const char *name);

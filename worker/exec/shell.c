@@ -196,14 +196,14 @@ static bool shell_alive(const struct exec_context *cx)
     return shim_alive(cx->job_dir);
 }
 
-static void shell_cleanup(const struct exec_context *cx)
+static bool shell_cleanup(const struct exec_context *cx)
 {
     struct shim_status status;
-    if (shim_status_read(cx->job_dir, &status) < 0) {
-        shim_kill_leftovers(cx->job_dir);
-    }
+    bool gone = shim_status_read(cx->job_dir, &status) == 0 ||
+                shim_kill_leftovers_soon(cx->job_dir);
     environment_remove_files(cx->job_dir);
     prepared_remove(cx->job_dir);
+    return gone;
 }
 
 const struct executor executor_shell = {

@@ -15,10 +15,11 @@
 #include "worker/shim/proc.h"
 #include "worker/shim/shim.h"
 
-#define SMALL_FILE     ((size_t)PATH_MAX + 64)
-#define LEFTOVER_MS    10000u
-#define PAUSE_MS       5u
-#define ANNOUNCE_BYTES ((size_t)64)
+#define SMALL_FILE       ((size_t)PATH_MAX + 64)
+#define LEFTOVER_MS      10000u
+#define LEFTOVER_SOON_MS 100u
+#define PAUSE_MS         5u
+#define ANNOUNCE_BYTES   ((size_t)64)
 
 int shim_start(const char *program, const char *folder, pid_t *ret_pid)
 {
@@ -149,33 +150,48 @@ static bool empty_cgroup(const char *cgroup)
     return cgroup_remove(cgroup);
 }
 
-static size_t kill_marked(const char *folder, const char *cgroup)
+/* Rounds until nothing is left or the time is over; true: nothing is left. */
+static bool kill_marked(const char *folder, const char *cgroup, uint64_t for_ms, size_t *ret_most)
 {
     char canonical[PATH_MAX];
     struct buf mark = BUF_INIT;
-    uint64_t deadline_ms = os_monotonic_ms() + LEFTOVER_MS;
-    size_t most = 0;
+    uint64_t deadline_ms = os_monotonic_ms() + for_ms;
+    bool gone = false;
+    *ret_most = 0;
     if (realpath(folder, canonical) == NULL) {
-        return 0;
+        return true;
     }
     buf_addf(&mark, "DAVIT_JOB_FOLDER=%s", canonical);
     for (;;) {
         size_t count = kill_round(mark.p);
-        bool gone = empty_cgroup(cgroup);
-        most = MAX(most, count);
-        if ((count == 0 && gone) || os_monotonic_ms() >= deadline_ms) {
+        gone = empty_cgroup(cgroup) && count == 0;
+        *ret_most = MAX(*ret_most, count);
+        if (gone || os_monotonic_ms() >= deadline_ms) {
             break;
         }
         os_sleep_ms(PAUSE_MS);
     }
     buf_release(&mark);
-    return most;
+    return gone;
+}
+
+static bool kill_leftovers(const char *folder, uint64_t for_ms, size_t *ret_most)
+{
+    char *cgroup = cgroup_of(folder);
+    bool gone = kill_marked(folder, cgroup, for_ms, ret_most);
+    free(cgroup);
+    return gone;
 }
 
 int shim_kill_leftovers(const char *folder)
 {
-    char *cgroup = cgroup_of(folder);
-    size_t count = kill_marked(folder, cgroup);
-    free(cgroup);
-    return (int)count;
+    size_t most;
+    kill_leftovers(folder, LEFTOVER_MS, &most);
+    return (int)most;
+}
+
+bool shim_kill_leftovers_soon(const char *folder)
+{
+    size_t most;
+    return kill_leftovers(folder, LEFTOVER_SOON_MS, &most);
 }

@@ -126,5 +126,8 @@ int shim_control(const char *folder, char command); /* -E_NOT_FOUND: no shim rea
  * knows them by the shim's cgroup, by DAVIT_JOB_FOLDER in their environment, and as descendants of
  * such. Takes until they are gone, 10 s at most. */
 int shim_kill_leftovers(const char *folder);
+/* The same for 100 ms at most, for a loop that must go on. False: something still dies, perhaps in
+ * the kernel, where no signal reaches it; to be called again. */
+bool shim_kill_leftovers_soon(const char *folder);
 
 #endif

@@ -167,7 +167,7 @@ void run_finish(struct fixture *f)
         assert_true(os_monotonic_ms() < deadline_ms);
         os_sleep_ms(2);
     }
-    executor_shell.cleanup(&f->cx);
+    assert_true(executor_shell.cleanup(&f->cx));
 }
 
 void run_job(struct fixture *f)
