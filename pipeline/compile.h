@@ -11,11 +11,11 @@
 
 #include "common/glob.h"
 #include "common/limits.h"
+#include "common/regex.h"
 #include "pipeline/expr.h"
 #include "pipeline/keyword.h"
 #include "pipeline/node.h"
 #include "pipeline/pipeline.h"
-#include "pipeline/regex.h"
 
 struct texts {
     struct str *items;

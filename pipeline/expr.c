@@ -3,8 +3,8 @@
 #include <stdlib.h>
 
 #include "common/limits.h"
+#include "common/regex.h"
 #include "pipeline/expr.h"
-#include "pipeline/regex.h"
 
 enum token_kind {
     TOKEN_TEXT,

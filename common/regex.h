@@ -2,8 +2,8 @@
  * (lookaround, backreferences, recursion, possessive and atomic groups) is refused here, so that a
  * file means the same in both places.
  * Ownership: all in the arena. Threads: a compiled pattern belongs to one thread. */
-#ifndef DAVIT_PIPELINE_REGEX_H
-#define DAVIT_PIPELINE_REGEX_H
+#ifndef DAVIT_REGEX_H
+#define DAVIT_REGEX_H
 
 #include "common/arena.h"
 #include "common/err.h"

@@ -4,7 +4,7 @@
 #include <pcre2.h>
 
 #include "common/limits.h"
-#include "pipeline/regex.h"
+#include "common/regex.h"
 
 /* Steps of one search, about a millisecond; and memory for backtracking, in KiB. */
 #define MATCH_LIMIT    100000u
