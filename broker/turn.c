@@ -262,10 +262,21 @@ static void free_items(struct item *items)
     }
 }
 
+static void start_triggers(struct turn *t, const struct effects *fx)
+{
+    for (size_t i = 0; i < fx->count && t->c.trigger.start != NULL; i++) {
+        const struct effect *e = &fx->items[i];
+        if (e->kind == EFFECT_TRIGGER) {
+            t->c.trigger.start(t->c.trigger.ctx, e->job_id, e->epoch);
+        }
+    }
+}
+
 static void release_effects(struct turn *t)
 {
     struct tx *tx = NULL;
 
+    start_triggers(t, &t->fx);
     if (t->fx.count > 0) {
         int r = tx_begin(t->c.store, false, &tx);
         if (r < 0) {
@@ -496,8 +507,12 @@ static int recover(struct turn *t)
     uint64_t event_ms = newest_event_ms(tx);
     t->now_ms = MAX(real_ms, event_ms);
     t->timers_from_ms = fleet_recover(t->c.fleet, tx, t->now_ms, t->mono_ms);
+    core_recover_triggers(tx, &t->fx);
     r = tx_error(tx);
     tx_abort(tx);
+    if (r == 0) {
+        start_triggers(t, &t->fx);
+    }
     return r;
 }
 

@@ -43,4 +43,14 @@ struct turn_stats {
 };
 void turn_get_stats(struct turn *t, struct turn_stats *ret);
 
+/* Who makes child pipelines. `start` is called on the turn's thread after the commit that made the
+ * trigger job run; and by turn_start, for each that runs without a child pipeline, before there is
+ * a turn to post to. It must not block: somebody else then compiles the child and posts
+ * PipelineCreate{parent_job_id, parent_epoch} or TriggerFailed{job_id, epoch}. Either is refused
+ * once the job has ended or runs under a later epoch; nothing more is to be done then. */
+struct turn_trigger {
+    void (*start)(void *ctx, uint64_t job_id, uint64_t epoch); /* NULL: nobody, in tests */
+    void *ctx;
+};
+
 #endif

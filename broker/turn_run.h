@@ -18,9 +18,10 @@ struct turn_config {
     struct fleet *fleet;
     void (*alive)(void *ctx); /* after every good round, at least once a second; may be NULL */
     void *ctx;
+    struct turn_trigger trigger;
 };
 
-/* Recovers the holders from the store and starts the thread. */
+/* Recovers the holders and the trigger jobs from the store, and starts the thread. */
 int turn_start(const struct turn_config *config, struct turn **ret);
 void turn_stop(struct turn *t);
 void turn_free(struct turn *t); /* stopped, or NULL */

@@ -33,6 +33,12 @@
 #define LIMIT_DIAGS 100u                  /* errors reported of one compilation */
 #define LIMIT_TIMEOUT_MS (30ull * 24 * 3600 * 1000)
 
+#define LIMIT_PIPELINE_DEPTH 2u           /* of child pipelines below one without a parent */
+#define LIMIT_PIPELINE_FAMILY 1000u       /* child pipelines below one without a parent, in all */
+#define LIMIT_OUTER_NEEDS 5u              /* of one job: needs outside of its pipeline */
+#define LIMIT_OUTER_NEED_SEARCH 200u      /* pipelines looked at for the newest good one of a ref */
+#define LIMIT_TRIGGER_CONFIG (64u * KIB)  /* the root file of a child pipeline */
+
 /* messages */
 #define LIMIT_WIRE_MESSAGE (1u * MIB)     /* nng frame, either way */
 #define LIMIT_HELLO (128u * KIB)          /* frame of somebody who has said nothing before */
@@ -79,6 +85,14 @@
 #define LIMIT_LOG_BYTES (64ull * MIB)     /* of one attempt: head and tail are kept */
 #define LIMIT_LOG_WINDOW (256u * KIB)     /* unacknowledged log bytes of one job */
 #define LIMIT_JOB_ARTIFACTS 16u
+#define LIMIT_DOTENV_VARIABLES 150u       /* of one job's dotenv reports */
+#define LIMIT_DOTENV_BYTES (64u * KIB)
+#define LIMIT_PIPELINE_DOTENV (256u * KIB) /* of all jobs of a pipeline together */
+#define LIMIT_URL (4u * KIB)              /* of an environment, expanded or not */
+#define LIMIT_RELEASE_BYTES (256u * KIB)  /* a release with its description and links */
+#define LIMIT_CACHE_KEY (4u * KIB)
+#define LIMIT_PROJECT_CACHES 512u
+#define LIMIT_PROJECT_CACHE_BYTES (16ull * 1024 * MIB)
 #define LIMIT_ARTIFACT_FILES 200000u
 #define LIMIT_ARTIFACT_BYTES (4ull * 1024 * MIB)
 #define LIMIT_SNAPSHOT_FILES 1000000u    /* with folders, .git included */

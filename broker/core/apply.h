@@ -108,8 +108,20 @@ uint64_t timer_add(struct core *c, uint64_t due_ms, const Pb__TimerRecord *t); /
 void timer_del(struct core *c, uint64_t due_ms, uint64_t timer_id);
 struct key timer_key(uint64_t due_ms, uint64_t timer_id);
 
+/* query_rows.c: keys of rows that are found by a name */
+struct key environment_name_key(uint64_t project_id, const char *name);
+struct key project_hash_key(uint64_t project_id, struct str text); /* project, SHA-256 */
+
 /* artifact.c */
-enum blob_kind { BLOB_SOURCE = 1, BLOB_ARTIFACT = 2 };
+/* Who needs a blob: the pipeline (source, bundle), the artifact, the row of pages (by its id), the
+ * cache (by its sequence number). */
+enum blob_kind {
+    BLOB_SOURCE = 1,
+    BLOB_ARTIFACT = 2,
+    BLOB_BUNDLE = 3,
+    BLOB_CACHE = 4,
+    BLOB_PAGES = 5,
+};
 void blob_ref_add(struct core *c, struct str digest, enum blob_kind kind, uint64_t owner);
 struct key blob_ref_key(struct str digest, enum blob_kind kind, uint64_t owner);
 int artifacts_check(struct core *c, const Pb__Outcome *o);

@@ -32,6 +32,7 @@ enum effect_kind {
     EFFECT_FINISHED, /* acknowledge the recorded end to worker_id (FinishAck) */
     EFFECT_WORKER,   /* worker_id's record changed: pause, drain */
     EFFECT_TERMINAL, /* the attempt ended: its log can be closed */
+    EFFECT_TRIGGER,  /* the child pipeline of job_id, under this epoch, is to be made */
 };
 
 struct effect {
@@ -82,6 +83,9 @@ void core_recover_worker(struct tx *tx, uint64_t worker_id, struct effects *fx);
 /* After the start of a broker: lists every holder, O(live). The caller gives each a full lease. */
 typedef void (*core_holder_fn)(void *ctx, const Pb__AssignmentRecord *a);
 void core_recover(struct tx *tx, core_holder_fn fn, void *ctx);
+
+/* Likewise: EFFECT_TRIGGER of every running trigger job that has no child pipeline yet. */
+void core_recover_triggers(struct tx *tx, struct effects *fx);
 
 /* The whole spec of an assignment for the wire, in tx_arena(tx); `token` is the job's token.
  * 0, -E_NOT_FOUND (no assignment), -E_TOO_BIG. */

@@ -17,12 +17,38 @@ const Pb__AssignmentRecord *assignment_get(struct tx *tx, uint64_t job_id);
 const Pb__WorkerRecord *worker_get(struct tx *tx, uint64_t id);
 const Pb__ClassRecord *class_get(struct tx *tx, uint64_t id);
 const Pb__TokenRecord *token_get(struct tx *tx, const uint8_t hash[32]);
+/* NULL also when the pipeline has no parent. */
+const Pb__JobRecord *pipeline_parent_job(struct tx *tx, const Pb__PipelineRecord *p);
+const Pb__DotenvRecord *dotenv_get(struct tx *tx, uint64_t job_id);
+const Pb__EnvironmentRecord *environment_get(struct tx *tx, uint64_t id);
+const Pb__EnvironmentRecord *environment_by_name(struct tx *tx, uint64_t project_id,
+                                                 const char *name);
+const Pb__DeploymentRecord *deployment_get(struct tx *tx, uint64_t environment_id, uint64_t id);
+const Pb__ReleaseRecord *release_by_tag(struct tx *tx, uint64_t project_id, struct str tag);
+const Pb__PagesRecord *pages_get(struct tx *tx, uint64_t project_id, struct str path_prefix);
+const Pb__CacheRecord *cache_get(struct tx *tx, uint64_t project_id, struct str cache_key);
+
+/* Lists: at most max rows into ret; the count is returned. */
+/* By name, those after `after` (NULL or "": from the first on). */
+size_t environments_after(struct tx *tx, uint64_t project_id, const char *after, size_t max,
+                          const Pb__EnvironmentRecord **ret);
+/* The newest first, those before the id `before` (0: from the newest on). */
+size_t deployments_before(struct tx *tx, uint64_t environment_id, uint64_t before, size_t max,
+                          const Pb__DeploymentRecord **ret);
+size_t releases_before(struct tx *tx, uint64_t project_id, uint64_t before, size_t max,
+                       const Pb__ReleaseRecord **ret);
+/* In the order in which they were kept, of one attempt; `type` NULL: of all types. */
+size_t artifacts_of(struct tx *tx, uint64_t job_id, uint64_t attempt, const char *type, size_t max,
+                    const Pb__ArtifactRecord **ret);
+/* Whether `type` is what `artifacts:paths` makes, and not a report or pages. */
+bool artifact_is_archive(const char *type);
+
 /* Assignments of a worker: its used slots. */
 uint32_t worker_job_count(struct tx *tx, uint64_t worker_id);
 
 /* Executor, tags, untagged: could the worker ever take a job of the class? */
 bool worker_serves(const Pb__WorkerRecord *w, const Pb__ClassRecord *class);
-/* Whether an artifact or a pipeline's source needs the blob of this SHA-256. */
+/* Whether an artifact, a source, a bundle, a cache or pages need the blob of this SHA-256. */
 bool blob_referenced(struct tx *tx, struct str digest);
 
 /* The oldest sequence number still kept is in the first row; events of a pipeline (0: all) with
@@ -37,5 +63,6 @@ const char *reason_text(Pb__Reason r);
 int reason_from_text(const char *text, Pb__Reason *ret);
 bool job_state_terminal(Pb__JobState s);
 bool status_terminal(Pb__Status s);
+const char *environment_state_text(Pb__EnvironmentState s);
 
 #endif

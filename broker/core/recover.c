@@ -50,3 +50,18 @@ void core_recover(struct tx *tx, core_holder_fn fn, void *ctx)
         }
     }
 }
+
+void core_recover_triggers(struct tx *tx, struct effects *fx)
+{
+    struct cursor cur;
+
+    for (tx_seek(&cur, tx, T_TRIGGER, STR_NULL, NULL); cur.valid; tx_next(&cur)) {
+        const Pb__JobRecord *job = job_get(tx, key_read_u64(cur.key, 0));
+        if (job != NULL) {
+            effect_add(fx, (struct effect){.kind = EFFECT_TRIGGER,
+                                           .job_id = job->id,
+                                           .attempt = job->attempt,
+                                           .epoch = job->epoch});
+        }
+    }
+}

@@ -128,6 +128,14 @@ bool reason_matches(Pb__Reason r, const char *name)
            strcmp(name, reasons[r].retry_name) == 0;
 }
 
+const char *environment_state_text(Pb__EnvironmentState s)
+{
+    static const char *const texts[] = {"available", "stopping", "stopped"};
+
+    check((unsigned)s < ARRAY_LEN(texts));
+    return texts[s];
+}
+
 const char *event_text(enum event_kind k)
 {
     check((unsigned)k < ARRAY_LEN(event_texts));
