@@ -144,6 +144,8 @@ struct compile {
     struct vars outer;      /* predefined and submitted variables, expanded: what include sees */
     const struct node *root;
     const struct node *job_at; /* the job being read, for messages; NULL: none */
+    struct texts unsupported;  /* the CHECKED keywords that it has */
+    bool below_checked;        /* what is read now stands below such a keyword */
     struct texts stages;
     const char **stage_names;    /* the same, NUL-terminated */
     const struct node *defaults; /* a mapping of what jobs inherit */
@@ -191,8 +193,17 @@ struct read_texts {
 };
 bool read_texts(struct compile *c, const struct node *n, struct read_texts how, struct texts *ret);
 bool read_exit_codes(struct compile *c, const struct node *n, int32_t **ret, size_t *ret_count);
-/* Reports keys that the scope does not know, or does not support yet. False: it is no mapping. */
+/* The same of one key of a mapping, with `what` as "image:name"; nothing where it is not there, or
+ * null. False: reported. */
+bool read_text_of(struct compile *c, const struct node *m, const char *what, struct str *ret);
+bool read_name_of(struct compile *c, const struct node *m, const char *what, struct str *ret);
+bool read_bool_of(struct compile *c, const struct node *m, const char *what, bool *ret);
+/* What stands behind the last colon of `what`; NULL: not there, or null. */
+const struct node *key_of(const struct node *m, const char *what);
+/* Reports keys that the scope does not know, or that nothing acts on yet. False: no mapping. */
 bool read_keys(struct compile *c, const struct node *n, enum scope scope, const char *what);
+/* Warns that nothing acts on a keyword yet; the job being read has `name` in its list then. */
+void note_checked(struct compile *c, const struct node *key, const char *name);
 bool read_variables(struct compile *c, const struct node *n, struct variables *ret);
 bool read_needs(struct compile *c, const struct node *n, struct needs *ret);
 bool read_when(struct compile *c, const struct node *n, bool allow_never, bool *ret_never,
@@ -210,6 +221,12 @@ void jobs_read(struct compile *c);
 /* The value of one keyword of a job into `job`; false: the compiler has no code for it. */
 bool job_read_keyword(struct compile *c, struct job *job, const char *name, const struct node *n);
 bool inherits(const struct inherit *i, struct str name);
+bool has_job_key(const struct job *job, const char *name); /* written in the job, and not null */
+/* Keywords that are checked only (checked.c). */
+void secrets_read(struct compile *c, const struct node *n, struct job *job);
+void identity_read(struct compile *c, const struct node *n, struct job *job);
+void run_read(struct compile *c, const struct node *n, struct job *job);
+void dast_configuration_read(struct compile *c, const struct node *n, struct job *job);
 void artifacts_read(struct compile *c, const struct node *n, struct job *job);
 void retry_read(struct compile *c, const struct node *n, struct job *job);
 

@@ -271,10 +271,12 @@ static const struct {
     {"allow_failure", read_allow_failure},
     {"artifacts", artifacts_read},
     {"before_script", read_before_script},
+    {"dast_configuration", dast_configuration_read},
     {"dependencies", read_dependencies},
     {"except", read_except},
     {"executor", read_executor},
     {"extends", read_extends},
+    {"identity", identity_read},
     {"image", read_image},
     {"inherit", read_inherit},
     {"interruptible", read_interruptible},
@@ -286,7 +288,9 @@ static const struct {
     {"resource_group", read_resource_group},
     {"retry", retry_read},
     {"rules", read_rules},
+    {"run", run_read},
     {"script", read_script},
+    {"secrets", secrets_read},
     {"stage", read_stage},
     {"start_in", read_start_in},
     {"tags", read_tags},
@@ -319,13 +323,28 @@ bool inherits(const struct inherit *i, struct str name)
     return i->all;
 }
 
+bool has_job_key(const struct job *job, const char *name)
+{
+    return !node_is_null(node_get(job->body, name));
+}
+
+static void read_keyword(struct compile *c, struct job *job, const struct keyword *k,
+                         const struct node *n)
+{
+    if (k->support != NOT_YET) {
+        c->below_checked = k->support == CHECKED;
+        check(job_read_keyword(c, job, k->name.p, n));
+        c->below_checked = false;
+    }
+}
+
 static void read_mapping(struct compile *c, const struct node *m, struct job *job)
 {
     for (uint32_t i = 0; i < m->count && compile_charge(c, 1, m); i++) {
         const struct pair *p = &m->pairs[i];
         const struct keyword *k = keyword_find(SCOPE_JOB, p->key->text);
-        if (k && k->support == ACTED && !node_is_null(p->value)) {
-            check(job_read_keyword(c, job, k->name.p, p->value));
+        if (k && !node_is_null(p->value)) {
+            read_keyword(c, job, k, p->value);
         }
     }
 }
@@ -337,9 +356,12 @@ static void read_inherited(struct compile *c, struct job *job)
         const struct pair *p = &c->defaults->pairs[i];
         const struct keyword *k = keyword_find(SCOPE_DEFAULT, p->key->text);
         const struct pair *own = node_find(job->body, p->key->text);
-        if (k && k->support == ACTED && !node_is_null(p->value) &&
-            (!own || node_is_null(own->value)) && inherits(&job->inherit_defaults, p->key->text)) {
-            check(job_read_keyword(c, job, k->name.p, p->value));
+        if (k && !node_is_null(p->value) && (!own || node_is_null(own->value)) &&
+            inherits(&job->inherit_defaults, p->key->text)) {
+            if (k->support == CHECKED) {
+                note_checked(c, p->key, k->name.p);
+            }
+            read_keyword(c, job, k, p->value);
         }
     }
 }
@@ -372,8 +394,7 @@ static void resolve_stage(struct compile *c, struct job *job)
 
 static void check_job(struct compile *c, const struct job *job)
 {
-    bool other_work = !node_is_null(node_get(job->body, "trigger")) ||
-                      !node_is_null(node_get(job->body, "run"));
+    bool other_work = has_job_key(job, "trigger") || has_job_key(job, "run");
     const struct pair *script = node_find(job->body, STR("script"));
     bool has_script = script && (!node_is_null(script->value) || script->value->reference);
     if (!has_script && !other_work && !job->misspelled && !c->incomplete) {
@@ -481,10 +502,13 @@ static void read_job(struct compile *c, const struct pair *p)
         return;
     }
     size_t errors = c->diags->errors;
+    c->unsupported = (struct texts){0};
     read_keys(c, job.body, SCOPE_JOB, "job");
     job.misspelled = c->diags->errors > errors;
     read_mapping(c, job.body, &job);
     read_inherited(c, &job);
+    job.plan.unsupported = texts_to_strings(c->arena, c->unsupported);
+    job.plan.n_unsupported = c->unsupported.count;
     resolve_stage(c, &job);
     check_job(c, &job);
     if (str_eqz(job.name, "pages")) {

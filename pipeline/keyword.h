@@ -14,7 +14,7 @@ enum scope {
     SCOPE_COUNT
 };
 
-enum support { ACTED, NOT_YET };
+enum support { ACTED, CHECKED, NOT_YET };
 
 struct keyword {
     enum scope scope;
@@ -22,7 +22,7 @@ struct keyword {
     enum support support;
 };
 
-#define KEYWORDS_MAX 256
+#define KEYWORDS_MAX 512
 extern const struct keyword keywords[];
 extern const size_t keyword_count;
 

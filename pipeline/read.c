@@ -118,16 +118,6 @@ bool read_choice(struct compile *c, const struct node *n, const char *what,
     return false;
 }
 
-/* Where a mapping stands in place of a text, a colon in it is the usual reason. */
-static bool refuse_item(struct compile *c, const struct node *n, const char *what)
-{
-    const char *hint = n->kind == NODE_MAPPING
-                           ? "a text with `: ` in it needs quotes around the whole of it"
-                           : NULL;
-    report(c, n, "wrong-type", hint, "`%s` must hold texts only, found %s", what, node_what(n));
-    return false;
-}
-
 static void push_text(struct compile *c, struct texts *t, struct str s)
 {
     /* Grows at the powers of two. */
@@ -139,6 +129,16 @@ static void push_text(struct compile *c, struct texts *t, struct str s)
         t->items = items;
     }
     t->items[t->count++] = s;
+}
+
+/* Where a mapping stands in place of a text, a colon in it is the usual reason. */
+static bool refuse_item(struct compile *c, const struct node *n, const char *what)
+{
+    const char *hint = n->kind == NODE_MAPPING
+                           ? "a text with `: ` in it needs quotes around the whole of it"
+                           : NULL;
+    report(c, n, "wrong-type", hint, "`%s` must hold texts only, found %s", what, node_what(n));
+    return false;
 }
 
 /* Recurses as deep as `depth` says. */
@@ -221,6 +221,18 @@ static void report_unknown(struct compile *c, const struct node *key, enum scope
            scope_text(scope));
 }
 
+void note_checked(struct compile *c, const struct node *key, const char *name)
+{
+    report_warning(c, key, "not-acted-on", NULL,
+                   "`%s` is checked, but nothing acts on it yet: the job will fail", name);
+    for (size_t i = 0; i < c->unsupported.count; i++) {
+        if (str_eqz(c->unsupported.items[i], name)) {
+            return;
+        }
+    }
+    push_text(c, &c->unsupported, str_from(name));
+}
+
 bool read_keys(struct compile *c, const struct node *n, enum scope scope, const char *what)
 {
     if (!n || n->kind != NODE_MAPPING) {
@@ -234,9 +246,38 @@ bool read_keys(struct compile *c, const struct node *n, enum scope scope, const 
         } else if (k->support == NOT_YET && !node_is_null(p->value)) {
             report(c, p->key, "not-supported", NULL, "`%s` %s is not supported yet", k->name.p,
                    scope_text(scope));
+        } else if (k->support == CHECKED && !c->below_checked && !node_is_null(p->value)) {
+            bool whole = scope == SCOPE_JOB || scope == SCOPE_DEFAULT;
+            note_checked(c, p->key,
+                         whole ? k->name.p : arena_printf(c->arena, "%s:%s", what, k->name.p));
         }
     }
     return true;
+}
+
+const struct node *key_of(const struct node *m, const char *what)
+{
+    const char *colon = strrchr(what, ':');
+    const struct node *n = node_get(m, colon ? colon + 1 : what);
+    return node_is_null(n) ? NULL : n;
+}
+
+bool read_text_of(struct compile *c, const struct node *m, const char *what, struct str *ret)
+{
+    const struct node *n = key_of(m, what);
+    return !n || read_text(c, n, what, ret);
+}
+
+bool read_name_of(struct compile *c, const struct node *m, const char *what, struct str *ret)
+{
+    const struct node *n = key_of(m, what);
+    return !n || read_name(c, n, what, ret);
+}
+
+bool read_bool_of(struct compile *c, const struct node *m, const char *what, bool *ret)
+{
+    const struct node *n = key_of(m, what);
+    return !n || read_bool(c, n, what, ret);
 }
 
 bool read_when(struct compile *c, const struct node *n, bool allow_never, bool *ret_never,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "common/limits.h"
+#include "pipeline/code.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/golden/case_input.h"
 
@@ -12,7 +13,7 @@
 static void check_job(const Pb__Plan *plan, const Pb__PlanJob *job)
 {
     check(job->stage < plan->n_stages);
-    check(job->n_script > 0);
+    check(job->n_script > 0 || job->trigger || job->n_unsupported > 0); /* trigger, run */
     check(job->retry_max <= 2);
     for (size_t i = 0; i < job->n_needs; i++) {
         check(job->needs[i]->job < plan->n_jobs);
@@ -49,6 +50,7 @@ static void compile(struct case_input *c)
         check(r == -E_PIPELINE && diags.errors > 0);
     }
     for (size_t i = 0; i < diags.count; i++) {
+        check(code_find(diags.items[i].code));
         diag_render(&diags.items[i], case_text_of, c, false, &out);
     }
     buf_release(&out);

@@ -9,6 +9,7 @@
 
 #include "common/limits.h"
 #include "common/os.h"
+#include "pipeline/code.h"
 #include "tests/golden/case_input.h"
 #include "tests/golden/plan_text.h"
 
@@ -21,6 +22,8 @@ static void compile_text(const char *file, struct str text, struct buf *out)
     diags_init(&diags);
     int r = pipeline_compile(&c->arena, &c->in, &diags, &plan);
     for (size_t i = 0; i < diags.count; i++) {
+        check(code_find(diags.items[i].code));
+        check(code_find(diags.items[i].code)->level == diags.items[i].level);
         diag_render(&diags.items[i], case_text_of, c, false, out);
     }
     if (r == 0) {

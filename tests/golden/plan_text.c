@@ -148,6 +148,7 @@ static void add_job(struct buf *out, const Pb__Plan *plan, const Pb__PlanJob *jo
     add_bytes_list(out, "after", job->after_script, job->n_after_script);
     add_artifacts(out, job->artifacts);
     add_limits(out, job);
+    add_names(out, "nothing acts on", job->unsupported, job->n_unsupported);
 }
 
 void plan_text(const Pb__Plan *plan, struct buf *out)

@@ -2,15 +2,15 @@
 
 #include "tests/unit/pipeline/fixture.h"
 
-/* The list and the code agree: what is acted on has a reader, what is not has none. */
-static void every_keyword_of_a_job_that_is_acted_on_has_a_reader(void **state)
+/* The list and the code agree: what is refused has no reader, all else has one. */
+static void every_keyword_of_a_job_that_is_not_refused_has_a_reader(void **state)
 {
     for (size_t i = 0; i < keyword_count; i++) {
         const struct keyword *k = &keywords[i];
         if (k->scope == SCOPE_JOB) {
-            assert_int_equal(job_read_keyword(NULL, NULL, k->name.p, NULL), k->support == ACTED);
+            assert_int_equal(job_read_keyword(NULL, NULL, k->name.p, NULL), k->support != NOT_YET);
         }
-        if (k->scope == SCOPE_DEFAULT && k->support == ACTED) {
+        if (k->scope == SCOPE_DEFAULT && k->support != NOT_YET) {
             assert_true(job_read_keyword(NULL, NULL, k->name.p, NULL));
         }
     }
@@ -36,7 +36,7 @@ static void every_keyword_of_a_job_that_is_not_supported_is_refused(void **state
 {
     for (size_t i = 0; i < keyword_count; i++) {
         const struct keyword *k = &keywords[i];
-        if (k->scope != SCOPE_JOB || k->support == ACTED) {
+        if (k->scope != SCOPE_JOB || k->support != NOT_YET) {
             continue;
         }
         struct fixture *f = *state;
@@ -50,6 +50,27 @@ static void every_keyword_of_a_job_that_is_not_supported_is_refused(void **state
         assert_int_equal(diags.items[0].column, 16);
         diags_release(&diags);
     }
+}
+
+/* So that the job can say why it fails, and lint can warn. */
+static void keywords_that_are_only_checked_go_into_the_plan_by_name(void **state)
+{
+    struct fixture *f = *state;
+    struct diags diags;
+    struct pipeline_input in = {.file = "test.yml", .ref = "main", .origin = "push"};
+    Pb__Plan *plan = NULL;
+    in.text = STR("default: {identity: google_cloud}\n"
+                  "a: {script: a, dast_configuration: {site_profile: s}}\n"
+                  "b: {script: b, inherit: {default: false}}\n");
+    diags_init(&diags);
+    assert_int_equal(pipeline_compile(&f->arena, &in, &diags, &plan), 0);
+    assert_int_equal(diags.warnings, 2);
+    assert_string_equal(diags.items[0].code, "not-acted-on");
+    assert_int_equal(plan->jobs[0]->n_unsupported, 2);
+    assert_string_equal(plan->jobs[0]->unsupported[0], "dast_configuration");
+    assert_string_equal(plan->jobs[0]->unsupported[1], "identity");
+    assert_int_equal(plan->jobs[1]->n_unsupported, 0);
+    diags_release(&diags);
 }
 
 static void predefined_variables_follow_the_facts(void **state)
@@ -109,10 +130,11 @@ static void a_tag_has_no_branch(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(every_keyword_of_a_job_that_is_acted_on_has_a_reader),
+        TEST(every_keyword_of_a_job_that_is_not_refused_has_a_reader),
         TEST(no_keyword_stands_twice_in_a_scope),
         TEST(the_nearest_keyword_is_proposed),
         TEST(every_keyword_of_a_job_that_is_not_supported_is_refused),
+        TEST(keywords_that_are_only_checked_go_into_the_plan_by_name),
         TEST(predefined_variables_follow_the_facts),
         TEST(a_tag_has_no_branch),
     };
