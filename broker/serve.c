@@ -25,6 +25,7 @@ struct broker {
     struct store *store;
     struct blobs *blobs;
     struct logs *logs;
+    struct signer *signer;
     struct bus *bus;
     struct inbox *inbox;
     struct fleet *fleet;
@@ -84,6 +85,7 @@ static int open_folders(struct broker *b, const char *data, struct buf *why)
     char *store_dir = os_path_join(data, "store");
     char *blobs_dir = os_path_join(data, "blobs");
     char *logs_dir = os_path_join(data, "logs");
+    char *key_path = os_path_join(data, "jwt.key");
     int r = os_mkdir_p(data, 0700);
 
     if (r < 0) {
@@ -92,6 +94,8 @@ static int open_folders(struct broker *b, const char *data, struct buf *why)
     r = r < 0 ? r : store_open(store_dir, &options, &b->store, why);
     r = r < 0 ? r : blobs_open(blobs_dir, &b->blobs, why);
     r = r < 0 ? r : logs_open(logs_dir, log_is_durable, b, &b->logs, why);
+    r = r < 0 ? r : signer_open(key_path, &b->signer, why);
+    free(key_path);
     free(store_dir);
     free(blobs_dir);
     free(logs_dir);
@@ -104,6 +108,7 @@ static int start_turn(struct broker *b, const struct serve_options *o, struct bu
         .inbox = b->inbox,
         .logs = b->logs,
         .job_token = job_token,
+        .signer = b->signer,
         .heartbeat_ms = o->heartbeat_ms,
         .lease_ms = o->lease_ms,
     };
@@ -133,6 +138,7 @@ static int start_api(struct broker *b, struct buf *why)
         .blobs = b->blobs,
         .logs = b->logs,
         .bus = b->bus,
+        .signer = b->signer,
         .host = b->http_address.host,
         .port = b->http_address.port,
     };
@@ -213,6 +219,7 @@ static int broker_open(struct broker *b, const struct serve_options *o, struct b
     r = r < 0 ? r : start_fleet(b, why);
     r = r < 0 ? r : write_endpoints(b, why);
     if (r == 0) {
+        api_set_ready(b->api);
         b->janitor = janitor_new(b->store, b->blobs);
     }
     return r;
@@ -240,6 +247,7 @@ static void broker_close(struct broker *b)
     fleet_free(b->fleet);
     inbox_free(b->inbox);
     bus_free(b->bus);
+    signer_close(b->signer);
     blobs_close(b->blobs);
     store_close(b->store);
     free(b->endpoints_path);

@@ -48,6 +48,7 @@
 #define LIMIT_UNPACK_SLACK (1u * MIB)
 #define LIMIT_COMMAND (16u * MIB)
 #define LIMIT_PLAN (12u * MIB)            /* packed, it travels in a command */
+#define LIMIT_ID_TOKEN_AUDIENCE 4096u     /* one, expanded */
 #define LIMIT_HELD_JOBS 1024u             /* in one Hello or Heartbeat */
 
 /* HTTP */

@@ -50,6 +50,16 @@ uint16_t api_port(const struct api *a)
     return a->port;
 }
 
+void api_set_ready(struct api *a)
+{
+    a->ready = true;
+}
+
+const char *api_server_url(struct api *a)
+{
+    return buf_cstr(&a->url);
+}
+
 /* --- connections --- */
 
 static void on_connection(void *cls, struct MHD_Connection *conn, void **socket_context,
@@ -199,6 +209,8 @@ static int start_daemon(struct api *a, struct buf *why)
         return -E_IO;
     }
     a->port = info->port;
+    buf_addf(&a->url, strchr(a->config.host, ':') ? "http://[%s]:%u" : "http://%s:%u",
+             a->config.host, a->port);
     return 0;
 }
 
@@ -230,6 +242,7 @@ static void free_api(struct api *a)
     pthread_cond_destroy(&a->changed);
     pthread_mutex_destroy(&a->lock);
     metrics_free(a);
+    buf_release(&a->url);
     free(a);
 }
 

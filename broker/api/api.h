@@ -11,6 +11,7 @@
 #include "broker/net/fleet.h"
 #include "broker/store/store.h"
 #include "broker/turn.h"
+#include "broker/vault/signer.h"
 
 struct api;
 struct api_config {
@@ -20,13 +21,16 @@ struct api_config {
     struct blobs *blobs;
     struct logs *logs;
     struct bus *bus;
-    const char *host; /* loopback only, until there is TLS: else -E_USAGE */
-    uint16_t port;    /* 0: any */
-    uint32_t ping_ms; /* silence of a follower until it gets a ping; 0: 15 s */
+    const struct signer *signer; /* of id tokens: its public key is shown */
+    const char *host;            /* loopback only, until there is TLS: else -E_USAGE */
+    uint16_t port;               /* 0: any */
+    uint32_t ping_ms;            /* silence of a follower until it gets a ping; 0: 15 s */
     uint32_t head_ms; /* time for the head of a request, a quarter of a body's; 0: 15 s */
 };
 int api_start(const struct api_config *config, struct api **ret, struct buf *why);
 uint16_t api_port(const struct api *a);
+/* From now on /readyz says yes: whoever else has to listen does. */
+void api_set_ready(struct api *a);
 /* Refuses new requests, wakes all followers, waits for the rest. */
 void api_stop(struct api *a);
 

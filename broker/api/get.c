@@ -22,7 +22,10 @@ int get_health(struct request *rq)
 
 int get_ready(struct request *rq)
 {
-    return api_stopping(rq->api) ? -E_SHUTDOWN : get_health(rq);
+    if (api_stopping(rq->api)) {
+        return -E_SHUTDOWN;
+    }
+    return rq->api->ready ? get_health(rq) : request_fail(rq, -E_BUSY, "starting");
 }
 
 int get_version(struct request *rq)

@@ -30,6 +30,8 @@ struct api {
     struct api_config config;
     struct MHD_Daemon *daemon;
     uint16_t port;
+    struct buf url; /* "http://127.0.0.1:7080" */
+    atomic_bool ready;
     char job_key_bytes[SHA256_BYTES];
     struct str job_key;
     uint64_t start_ms; /* realtime */
@@ -55,6 +57,9 @@ struct api {
 bool api_stopping(struct api *a);
 /* The turn went around lately. */
 bool api_alive(struct api *a);
+
+/* Where the API is, as workers and holders of id tokens know it. */
+const char *api_server_url(struct api *a);
 
 /* A read transaction; -E_BUSY when there are too many readers. */
 int api_read(struct api *a, struct tx **ret);

@@ -4,6 +4,7 @@
 
 #include "broker/core/query.h"
 #include "broker/net/state.h"
+#include "broker/vault/id_token.h"
 #include "common/log.h"
 
 /* What the core wants said to workers. */
@@ -18,6 +19,16 @@ static Pb__JobKey key_of(const struct effect *e)
     return key;
 }
 
+/* What the broker alone can add to a spec. */
+static int complete_spec(struct fleet *f, struct tx *tx, Pb__JobSpec *spec)
+{
+    if (spec->n_id_tokens == 0) {
+        return 0;
+    }
+    check(f->c.signer != NULL);
+    return id_tokens_issue(f->c.signer, tx, f->api_url, f->turn.now_ms, spec);
+}
+
 static void send_assign(struct fleet *f, struct session *s, struct tx *tx, const struct effect *e)
 {
     const Pb__MetaRecord *meta = meta_get(tx);
@@ -30,6 +41,9 @@ static void send_assign(struct fleet *f, struct session *s, struct tx *tx, const
     char *token = f->c.job_token(pb_str(meta->job_token_key), e->job_id, e->attempt, e->epoch);
     int r = core_job_spec(tx, e->job_id, token, &spec);
     free(token);
+    if (r == 0) {
+        r = complete_spec(f, tx, spec);
+    }
     if (r < 0) { /* that it fits was checked when its pipeline was made */
         log_error("net: job %" PRIu64 " cannot be sent: %s", e->job_id, err_text(r));
         return;

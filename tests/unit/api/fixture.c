@@ -49,6 +49,8 @@ static void add_token(struct fixture *x, const char *token, const char *role)
     post(x, p);
 }
 
+static struct signer *the_signer;
+
 static void start_api(struct fixture *x, uint32_t head_ms)
 {
     struct buf why = BUF_INIT;
@@ -58,12 +60,14 @@ static void start_api(struct fixture *x, uint32_t head_ms)
                                 .blobs = x->blobs,
                                 .logs = x->logs,
                                 .bus = x->bus,
+                                .signer = x->signer,
                                 .host = "127.0.0.1",
                                 .ping_ms = PING_MS,
                                 .head_ms = head_ms};
     if (api_start(&config, &x->api, &why) < 0) {
         fail_msg("%s", buf_cstr(&why));
     }
+    api_set_ready(x->api);
     buf_release(&why);
 }
 
@@ -71,6 +75,27 @@ void fixture_restart_api(struct fixture *x, uint32_t head_ms)
 {
     api_stop(x->api);
     start_api(x, head_ms);
+}
+
+static void close_signer(void)
+{
+    signer_close(the_signer);
+}
+
+/* One key for all tests of a program: making it takes longer than most of them. */
+static struct signer *shared_signer(void)
+{
+    if (the_signer == NULL) {
+        struct buf why = BUF_INIT;
+        char *dir = os_make_temp_dir("davit-api-key");
+        char *path = os_path_join(dir, "jwt.key");
+        assert_int_equal(signer_open(path, &the_signer, &why), 0);
+        assert_int_equal(os_remove_tree(dir), 0);
+        atexit(close_signer);
+        free(path);
+        free(dir);
+    }
+    return the_signer;
 }
 
 int setup(void **state)
@@ -84,6 +109,7 @@ int setup(void **state)
     char *store_dir = os_path_join(x->dir, "store");
     char *blobs_dir = os_path_join(x->dir, "blobs");
     char *logs_dir = os_path_join(x->dir, "logs");
+    x->signer = shared_signer();
     x->bus = bus_new();
     x->inbox = inbox_new();
     assert_int_equal(store_open(store_dir, &store, &x->store, &why), 0);
@@ -91,6 +117,7 @@ int setup(void **state)
     assert_int_equal(logs_open(logs_dir, log_is_durable, x, &x->logs, &why), 0);
     struct fleet_config fleet = {.inbox = x->inbox,
                                  .logs = x->logs,
+                                 .signer = x->signer,
                                  .heartbeat_ms = 100000,
                                  .lease_ms = 1000000,
                                  .job_token = job_token};

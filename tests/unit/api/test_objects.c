@@ -3,6 +3,8 @@
 
 #include "tests/unit/api/fixture.h"
 
+#include "broker/api/server.h"
+
 #include "common/crypto.h"
 #include "common/limits.h"
 
@@ -34,6 +36,16 @@ static void health_version_and_readiness_are_told(void **state)
     call(x, &c, &a);
     assert_int_equal(a.status, 200);
     answer_release(&a);
+}
+
+static void it_is_not_ready_before_workers_are_served(void **state)
+{
+    struct fixture *x = *state;
+    x->api->ready = false; /* as it is until api_set_ready */
+    assert_problem(x, &(struct call){.path = "/readyz", .token = ""}, 503, "busy");
+    json_decref(get_json(x, 200, "/healthz"));
+    api_set_ready(x->api);
+    json_decref(get_json(x, 200, "/readyz"));
 }
 
 static void a_stopped_turn_is_not_healthy(void **state)
@@ -576,6 +588,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(health_version_and_readiness_are_told),
+        TEST(it_is_not_ready_before_workers_are_served),
         TEST(a_stopped_turn_is_not_healthy),
         TEST(a_submitted_pipeline_is_shown_with_its_jobs),
         TEST(a_whole_submit_is_kept_as_it_was_said),

@@ -234,6 +234,8 @@ static void answers_are_what_the_document_says(void **state)
     worker_hello(x);
     answers_as_said(x, "get_health", "/healthz", NULL);
     answers_as_said(x, "get_ready", "/readyz", NULL);
+    answers_as_said(x, "get_key_set", "/.well-known/jwks.json", NULL);
+    answers_as_said(x, "get_openid_configuration", "/.well-known/openid-configuration", NULL);
     answers_as_said(x, "get_version", "/api/v1/version", NULL);
     answers_as_said(x, "get_projects", "/api/v1/projects", NULL);
     answers_as_said(x, "get_pipelines", "/api/v1/pipelines", NULL);
