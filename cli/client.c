@@ -138,6 +138,13 @@ static void print_diagnostic(const json_t *d)
     if (hint[0] != 0) {
         fprintf(stderr, "  hint: %s\n", hint);
     }
+    size_t i;
+    json_t *n;
+    json_array_foreach(json_object_get(d, "notes"), i, n)
+    {
+        fprintf(stderr, "  note: %s: %s:%" PRIu64 ":%" PRIu64 "\n", json_text(n, "message"),
+                json_text(n, "file"), json_number(n, "line"), json_number(n, "column"));
+    }
 }
 
 int client_problem(struct cli *c, int status, struct str body)

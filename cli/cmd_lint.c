@@ -9,10 +9,18 @@
 
 static json_t *diag_json(const struct diag *d)
 {
-    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:s, s:s?}", "level",
+    json_t *notes = json_array();
+    for (size_t i = 0; i < d->note_count; i++) {
+        const struct diag_note *n = &d->notes[i];
+        json_array_append_new(notes,
+                              json_pack("{s:s, s:s, s:i, s:i}", "message", n->message, "file",
+                                        n->file, "line", (int)n->line, "column", (int)n->column));
+    }
+    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:s, s:s?, s:o}", "level",
                      d->level == DIAG_ERROR ? "error" : "warning", "code", d->code, "file", d->file,
                      "line", (int)d->line, "column", (int)d->column, "length", (int)d->length,
-                     "message", d->message, "hint", d->hint);
+                     "end_line", (int)d->end_line, "end_column", (json_int_t)d->end_column,
+                     "message", d->message, "hint", d->hint, "notes", notes);
 }
 
 static void print_json(const struct request *r, bool valid)

@@ -53,8 +53,32 @@ void diag_add(struct diags *d, enum diag_level level, const char *code, struct d
         .line = at.line,
         .column = at.column,
         .length = at.length,
+        .end_line = at.end_line > at.line ? at.end_line : 0,
+        .end_column = at.end_line > at.line ? at.end_column : 0,
         .message = arena_strdup(&d->arena, buf_str(&message)),
         .hint = hint != NULL ? arena_strdup(&d->arena, str_from(hint)) : NULL,
+    };
+    buf_release(&message);
+}
+
+void diag_note(struct diags *d, struct diag *to, struct diag_at at, const char *fmt, ...)
+{
+    if (to->note_count == LIMIT_DIAG_NOTES) {
+        return;
+    }
+    if (to->notes == NULL) {
+        to->notes = arena_array(&d->arena, LIMIT_DIAG_NOTES, sizeof(*to->notes));
+    }
+    struct buf message = BUF_INIT;
+    va_list ap;
+    va_start(ap, fmt);
+    buf_vaddf(&message, fmt, ap);
+    va_end(ap);
+    to->notes[to->note_count++] = (struct diag_note){
+        .message = arena_strdup(&d->arena, buf_str(&message)),
+        .file = arena_strdup(&d->arena, str_from(at.file)),
+        .line = at.line,
+        .column = at.column,
     };
     buf_release(&message);
 }
@@ -99,46 +123,124 @@ static struct str line_of(struct str text, uint32_t number)
     return line.n > 0 && line.p[line.n - 1] == '\r' ? str_sub(line, 0, line.n - 1) : line;
 }
 
-static bool starts_character(char c)
+/* Of a long line so much is shown, with what is meant in it. */
+#define WINDOW        140u
+#define WINDOW_BEFORE 60u
+#define TAB_COLUMNS   8u
+/* A text of several lines is shown by its first ones. */
+#define LINES_SHOWN 3u
+
+/* Which characters of a line are underlined: from 1, `to` not among them. */
+struct span {
+    uint32_t from;
+    uint32_t to;
+};
+
+/* The source line and the carets below it. Columns count characters: a tab is as wide as up to the
+ * next stop, a wide character takes two places, a combining one none. */
+static void add_source(struct str line, struct span span, bool color, struct buf *out)
 {
-    return ((unsigned char)c & 0xc0) != 0x80;
+    struct buf marks = BUF_INIT;
+    uint32_t first = span.from > WINDOW ? span.from - WINDOW_BEFORE : 1;
+    uint32_t at = 1;
+    size_t place = 0;
+    buf_addz(out, first > 1 ? "    ..." : "    ");
+    buf_addz(&marks, first > 1 ? "   " : "");
+    for (size_t i = 0; i < line.n && at < first + WINDOW; at++) {
+        struct str c = str_sub(line, i, str_char_length(str_sub(line, i, line.n)));
+        i += c.n;
+        if (at < first) {
+            continue;
+        }
+        bool tab = c.p[0] == '\t';
+        size_t columns = tab ? TAB_COLUMNS - place % TAB_COLUMNS : str_char_columns(c);
+        for (size_t k = 0; tab && k < columns; k++) {
+            buf_add_char(out, ' ');
+        }
+        add_clean(out, tab ? STR("") : c);
+        for (size_t k = 0; k < columns; k++) {
+            buf_add_char(&marks, at >= span.from && at < span.to ? '^' : ' ');
+        }
+        place += columns;
+    }
+    if (at <= span.from) { /* behind the last character */
+        buf_add_char(&marks, '^');
+    }
+    while (marks.n > 0 && marks.p[marks.n - 1] == ' ') {
+        buf_truncate(&marks, marks.n - 1);
+    }
+    buf_addf(out, "\n    %s%s%s\n", color ? CYAN : "", buf_cstr(&marks), color ? PLAIN : "");
+    buf_release(&marks);
 }
 
-/* The source line and the carets below it; columns count characters, tabs are kept as tabs. */
-static void add_source(const struct diag *d, struct str line, bool color, struct buf *out)
+static uint32_t first_character(struct str line)
 {
-    uint32_t characters = 0;
-    buf_addz(out, "    ");
-    add_clean(out, line);
-    buf_addz(out, "\n    ");
-    for (size_t i = 0; i < line.n; i++) {
-        characters += starts_character(line.p[i]);
-        if (characters < d->column && starts_character(line.p[i])) {
-            buf_add_char(out, line.p[i] == '\t' ? '\t' : ' ');
+    uint32_t at = 1;
+    while (at <= line.n && (line.p[at - 1] == ' ' || line.p[at - 1] == '\t')) {
+        at++;
+    }
+    return at;
+}
+
+/* The lines that are meant, without empty ones. */
+static void add_lines(const struct diag *d, struct str text, bool color, struct buf *out)
+{
+    uint32_t last = MAX(d->line, d->end_line);
+    uint32_t shown = 0;
+    while (last > d->line && str_trim(line_of(text, last)).n == 0) {
+        last--;
+    }
+    for (uint32_t i = d->line; i <= last && shown <= LINES_SHOWN; i++) {
+        struct str line = line_of(text, i);
+        struct span span = {1, UINT32_MAX};
+        if (str_trim(line).n == 0) {
+            continue;
+        }
+        span.from = i == d->line ? d->column : first_character(line);
+        if (last == d->line) {
+            uint32_t length = d->end_line > d->line ? UINT32_MAX - span.from : MAX(d->length, 1u);
+            span.to = length > UINT32_MAX - span.from ? UINT32_MAX : span.from + length;
+        } else if (i == d->end_line) {
+            span.to = d->end_column;
+        }
+        if (++shown > LINES_SHOWN) {
+            buf_addz(out, "    ...\n");
+        } else {
+            add_source(line, span, color, out);
         }
     }
-    uint32_t left = characters >= d->column ? characters - d->column + 1 : 1;
-    uint32_t length = MAX(MIN(d->length, left), 1u);
-    buf_addz(out, color ? CYAN : "");
-    for (uint32_t i = 0; i < length; i++) {
-        buf_add_char(out, '^');
+}
+
+static void add_notes(const struct diag *d, bool color, struct buf *out)
+{
+    for (size_t i = 0; i < d->note_count; i++) {
+        const struct diag_note *n = &d->notes[i];
+        buf_addf(out, "%snote:%s ", color ? CYAN : "", color ? PLAIN : "");
+        add_clean(out, str_from(n->message));
+        if (n->file[0] != '\0') {
+            buf_addz(out, ": ");
+            add_clean(out, str_from(n->file));
+        }
+        if (n->line > 0) {
+            buf_addf(out, ":%" PRIu32 ":%" PRIu32, n->line, n->column);
+        }
+        buf_add_char(out, '\n');
     }
-    buf_addf(out, "%s\n", color ? PLAIN : "");
 }
 
 void diag_render(const struct diag *d, diag_text_fn text_of, void *ctx, bool color, struct buf *out)
 {
     add_head(d, color, out);
     struct str text = text_of != NULL && d->file[0] != '\0' ? text_of(ctx, d->file) : STR_NULL;
-    struct str line = d->line > 0 && d->column > 0 ? line_of(text, d->line) : STR_NULL;
-    if (line.n > 0) {
-        add_source(d, line, color, out);
+    if (d->line > 0 && d->column > 0) {
+        add_lines(d, text, color, out);
     }
     if (d->hint != NULL) {
         buf_addz(out, "hint: ");
         add_clean(out, str_from(d->hint));
         buf_add_char(out, '\n');
     }
+    add_notes(d, color, out);
 }
 
 const char *diag_nearest(struct str word, const char *const *names, size_t count)

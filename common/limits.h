@@ -31,6 +31,7 @@
 #define LIMIT_GLOB_ALTERNATIVES 1024u     /* of the braces of one pattern */
 #define LIMIT_GLOB_BRACES 64u             /* groups in one alternative */
 #define LIMIT_DIAGS 100u                  /* errors reported of one compilation */
+#define LIMIT_DIAG_NOTES 8u               /* of one error */
 #define LIMIT_TIMEOUT_MS (30ull * 24 * 3600 * 1000)
 
 #define LIMIT_PIPELINE_DEPTH 2u           /* of child pipelines below one without a parent */

@@ -39,6 +39,11 @@ int str_to_i64(struct str s, int64_t *ret);
 /* True for well-formed UTF-8 without NUL; *ret_at (may be NULL) gets the offset of the first bad
  * byte. */
 bool str_is_utf8(struct str s, size_t *ret_at);
+/* The bytes of the first character; a byte that begins none counts as one. 0 for an empty text. */
+size_t str_char_length(struct str s);
+/* How many places the first character takes on a terminal: 1; 2 for wide ones, of CJK and emoji; 0
+ * for those that are written over the one before. */
+unsigned str_char_columns(struct str s);
 /* "group/name": at most LIMIT_NAME bytes, and fit to be a folder below another one. */
 bool str_is_project_name(struct str s);
 

@@ -32,6 +32,7 @@ static int compile(struct compile *c, Pb__Plan **ret_plan)
         }
         return -E_PIPELINE;
     }
+    c->written = c->root;
     c->root = reference_resolve(c, c->root);
     c->root = extends_resolve(c, c->root);
     config_read(c);

@@ -129,6 +129,12 @@ struct job {
     uint32_t plan_index; /* when selected */
 };
 
+/* An included file, and where it was asked for first. */
+struct inclusion {
+    const char *file;
+    const struct node *at;
+};
+
 struct compile {
     struct arena *arena;
     const struct pipeline_input *in;
@@ -137,15 +143,18 @@ struct compile {
     size_t work;          /* see compile_charge */
     size_t text_bytes;    /* of all files read */
     size_t includes;
+    struct inclusion *inclusions; /* LIMIT_INCLUDES of them; NULL: none yet */
+    size_t inclusion_count;
     bool incomplete;        /* a file is missing: what refers to it is no error of its own */
     bool exhausted;         /* the work limit was reported */
     bool slow_regex;        /* one took too long: no further ones are run */
     struct memo conditions; /* expressions that were read already */
     struct vars outer;      /* predefined and submitted variables, expanded: what include sees */
     const struct node *root;
-    const struct node *job_at; /* the job being read, for messages; NULL: none */
-    struct texts unsupported;  /* the CHECKED keywords that it has */
-    bool below_checked;        /* what is read now stands below such a keyword */
+    const struct node *written; /* the root before !reference and extends */
+    const struct node *job_at;  /* the job being read, for messages; NULL: none */
+    struct texts unsupported;   /* the CHECKED keywords that it has */
+    bool below_checked;         /* what is read now stands below such a keyword */
     struct texts stages;
     const char **stage_names;    /* the same, NUL-terminated */
     const struct node *defaults; /* a mapping of what jobs inherit */
@@ -170,6 +179,10 @@ void report_warning(struct compile *c, const struct node *at, const char *code, 
 /* "did you mean `NAME`?" of the nearest name, or NULL. */
 const char *suggest(struct compile *c, struct str word, const char *const *names, size_t count);
 const char *suggest_keyword(struct compile *c, struct str word, enum scope scope);
+/* The way to a diagnostic's text (trail.c), as notes: extends, !reference, aliases, `default`, then
+ * the includes of its file. */
+void trail_add(struct compile *c, struct diag *d);
+void trail_included(struct compile *c, const char *file, const struct node *at);
 bool compile_failed(const struct compile *c);
 
 /* Counts steps against LIMIT_COMPILE_WORK; false and an error once they are used up. */

@@ -34,7 +34,12 @@ static const struct node *read_file(struct compile *c, const char *file, struct 
 {
     struct yaml_file yaml = {0};
     struct chain chain = {.file = file, .outer = outer};
-    if (yaml_read(c->arena, file, text, c->diags, &yaml) < 0) {
+    size_t count = c->diags->count;
+    int r = yaml_read(c->arena, file, text, c->diags, &yaml);
+    for (size_t i = count; i < c->diags->count; i++) {
+        trail_add(c, &c->diags->items[i]);
+    }
+    if (r < 0) {
         c->incomplete = true;
         return NULL;
     }
@@ -96,6 +101,7 @@ static void include_file(struct compile *c, struct str path, const struct node *
         refuse(c, at, "include-limit", NULL, path, "makes the files together too big");
         return;
     }
+    trail_included(c, file, at);
     const struct node *node = read_file(c, file, got.text, chain);
     if (node) {
         *sum = *sum ? node_merge(c->arena, *sum, node, &c->work) : node;

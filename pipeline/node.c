@@ -12,6 +12,8 @@ struct node *node_new(struct arena *a, enum node_kind kind, const struct node *a
     n->line = at ? at->line : 0;
     n->column = at ? at->column : 0;
     n->length = at ? at->length : 0;
+    n->end_line = at ? at->end_line : 0;
+    n->end_column = at ? at->end_column : 0;
     n->weight = 1;
     return n;
 }
@@ -151,8 +153,12 @@ struct diag_at node_at(const struct node *n)
     if (!n) {
         return (struct diag_at){.file = ""};
     }
-    return (struct diag_at){
-        .file = n->file, .line = n->line, .column = n->column, .length = n->length};
+    return (struct diag_at){.file = n->file,
+                            .line = n->line,
+                            .column = n->column,
+                            .length = n->length,
+                            .end_line = n->end_line,
+                            .end_column = n->end_column};
 }
 
 const char *node_what(const struct node *n)

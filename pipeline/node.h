@@ -18,7 +18,7 @@ struct node;
 struct pair {
     const struct node *key; /* a scalar */
     const struct node *value;
-    bool merged; /* came by `<<` */
+    const struct node *merge; /* the `<<` by which it came; NULL: it is written here */
 };
 
 struct node {
@@ -34,7 +34,9 @@ struct node {
     const char *file;
     uint32_t line;
     uint32_t column;
-    uint32_t length;
+    uint32_t length;   /* 0 where it takes several lines; then: */
+    uint32_t end_line; /* the last one; 0: the same */
+    uint32_t end_column;
     uint32_t count; /* of items or pairs */
     uint32_t cap;
     const struct node **items;

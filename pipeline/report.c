@@ -33,6 +33,7 @@ static void add(struct compile *c, enum diag_level level, const struct node *at,
         return;
     }
     struct str message = STR("");
+    size_t count = c->diags->count;
     if (c->diags->count < LIMIT_DIAGS) { /* else it is counted, not kept */
         vsnprintf(text, sizeof(text), fmt, ap);
         message = str_from(text);
@@ -41,9 +42,12 @@ static void add(struct compile *c, enum diag_level level, const struct node *at,
         struct str name = str_sub(c->job_at->text, 0, LIMIT_NAME);
         diag_add(c->diags, level, code, where, hint, STR_FMT " (in job `" STR_FMT "`)",
                  STR_ARG(message), STR_ARG(name));
-        return;
+    } else {
+        diag_add(c->diags, level, code, where, hint, STR_FMT, STR_ARG(message));
     }
-    diag_add(c->diags, level, code, where, hint, STR_FMT, STR_ARG(message));
+    if (c->diags->count > count) {
+        trail_add(c, &c->diags->items[count]);
+    }
 }
 
 void report(struct compile *c, const struct node *at, const char *code, const char *hint,

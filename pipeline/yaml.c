@@ -26,6 +26,7 @@ struct reader {
     uint32_t depth;
     struct node *anchors; /* a mapping from name to node */
     uint64_t nodes;       /* so far, as written out */
+    yaml_mark_t end;      /* of the last scalar, alias or bracket */
     const struct node *documents[MAX_DOCUMENTS];
     uint32_t document_count;
 };
@@ -33,10 +34,28 @@ struct reader {
 static struct diag_at mark_at(const struct reader *r, yaml_mark_t from, yaml_mark_t to)
 {
     size_t length = to.line == from.line && to.column > from.column ? to.column - from.column : 0;
-    return (struct diag_at){.file = r->file,
-                            .line = (uint32_t)from.line + 1,
-                            .column = (uint32_t)from.column + 1,
-                            .length = (uint32_t)length};
+    struct diag_at at = {.file = r->file,
+                         .line = (uint32_t)from.line + 1,
+                         .column = (uint32_t)from.column + 1,
+                         .length = (uint32_t)length};
+    if (to.line > from.line && to.column == 0) { /* `|` ends where the next line begins */
+        at.end_line = (uint32_t)to.line;
+        at.end_column = UINT32_MAX;
+    } else if (to.line > from.line) {
+        at.end_line = (uint32_t)to.line + 1;
+        at.end_column = (uint32_t)to.column + 1;
+    }
+    return at;
+}
+
+static void set_place(struct node *n, struct diag_at at)
+{
+    n->file = at.file;
+    n->line = at.line;
+    n->column = at.column;
+    n->length = at.length;
+    n->end_line = at.end_line > at.line ? at.end_line : 0;
+    n->end_column = at.end_column;
 }
 
 /* Line and column of a byte, for what libyaml reports by offset only. */
@@ -83,11 +102,7 @@ static int refuse_syntax(struct reader *r)
 static struct node *reader_node(struct reader *r, enum node_kind kind, const yaml_event_t *e)
 {
     struct node *n = node_new(r->arena, kind, NULL);
-    struct diag_at at = mark_at(r, e->start_mark, e->end_mark);
-    n->file = r->file;
-    n->line = at.line;
-    n->column = at.column;
-    n->length = at.length;
+    set_place(n, mark_at(r, e->start_mark, e->end_mark));
     return n;
 }
 
@@ -117,14 +132,14 @@ static void merge_pairs(struct reader *r, struct node *into, const struct node *
     for (uint32_t i = 0; i < from->count; i++) {
         const struct pair *p = &from->pairs[i];
         struct pair *old = node_find(into, p->key->text);
-        if (old && !old->merged) {
+        if (old && !old->merge) {
             diag_add(r->diags, DIAG_WARNING, "merge-overwrites", node_at(at),
                      "write `<<` as the first key of its mapping",
                      "`<<` replaces the `" STR_FMT "` that stands before it",
                      STR_ARG(p->key->text));
         }
         node_set(r->arena, into, p->key, p->value);
-        node_find(into, p->key->text)->merged = true;
+        node_find(into, p->key->text)->merge = at;
     }
 }
 
@@ -160,7 +175,7 @@ static void set_pair(struct reader *r, struct node *m, const struct node *key,
         }
     }
     struct pair *old = node_find(m, key->text);
-    if (old && !old->merged) {
+    if (old && !old->merge) {
         diag_add(r->diags, DIAG_WARNING, "duplicate-key", node_at(key), NULL,
                  "`" STR_FMT "` stands in line %u too: only this one counts", STR_ARG(key->text),
                  old->key->line);
@@ -293,10 +308,16 @@ static int check_reference(struct reader *r, const struct node *n)
     return -E_PIPELINE;
 }
 
-static int close_collection(struct reader *r)
+/* The event that ends a collection without brackets stands before what comes next; the collection
+ * itself ends with the last thing in it. */
+static int close_collection(struct reader *r, const yaml_event_t *e)
 {
     check(r->depth > 0);
     struct node *n = r->stack[--r->depth].node;
+    bool brackets = e->end_mark.index > e->start_mark.index;
+    yaml_mark_t start = {.line = n->line - 1, .column = n->column - 1};
+    r->end = brackets ? e->end_mark : r->end;
+    set_place(n, mark_at(r, start, r->end));
     n->open = false;
     if (n->reference && check_reference(r, n) < 0) {
         return -E_PIPELINE;
@@ -308,8 +329,10 @@ static int read_event(struct reader *r, const yaml_event_t *e)
 {
     switch (e->type) {
     case YAML_ALIAS_EVENT:
+        r->end = e->end_mark;
         return read_alias(r, e);
     case YAML_SCALAR_EVENT:
+        r->end = e->end_mark;
         return read_scalar(r, e);
     case YAML_SEQUENCE_START_EVENT:
         return open_collection(r, e, NODE_LIST, e->data.sequence_start.anchor,
@@ -319,7 +342,7 @@ static int read_event(struct reader *r, const yaml_event_t *e)
                                e->data.mapping_start.tag);
     case YAML_SEQUENCE_END_EVENT:
     case YAML_MAPPING_END_EVENT:
-        return close_collection(r);
+        return close_collection(r, e);
     case YAML_NO_EVENT:
     case YAML_STREAM_START_EVENT:
     case YAML_STREAM_END_EVENT:

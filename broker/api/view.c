@@ -233,17 +233,33 @@ json_t *view_event(const Pb__EventRecord *e)
                      "name", json_text(e->name), "detail", json_text(e->detail));
 }
 
+static json_t *view_notes(const struct diag *d)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < d->note_count; i++) {
+        const struct diag_note *n = &d->notes[i];
+        json_array_append_new(list,
+                              json_pack("{s:o, s:o, s:o, s:o}", "message", json_text(n->message),
+                                        "file", json_text(n->file), "line", json_id(n->line),
+                                        "column", json_id(n->column)));
+    }
+    return list;
+}
+
 json_t *view_diags(const struct diags *d)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < d->count; i++) {
         const struct diag *x = &d->items[i];
-        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "level",
-                                              x->level == DIAG_ERROR ? "error" : "warning", "code",
-                                              x->code, "file", json_text(x->file), "line",
-                                              json_id(x->line), "column", json_id(x->column),
-                                              "length", json_id(x->length), "message",
-                                              json_text(x->message), "hint", json_text(x->hint)));
+        json_t *o = json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "level",
+                              x->level == DIAG_ERROR ? "error" : "warning", "code", x->code, "file",
+                              json_text(x->file), "line", json_id(x->line), "column",
+                              json_id(x->column), "length", json_id(x->length), "message",
+                              json_text(x->message), "hint", json_text(x->hint));
+        json_object_set_new(o, "end_line", json_id(x->end_line));
+        json_object_set_new(o, "end_column", json_id(x->end_column));
+        json_object_set_new(o, "notes", view_notes(x));
+        json_array_append_new(list, o);
     }
     return list;
 }
