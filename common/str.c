@@ -4,24 +4,26 @@
 #include "common/limits.h"
 #include "common/str.h"
 
-struct str str_from(const char *s)
+/* Both halves of the product, so that every bit of the seed decides what collides with what. */
+static uint64_t fold(uint64_t a)
 {
-    return s != NULL ? (struct str){s, strlen(s)} : STR_NULL;
+    unsigned __int128 product = (unsigned __int128)a * 0x9e3779b97f4a7c15u; /* the golden ratio */
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-struct str str_of(const void *p, size_t n)
+uint32_t str_hash(struct str s, uint64_t seed)
 {
-    return (struct str){p, n};
-}
-
-bool str_eq(struct str a, struct str b)
-{
-    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
-}
-
-bool str_eqz(struct str a, const char *b)
-{
-    return str_eq(a, str_from(b));
+    uint64_t hash = fold(seed ^ s.n);
+    uint64_t word;
+    for (; s.n >= sizeof(word); s.p += sizeof(word), s.n -= sizeof(word)) {
+        memcpy(&word, s.p, sizeof(word));
+        hash = fold(hash ^ word);
+    }
+    word = 0;
+    if (s.n > 0) {
+        memcpy(&word, s.p, s.n);
+    }
+    return (uint32_t)fold(hash ^ word);
 }
 
 int str_cmp(struct str a, struct str b)
@@ -55,15 +57,6 @@ struct str str_trim(struct str s)
         s.n--;
     }
     return s;
-}
-
-struct str str_sub(struct str s, size_t from, size_t n)
-{
-    if (s.p == NULL) {
-        return s;
-    }
-    from = MIN(from, s.n);
-    return (struct str){s.p + from, MIN(n, s.n - from)};
 }
 
 ptrdiff_t str_find(struct str s, struct str what)

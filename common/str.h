@@ -15,18 +15,46 @@ struct str {
 #define STR_FMT      "%.*s"
 #define STR_ARG(s)   (int)(s).n, (s).p
 
-struct str str_from(const char *s); /* NULL gives STR_NULL */
-struct str str_of(const void *p, size_t n);
-bool str_eq(struct str a, struct str b);
-bool str_eqz(struct str a, const char *b);
+/* NULL gives STR_NULL */
+static inline struct str str_from(const char *s)
+{
+    return s != NULL ? (struct str){s, strlen(s)} : STR_NULL;
+}
+
+static inline struct str str_of(const void *p, size_t n)
+{
+    return (struct str){p, n};
+}
+
+static inline bool str_eq(struct str a, struct str b)
+{
+    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
+static inline bool str_eqz(struct str a, const char *b)
+{
+    return str_eq(a, str_from(b));
+}
+
+/* Clipped to s. */
+static inline struct str str_sub(struct str s, size_t from, size_t n)
+{
+    if (s.p == NULL) {
+        return s;
+    }
+    from = MIN(from, s.n);
+    return (struct str){s.p + from, MIN(n, s.n - from)};
+}
+
+/* For hash tables whose keys others choose. */
+uint32_t str_hash(struct str s, uint64_t seed);
 int str_cmp(struct str a, struct str b); /* bytewise, shorter first */
 bool str_starts(struct str s, struct str prefix);
 bool str_ends(struct str s, struct str suffix);
-struct str str_trim(struct str s);                       /* blanks, tabs, CR, LF at both ends */
-struct str str_sub(struct str s, size_t from, size_t n); /* clipped to s */
-ptrdiff_t str_find(struct str s, struct str what);       /* offset or -1 */
-ptrdiff_t str_chr(struct str s, char c);                 /* offset or -1 */
-char *str_dup(struct str s);                             /* heap, NUL-terminated */
+struct str str_trim(struct str s);                 /* blanks, tabs, CR, LF at both ends */
+ptrdiff_t str_find(struct str s, struct str what); /* offset or -1 */
+ptrdiff_t str_chr(struct str s, char c);           /* offset or -1 */
+char *str_dup(struct str s);                       /* heap, NUL-terminated */
 
 /* Cuts the part before `sep` off *rest (the whole rest, where there is no sep). False at the end.
  */

@@ -12,11 +12,36 @@ const struct keyword keywords[] = {
 const size_t keyword_count = ARRAY_LEN(keywords);
 _Static_assert(ARRAY_LEN(keywords) <= KEYWORDS_MAX, "suggest_keyword has room for all");
 
+enum {
+#define SCOPE(name, text)
+#define KEYWORD(scope, name, support) PLACE_##scope##_##name,
+#include "pipeline/keywords.def"
+#undef SCOPE
+#undef KEYWORD
+};
+
+/* The place of each scope's last keyword: of the entries for one scope the last counts. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Woverride-init"
+static const uint16_t last_places[SCOPE_COUNT] = {
+#define SCOPE(name, text)
+#define KEYWORD(scope, name, support) [SCOPE_##scope] = PLACE_##scope##_##name,
+#include "pipeline/keywords.def"
+#undef SCOPE
+#undef KEYWORD
+};
+#pragma GCC diagnostic pop
+_Static_assert(KEYWORDS_MAX <= UINT16_MAX, "last_places holds any place");
+
+/* The keywords of a scope stand together (a test sees to it), and few have the same length. */
 const struct keyword *keyword_find(enum scope scope, struct str name)
 {
-    for (size_t i = 0; i < keyword_count; i++) {
-        if (keywords[i].scope == scope && str_eq(name, keywords[i].name)) {
-            return &keywords[i];
+    for (const struct keyword *k = &keywords[last_places[scope]]; k->scope == scope; k--) {
+        if (k->name.n == name.n && memcmp(k->name.p, name.p, name.n) == 0) {
+            return k;
+        }
+        if (k == keywords) {
+            break;
         }
     }
     return NULL;

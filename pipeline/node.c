@@ -26,15 +26,10 @@ struct node *node_text(struct arena *a, struct str text, const struct node *at)
     return n;
 }
 
-/* FNV-1a, begun with the address of the mapping, so that no file can be made of keys that collide.
- */
+/* Seeded with the address of the mapping, so that no file can be made of keys that collide. */
 static uint32_t hash_text(const struct node *m, struct str s)
 {
-    uint32_t h = 2166136261u ^ (uint32_t)((uintptr_t)m >> 4);
-    for (size_t i = 0; i < s.n; i++) {
-        h = (h ^ (uint8_t)s.p[i]) * 16777619u;
-    }
-    return h;
+    return str_hash(s, (uintptr_t)m);
 }
 
 static void index_put(struct node *m, uint32_t place)
@@ -74,9 +69,9 @@ void node_append(struct arena *a, struct node *list, const struct node *item)
     list->has_reference |= item->has_reference;
 }
 
-static void mapping_grow(struct arena *a, struct node *m)
+static void mapping_grow(struct arena *a, struct node *m, uint32_t cap)
 {
-    m->cap = m->cap == 0 ? 4 : 2 * m->cap;
+    m->cap = cap;
     struct pair *pairs = arena_array(a, m->cap, sizeof(*pairs));
     if (m->count > 0) {
         memcpy(pairs, m->pairs, m->count * sizeof(*pairs));
@@ -87,26 +82,42 @@ static void mapping_grow(struct arena *a, struct node *m)
     }
 }
 
+void node_reserve(struct arena *a, struct node *mapping, uint32_t count)
+{
+    check(mapping->kind == NODE_MAPPING);
+    if (count > mapping->cap) {
+        mapping_grow(a, mapping, count);
+    }
+}
+
+/* A key that the mapping does not have. */
+static void add_pair(struct arena *a, struct node *mapping, const struct node *key,
+                     const struct node *value)
+{
+    if (mapping->count == mapping->cap) {
+        mapping_grow(a, mapping, mapping->cap == 0 ? 4 : 2 * mapping->cap);
+    }
+    mapping->pairs[mapping->count++] = (struct pair){.key = key, .value = value};
+    mapping->weight += key->weight + value->weight;
+    mapping->has_reference |= value->has_reference;
+    if (mapping->slots) {
+        index_put(mapping, mapping->count - 1);
+    }
+}
+
 void node_set(struct arena *a, struct node *mapping, const struct node *key,
               const struct node *value)
 {
     check(mapping->kind == NODE_MAPPING);
     check(key->kind == NODE_SCALAR);
-    mapping->has_reference |= value->has_reference;
     struct pair *old = node_find(mapping, key->text);
     if (old) {
         mapping->weight = mapping->weight - old->value->weight + value->weight;
+        mapping->has_reference |= value->has_reference;
         *old = (struct pair){.key = key, .value = value};
         return;
     }
-    if (mapping->count == mapping->cap) {
-        mapping_grow(a, mapping);
-    }
-    mapping->pairs[mapping->count++] = (struct pair){.key = key, .value = value};
-    mapping->weight += key->weight + value->weight;
-    if (mapping->slots) {
-        index_put(mapping, mapping->count - 1);
-    }
+    add_pair(a, mapping, key, value);
 }
 
 struct pair *node_find(const struct node *mapping, struct str key)
@@ -180,23 +191,45 @@ const char *node_what(const struct node *n)
 }
 
 /* Recurses as deep as the two files are nested, which the reader bounds. */
+void node_merge_into(struct arena *a, struct node *into, const struct node *over, size_t *work)
+{
+    check(into->kind == NODE_MAPPING && over->kind == NODE_MAPPING);
+    for (uint32_t i = 0; i < over->count; i++) {
+        const struct pair *p = &over->pairs[i];
+        *work += p->key->weight;
+        struct pair *old = node_find(into, p->key->text);
+        if (old) {
+            node_set(a, into, p->key, node_merge(a, old->value, p->value, work));
+        } else {
+            add_pair(a, into, p->key, p->value);
+        }
+    }
+}
+
+struct node *node_copy(struct arena *a, const struct node *mapping, uint32_t more, size_t *work)
+{
+    struct node *copy = node_new(a, NODE_MAPPING, mapping);
+    check(mapping->kind == NODE_MAPPING);
+    node_reserve(a, copy, mapping->count + more);
+    for (uint32_t i = 0; i < mapping->count; i++) {
+        *work += mapping->pairs[i].key->weight;
+        add_pair(a, copy, mapping->pairs[i].key, mapping->pairs[i].value);
+    }
+    return copy;
+}
+
 const struct node *node_merge(struct arena *a, const struct node *base, const struct node *over,
                               size_t *work)
 {
     if (!base || base->kind != NODE_MAPPING || over->kind != NODE_MAPPING) {
         return over;
     }
-    struct node *m = node_new(a, NODE_MAPPING, over);
-    for (uint32_t i = 0; i < base->count; i++) {
-        *work += base->pairs[i].key->weight;
-        node_set(a, m, base->pairs[i].key, base->pairs[i].value);
-    }
-    for (uint32_t i = 0; i < over->count; i++) {
-        const struct pair *p = &over->pairs[i];
-        *work += p->key->weight;
-        struct pair *old = node_find(m, p->key->text);
-        node_set(a, m, p->key, old ? node_merge(a, old->value, p->value, work) : p->value);
-    }
+    struct node *m = node_copy(a, base, over->count, work);
+    m->file = over->file;
+    m->line = over->line;
+    m->column = over->column;
+    m->length = over->length;
+    node_merge_into(a, m, over, work);
     return m;
 }
 

@@ -55,6 +55,9 @@ void node_append(struct arena *a, struct node *list, const struct node *item);
 void node_set(struct arena *a, struct node *mapping, const struct node *key,
               const struct node *value);
 
+/* Room for that many pairs at once. */
+void node_reserve(struct arena *a, struct node *mapping, uint32_t count);
+
 /* NULL: no such key, or `mapping` is no mapping. */
 struct pair *node_find(const struct node *mapping, struct str key);
 const struct node *node_get(const struct node *mapping, const char *key);
@@ -68,6 +71,10 @@ const char *node_what(const struct node *n); /* "a list", for messages */
 /* Mappings merge key by key, all else is replaced by `over`. Adds the pairs it made to *work. */
 const struct node *node_merge(struct arena *a, const struct node *base, const struct node *over,
                               size_t *work);
+/* The same into a mapping of the caller's that nobody else has: costs nothing for what is there. */
+void node_merge_into(struct arena *a, struct node *into, const struct node *over, size_t *work);
+/* A mapping of the caller's own with the pairs of another, and room for `more`. */
+struct node *node_copy(struct arena *a, const struct node *mapping, uint32_t more, size_t *work);
 
 /* Remembers what was made of a node, by the node itself: shared nodes are read once. */
 struct memo_entry {

@@ -98,13 +98,14 @@ bool read_choice(struct compile *c, const struct node *n, const char *what,
     if (!n || n->kind != NODE_SCALAR || n->type == SCALAR_NULL) {
         return refuse_type(c, n, what, "one of its names");
     }
-    struct buf list = BUF_INIT;
     for (size_t i = 0; i < count; i++) {
         if (str_eqz(n->text, names[i])) {
-            buf_release(&list);
             *ret = i;
             return true;
         }
+    }
+    struct buf list = BUF_INIT;
+    for (size_t i = 0; i < count; i++) {
         buf_addf(&list, "%s`%s`", i == 0 ? "" : i + 1 == count ? " or " : ", ", names[i]);
     }
     const char *hint = suggest(c, n->text, names, count);

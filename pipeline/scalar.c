@@ -201,9 +201,19 @@ bool scalar_is_date(struct str s)
            take_char(&rest, ':') && take_digits(&rest, 2);
 }
 
+/* Most texts are told from all the others by how they begin. */
+static bool may_be_special(struct str s)
+{
+    return s.n == 0 || is_digit(s.p[0]) || (memchr("~-+.", s.p[0], 4) != NULL) ||
+           (s.n <= strlen("false") && memchr("nNtTfFyYoO", s.p[0], 10) != NULL);
+}
+
 void scalar_resolve(struct node *n)
 {
     n->type = SCALAR_STRING;
+    if (!may_be_special(n->text)) {
+        return;
+    }
     if (read_word(n->text, n) || read_integer(n->text, n)) {
         return;
     }

@@ -18,6 +18,8 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+import generate  # noqa: E402
+import peer_compile  # noqa: E402
 from stack import Stack, wait_for  # noqa: E402
 
 EVERY_STEP = "each step on disk before its answer"
@@ -150,11 +152,65 @@ def restart(bench):
         bench.row(f"store file with {jobs:,} pending jobs", "MB", [size / 1e6], "-")
 
 
+COMPILE_JOBS = (10, 100, 500, 1000, 2000)
+COMPILE_INCLUDES = (10, 100, 500)
+ROOT = ".gitlab-ci.yml"
+
+
+def real_projects():
+    """Folders of the corpora with a root file at their top; none where they are not there."""
+    root = os.environ.get("DAVIT_CORPORA") or os.path.join(
+        os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "shared", "corpora")
+    folder = os.path.join(root, "real-world")
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    if not names:
+        print(f"  no projects below {folder}: left out", file=sys.stderr)
+    return [(name, os.path.join(folder, name)) for name in names
+            if os.path.isfile(os.path.join(folder, name, ROOT))]
+
+
+def compile_one(bench, name, folder, memory=True):
+    """A row for one folder, and one for the memory; gives the median."""
+    done = subprocess.run([bench.program("bench_compile"), folder, ROOT,
+                           "9" if bench.quick else "25"],
+                          stdout=subprocess.PIPE, text=True, check=True, timeout=300)
+    result = json.loads(done.stdout)
+    times = [us / 1000 for us in result["samples_us"]]
+    what = f"{result['jobs']} jobs" if result["errors"] == 0 else f"{result['errors']} errors"
+    bench.row(f"compile {name} ({what})", "ms", times, "-")
+    if memory:
+        bench.row(f"compile {name}: peak memory of the process", "MB",
+                  [result["peak_kib"] / 1000], "-")
+    return statistics.median(times)
+
+
+def compile_files(bench):
+    """The compiler alone: the text of the files is in memory, a plan comes out."""
+    curve = []
+    with tempfile.TemporaryDirectory(prefix="davit-compile-", dir="/tmp") as tree:
+        for make, sizes in ((generate.jobs, COMPILE_JOBS), (generate.includes, COMPILE_INCLUDES)):
+            for size in sizes:
+                folder = os.path.join(tree, f"{make.__name__}-{size}")
+                make(folder, size)
+                name = f"{size} generated {make.__name__}"
+                curve.append((name, size, compile_one(bench, name, folder, size >= 500)))
+        for name, size, median in curve:
+            print(f"  curve: {name}: {1000 * median / size:.1f} us each "
+                  + "#" * round(500 * median / size), file=sys.stderr)
+        projects = [(compile_one(bench, name, folder, name == "mesa"), name, folder)
+                    for name, folder in real_projects()]
+        sides = [(f"{size} generated jobs", os.path.join(tree, f"jobs-{size}"))
+                 for size in (10, 1000)]
+        sides += [(name, folder) for _, name, folder in sorted(projects)[-1:]]
+        peer_compile.side_by_side(bench, sides)
+
+
 BENCHES = {
     "floors": floors,
     "cycle": cycle,
     "dispatch": dispatch,
     "run": local_run,
+    "compile": compile_files,
     "restart": restart,
 }
 
@@ -190,9 +246,10 @@ def main():
     parser = argparse.ArgumentParser(description="Davit's figures")
     parser.add_argument("build")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    parser.add_argument("--only", default=",".join(BENCHES), help="of " + ", ".join(BENCHES))
-    args = parser.parse_args()
-    wanted = args.only.split(",")
+    parser.add_argument("--only", help="of " + ", ".join(BENCHES))
+    parser.add_argument("names", nargs="*", metavar="NAME", help="the same as --only")
+    args = parser.parse_intermixed_args()
+    wanted = args.names + (args.only.split(",") if args.only else []) or list(BENCHES)
     for name in wanted:
         if name not in BENCHES:
             parser.error(f"there is no benchmark {name}")

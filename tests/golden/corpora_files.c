@@ -11,14 +11,7 @@
 
 #include "common/limits.h"
 #include "common/os.h"
-#include "tests/golden/case_input.h"
-#include "tests/golden/corpora.h"
-
-struct project {
-    const char *folder;
-    struct file_list files;
-    struct arena *arena;
-};
+#include "tests/golden/tree_input.h"
 
 struct counts {
     unsigned compiled;
@@ -34,30 +27,6 @@ struct run {
     uint64_t slowest_us;
     bool failed;
 };
-
-static bool read_text(struct project *p, const char *path, struct str *ret)
-{
-    struct buf text = BUF_INIT;
-    char *full = os_path_join(p->folder, path);
-    int r = os_read_file(full, 2 * LIMIT_YAML_BYTES, &text);
-    if (r == 0) {
-        *ret = arena_str(p->arena, buf_str(&text));
-    }
-    buf_release(&text);
-    free(full);
-    return r == 0;
-}
-
-static int provide(void *ctx, const struct include_ref *ref, struct included *ret,
-                   const char **ret_why)
-{
-    struct project *p = ctx;
-    (void)ret_why;
-    if (ref->kind != INCLUDE_LOCAL) {
-        return -E_UNSUPPORTED;
-    }
-    return read_text(p, pipeline_include_name(p->arena, ref), &ret->text) ? 0 : -E_NOT_FOUND;
-}
 
 static bool is_not_yet(const char *code)
 {
@@ -116,27 +85,13 @@ static void judge(struct run *run, const char *name, const struct diags *diags)
     run->failed |= wrong;
 }
 
-static void run_file(struct run *run, struct project *p, const char *name, const char *path)
+static void run_file(struct run *run, struct tree *tree, const char *name, const char *path)
 {
-    struct arena arena;
     struct diags diags;
-    struct str text = STR_NULL;
     Pb__Plan *plan = NULL;
     struct case_input *c = xmalloc(sizeof(*c));
-    arena_init(&arena, 0);
     diags_init(&diags);
-    p->arena = &arena;
-    check(read_text(p, path, &text));
-    case_input_init(c, path, STR(""));
-    c->in.text = text;
-    c->in.include = provide;
-    c->in.include_ctx = p;
-    struct str *paths = arena_array(&arena, p->files.count, sizeof(*paths));
-    for (size_t i = 0; i < p->files.count; i++) {
-        paths[i] = str_from(p->files.items[i]);
-    }
-    c->in.paths = paths;
-    c->in.path_count = p->files.count;
+    tree_prepare(tree, path, c);
     uint64_t before_us = os_monotonic_us();
     int r = pipeline_compile(&c->arena, &c->in, &diags, &plan);
     run->slowest_us = MAX(run->slowest_us, os_monotonic_us() - before_us);
@@ -146,7 +101,6 @@ static void run_file(struct run *run, struct project *p, const char *name, const
     diags_release(&diags);
     case_input_release(c);
     free(c);
-    arena_release(&arena);
 }
 
 static void print_counts(struct run *run, const char *title)
@@ -183,16 +137,16 @@ static void run_projects(struct run *run, const char *root)
         }
         snprintf(project, sizeof(project), STR_FMT, STR_ARG(first));
         char *folder = os_path_join(root, project);
-        struct project p = {.folder = folder};
-        file_list_read(&p.files, folder);
-        for (size_t k = 0; k < p.files.count; k++) {
-            if (is_root(p.files.items[k])) {
+        struct tree tree;
+        tree_open(&tree, folder);
+        for (size_t k = 0; k < tree.files.count; k++) {
+            if (is_root(tree.files.items[k])) {
                 char name[512];
-                snprintf(name, sizeof(name), "%s/%s", project, p.files.items[k]);
-                run_file(run, &p, name, p.files.items[k]);
+                snprintf(name, sizeof(name), "%s/%s", project, tree.files.items[k]);
+                run_file(run, &tree, name, tree.files.items[k]);
             }
         }
-        file_list_release(&p.files);
+        tree_release(&tree);
         free(folder);
     }
     file_list_release(&all);
@@ -201,14 +155,14 @@ static void run_projects(struct run *run, const char *root)
 
 static void run_templates(struct run *run, const char *folder)
 {
-    struct project p = {.folder = folder};
-    file_list_read(&p.files, folder);
-    for (size_t i = 0; i < p.files.count; i++) {
+    struct tree tree;
+    tree_open(&tree, folder);
+    for (size_t i = 0; i < tree.files.count; i++) {
         char name[512];
-        snprintf(name, sizeof(name), "templates/%s", p.files.items[i]);
-        run_file(run, &p, name, p.files.items[i]);
+        snprintf(name, sizeof(name), "templates/%s", tree.files.items[i]);
+        run_file(run, &tree, name, tree.files.items[i]);
     }
-    file_list_release(&p.files);
+    tree_release(&tree);
     print_counts(run, "templates");
 }
 

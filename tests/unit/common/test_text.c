@@ -144,6 +144,23 @@ static void test_distances(void **state)
     assert_int_equal(str_distance(STR("kitten"), STR("sitting"), 2), 3);
 }
 
+/* What collides under one seed does not under another. */
+static void hashes_depend_on_every_byte_and_on_the_seed(void **state)
+{
+    char text[40];
+    unsigned same = 0;
+    memset(text, 'x', sizeof(text));
+    uint32_t first = str_hash(str_of(text, sizeof(text)), 1);
+    assert_int_equal(str_hash(str_of(text, sizeof(text)), 1), first);
+    for (size_t i = 0; i < sizeof(text); i++) {
+        text[i] = 'y';
+        same += str_hash(str_of(text, sizeof(text)), 1) == first;
+        same += str_hash(str_of(text, i), 1) == str_hash(str_of(text, i), 2);
+        text[i] = 'x';
+    }
+    assert_int_equal(same, 0);
+}
+
 static void test_hex_both_ways(void **state)
 {
     const uint8_t bytes[] = {0x00, 0x7f, 0xff};
@@ -260,6 +277,7 @@ int main(void)
         cmocka_unit_test(test_utf8_is_well_formed_or_names_the_byte),
         cmocka_unit_test(test_durations_as_gitlab_reads_them),
         cmocka_unit_test(test_distances),
+        cmocka_unit_test(hashes_depend_on_every_byte_and_on_the_seed),
         cmocka_unit_test(test_hex_both_ways),
         cmocka_unit_test(test_a_buffer_grows_and_is_always_a_c_string),
         cmocka_unit_test(test_a_buffer_past_its_limit_stays_as_it_was),

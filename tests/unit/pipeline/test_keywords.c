@@ -23,6 +23,19 @@ static void no_keyword_stands_twice_in_a_scope(void **state)
     }
 }
 
+/* keyword_find relies on it. */
+static void the_keywords_of_a_scope_stand_together(void **state)
+{
+    bool seen[SCOPE_COUNT] = {0};
+    for (size_t i = 0; i < keyword_count; i++) {
+        enum scope scope = keywords[i].scope;
+        assert_true(!seen[scope] || keywords[i - 1].scope == scope);
+        seen[scope] = true;
+    }
+    assert_null(keyword_find(SCOPE_TOP, STR("script")));
+    assert_null(keyword_find(SCOPE_POLICY, STR("")));
+}
+
 static void the_nearest_keyword_is_proposed(void **state)
 {
     struct fixture *f = *state;
@@ -132,6 +145,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(every_keyword_of_a_job_that_is_not_refused_has_a_reader),
         TEST(no_keyword_stands_twice_in_a_scope),
+        TEST(the_keywords_of_a_scope_stand_together),
         TEST(the_nearest_keyword_is_proposed),
         TEST(every_keyword_of_a_job_that_is_not_supported_is_refused),
         TEST(keywords_that_are_only_checked_go_into_the_plan_by_name),
