@@ -1,0 +1,3 @@
+module example.org/linkd
+
+go 1.19
