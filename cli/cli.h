@@ -32,6 +32,8 @@ struct opt_list {
     size_t count;
 };
 
+void opt_list_add(struct opt_list *l, const char *item);
+
 struct opt {
     const char *name; /* long name; NULL ends a table */
     char letter;      /* short name; 0: none */

@@ -83,6 +83,7 @@ int cmd_lint(struct cli *c, int argc, char **argv)
     r = repo_open(c, dir, &repo);
     r = r < 0 ? r : lint(c, &repo, &o);
     repo_release(&repo);
+    request_options_release(&o);
     free(args);
     return r;
 }

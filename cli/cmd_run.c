@@ -9,6 +9,7 @@
 #include "cli/interrupt.h"
 #include "cli/stack.h"
 #include "cli/submit.h"
+#include "common/limits.h"
 #include "common/os.h"
 
 #define EXIT_PIPELINE_FAILED 1
@@ -147,10 +148,16 @@ int cmd_run(struct cli *c, int argc, char **argv)
     };
     struct repo repo;
     struct request request;
-    int r = cli_options(c, opts, argc, argv, 0, 0, NULL, NULL);
+    const char **args;
+    size_t arg_count;
+    int r = cli_options(c, opts, argc, argv, 0, LIMIT_PIPELINE_JOBS, &args, &arg_count);
     if (r < 0) {
         return r;
     }
+    for (size_t i = 0; i < arg_count; i++) {
+        opt_list_add(&request_options.jobs, args[i]);
+    }
+    free(args);
     if (stack_options.slots < 1 || stack_options.slots > 1024) {
         return cli_fail(c, -E_USAGE, "--slots must be 1 to 1024");
     }
@@ -168,5 +175,6 @@ int cmd_run(struct cli *c, int argc, char **argv)
         }
     }
     repo_release(&repo);
+    request_options_release(&request_options);
     return r;
 }

@@ -93,6 +93,7 @@ int cmd_submit(struct cli *c, int argc, char **argv)
     }
     r = r < 0 ? r : submit(c, &cl, &repo, &o);
     repo_release(&repo);
+    request_options_release(&o.request);
     client_release(&cl);
     if (tmp != NULL) {
         os_remove_tree(tmp);

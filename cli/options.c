@@ -44,6 +44,12 @@ static const struct opt *opt_find(const struct opt *opts, struct str name, char 
     return NULL;
 }
 
+void opt_list_add(struct opt_list *l, const char *item)
+{
+    l->items = xrealloc(l->items, (l->count + 1) * sizeof(*l->items));
+    l->items[l->count++] = item;
+}
+
 static int opt_set(const struct cli *c, const struct opt *o, const char *value)
 {
     switch (o->kind) {
@@ -58,12 +64,9 @@ static int opt_set(const struct cli *c, const struct opt *o, const char *value)
             return cli_fail(c, -E_USAGE, "--%s wants a number, not `%s`", o->name, value);
         }
         return 0;
-    case OPT_LIST: {
-        struct opt_list *l = o->target;
-        l->items = xrealloc(l->items, (l->count + 1) * sizeof(*l->items));
-        l->items[l->count++] = value;
+    case OPT_LIST:
+        opt_list_add(o->target, value);
         return 0;
-    }
     default:
         check(false);
     }

@@ -283,6 +283,16 @@ void repo_release(struct repo *r)
     arena_release(&r->arena);
 }
 
+const char *repo_ref_name(const char *ref, bool *ret_tag)
+{
+    struct str s = str_from(ref);
+    *ret_tag = str_starts(s, STR("refs/tags/"));
+    if (*ret_tag) {
+        return ref + strlen("refs/tags/");
+    }
+    return str_starts(s, STR("refs/heads/")) ? ref + strlen("refs/heads/") : ref;
+}
+
 int repo_clone(struct cli *c, const char *url, const char *ref, const char *tmp, struct repo *ret)
 {
     struct buf out = BUF_INIT;
@@ -313,9 +323,12 @@ int repo_clone(struct cli *c, const char *url, const char *ref, const char *tmp,
         buf_release(&line);
     } else {
         struct buf line = BUF_INIT;
-        const char *tag = arena_printf(&ret->arena, "refs/tags/%s", ref);
-        ret->ref = arena_strdup(&ret->arena, str_from(ref));
-        ret->tag = GIT_LINE(ret, &line, "ls-remote", "origin", tag) != NULL;
+        const char *name = repo_ref_name(ref, &ret->tag);
+        const char *tag = arena_printf(&ret->arena, "refs/tags/%s", name);
+        ret->ref = arena_strdup(&ret->arena, str_from(name));
+        if (name == ref) { /* it does not say what it is */
+            ret->tag = GIT_LINE(ret, &line, "ls-remote", "origin", tag) != NULL;
+        }
         buf_release(&line);
     }
     return 0;

@@ -32,6 +32,9 @@ int repo_open(struct cli *c, const char *dir, struct repo *ret);
 /* A shallow clone of a URL at a branch, tag or commit into the folder `tmp`, then its facts. */
 int repo_clone(struct cli *c, const char *url, const char *ref, const char *tmp, struct repo *ret);
 void repo_release(struct repo *r);
+/* The short name of a ref that may be written in full, "refs/tags/v1" or "refs/heads/main". A tag
+ * is one that says so. */
+const char *repo_ref_name(const char *ref, bool *ret_tag);
 
 /* Packs files and .git into a tar.zst at `fd`. */
 struct archive_info;

@@ -110,8 +110,18 @@ static int parse_variables(struct cli *c, struct request *r, const struct opt_li
     return 0;
 }
 
+static const struct str *list_names(struct request *r, const struct opt_list *l)
+{
+    struct str *items = arena_array(&r->arena, l->count + 1, sizeof(*items));
+    for (size_t i = 0; i < l->count; i++) {
+        items[i] = str_from(l->items[i]);
+    }
+    return items;
+}
+
 static int compile(struct repo *repo, const struct pipeline_facts *facts,
-                   const struct var *variables, size_t variable_count, struct request *r)
+                   const struct var *variables, size_t variable_count, const struct opt_list *jobs,
+                   struct request *r)
 {
     struct reader reader = {.repo = repo, .request = r};
     struct vars predefined;
@@ -133,6 +143,8 @@ static int compile(struct repo *repo, const struct pipeline_facts *facts,
     if (!read_file(&reader, in.file, &in.text)) {
         return -E_NOT_FOUND;
     }
+    in.only = list_names(r, jobs);
+    in.only_count = jobs->count;
     vars_init(&predefined, &r->arena);
     pipeline_predefined(&predefined, facts);
     in.predefined = predefined.items;
@@ -178,6 +190,12 @@ static json_t *build_body(const struct repo *repo, const struct pipeline_facts *
     return body;
 }
 
+void request_options_release(struct request_options *o)
+{
+    free(o->variables.items);
+    free(o->jobs.items);
+}
+
 int request_build(struct cli *c, struct repo *repo, const struct request_options *o,
                   struct request *ret)
 {
@@ -189,8 +207,8 @@ int request_build(struct cli *c, struct repo *repo, const struct request_options
     ret->files = arena_array(&ret->arena, LIMIT_INCLUDES + 1, sizeof(*ret->files));
     struct pipeline_facts facts = {
         .project = o->project != NULL ? o->project : repo->project,
-        .ref = o->ref != NULL ? o->ref : repo->ref,
-        .tag = o->ref == NULL && repo->tag,
+        .ref = repo->ref,
+        .tag = repo->tag,
         .sha = repo->sha,
         .before_sha = repo->before_sha,
         .origin = o->origin != NULL ? o->origin : "push",
@@ -200,9 +218,12 @@ int request_build(struct cli *c, struct repo *repo, const struct request_options
         .commit_timestamp = repo->timestamp,
         .config_path = o->file != NULL ? o->file : ".gitlab-ci.yml",
     };
+    if (o->ref != NULL) {
+        facts.ref = repo_ref_name(o->ref, &facts.tag);
+    }
     int r = parse_variables(c, ret, &o->variables, &variables, &count);
     if (r == 0) {
-        r = compile(repo, &facts, variables, count, ret);
+        r = compile(repo, &facts, variables, count, &o->jobs, ret);
         if (r == -E_NOT_FOUND) {
             cli_fail(c, r, "there is no %s in %s", facts.config_path, repo->root);
         } else if (r < 0 && r != -E_PIPELINE) {
@@ -214,6 +235,9 @@ int request_build(struct cli *c, struct repo *repo, const struct request_options
         return r;
     }
     ret->body = build_body(repo, &facts, variables, count, ret);
+    if (o->jobs.count > 0) {
+        json_object_set_new(ret->body, "only", names(list_names(ret, &o->jobs), o->jobs.count));
+    }
     return r;
 }
 

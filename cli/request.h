@@ -14,15 +14,17 @@ struct request_options {
     const char *origin;        /* NULL: push */
     const char *project;       /* NULL: the tree's own */
     struct opt_list variables; /* NAME=VALUE */
+    struct opt_list jobs;      /* none: all */
 };
 
-#define REQUEST_OPTIONS(o)                                                                      \
-    {"file", 'f', OPT_TEXT, &(o)->file, "FILE", "the pipeline file (.gitlab-ci.yml)"},          \
-        {"ref", 0, OPT_TEXT, &(o)->ref, "REF", "the branch it runs for"},                       \
-        {"origin", 0, OPT_TEXT, &(o)->origin, "ORIGIN", "CI_PIPELINE_SOURCE (push)"},           \
-        {"project", 0, OPT_TEXT, &(o)->project, "NAME", "the project's name"},                  \
-    {                                                                                           \
-        "variable", 'v', OPT_LIST, &(o)->variables, "NAME=VALUE", "a variable; may be repeated" \
+#define REQUEST_OPTIONS(o)                                                                       \
+    {"file", 'f', OPT_TEXT, &(o)->file, "FILE", "the pipeline file (.gitlab-ci.yml)"},           \
+        {"ref", 0, OPT_TEXT, &(o)->ref, "REF", "the branch, or refs/tags/TAG, it runs for"},     \
+        {"origin", 0, OPT_TEXT, &(o)->origin, "ORIGIN", "CI_PIPELINE_SOURCE (push)"},            \
+        {"project", 0, OPT_TEXT, &(o)->project, "NAME", "the project's name"},                   \
+        {"job", 0, OPT_LIST, &(o)->jobs, "JOB", "only this and what it needs; repeat for more"}, \
+    {                                                                                            \
+        "variable", 'v', OPT_LIST, &(o)->variables, "NAME=VALUE", "a variable; may be repeated"  \
     }
 
 struct request {
@@ -33,6 +35,8 @@ struct request {
     struct request_file *files; /* that were read, the root file first */
     size_t file_count;
 };
+
+void request_options_release(struct request_options *o);
 
 /* 0: compiled; -E_PIPELINE: `diags` says why; else an error that was printed. In the first two
  * cases the caller releases. */

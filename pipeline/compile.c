@@ -42,6 +42,12 @@ static int compile(struct compile *c, Pb__Plan **ret_plan)
         check(compile_failed(c));
         return -E_PIPELINE;
     }
+    if (c->in->only_count > 0) {
+        plan_only(c, plan);
+    }
+    if (compile_failed(c)) {
+        return -E_PIPELINE;
+    }
     *ret_plan = plan;
     return 0;
 }

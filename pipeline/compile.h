@@ -266,5 +266,7 @@ void expand_all(struct compile *c, struct vars *env, const struct node *at);
 
 bool stage_find(const struct compile *c, struct str name, uint32_t *ret);
 Pb__Plan *plan_build(struct compile *c); /* NULL: reported */
+/* Takes out what was not asked for (only.c); what was asked for in vain is reported. */
+void plan_only(struct compile *c, Pb__Plan *plan);
 
 #endif

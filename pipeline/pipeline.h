@@ -84,6 +84,10 @@ struct pipeline_input {
     size_t predefined_count;
     const struct var *submitted; /* given at submit: stronger than the file's */
     size_t submitted_count;
+    /* Names of jobs; the one before `parallel` stands for all parts. With any, the pipeline is
+     * these and what they need, and they start by themselves where they would be manual. */
+    const struct str *only;
+    size_t only_count;
     /* Facts behind only/except; also in CI_* of predefined. */
     const char *ref;
     bool tag;

@@ -166,12 +166,12 @@ static int read_source(struct submit *s)
     return read_git(s, git, s->source->git);
 }
 
-/* A list of file names; *ret_known says whether the field was there. */
-static int read_paths(struct submit *s, const char *name, const struct str **ret, size_t *ret_count,
-                      bool *ret_known)
+/* A list of texts; *ret_known says whether the field was there. */
+static int read_list(struct submit *s, const char *name, size_t max, const struct str **ret,
+                     size_t *ret_count, bool *ret_known)
 {
     const json_t *list;
-    int r = body_array(s->rq, s->body, name, LIMIT_HTTP_PATHS, &list);
+    int r = body_array(s->rq, s->body, name, max, &list);
     if (r < 0 || !list) {
         return r;
     }
@@ -180,7 +180,7 @@ static int read_paths(struct submit *s, const char *name, const struct str **ret
     for (size_t i = 0; i < count; i++) {
         const json_t *path = json_array_get(list, i);
         if (!json_is_string(path)) {
-            return request_fail(s->rq, -E_INVALID, "field `%s` holds file names", name);
+            return request_fail(s->rq, -E_INVALID, "field `%s` holds names", name);
         }
         paths[i] = str_of(json_string_value(path), json_string_length(path));
     }
@@ -210,7 +210,7 @@ static int include_file(void *ctx, const struct include_ref *ref, struct include
 
 static int read_files(struct submit *s)
 {
-    bool paths_known;
+    bool known;
     int r = body_object(s->rq, s->body, "files", &s->files);
     if (r < 0) {
         return r;
@@ -226,10 +226,14 @@ static int read_files(struct submit *s)
         return request_fail(s->rq, -E_INVALID, "`files` does not hold `%.255s`",
                             s->facts.config_path);
     }
-    if ((r = read_paths(s, "paths", &s->in.paths, &s->in.path_count, &paths_known)) < 0) {
+    if ((r = read_list(s, "paths", LIMIT_HTTP_PATHS, &s->in.paths, &s->in.path_count, &known)) <
+            0 ||
+        (r = read_list(s, "only", LIMIT_PIPELINE_JOBS, &s->in.only, &s->in.only_count, &known)) <
+            0) {
         return r;
     }
-    return read_paths(s, "changes", &s->in.changes, &s->in.change_count, &s->in.changes_known);
+    return read_list(s, "changes", LIMIT_HTTP_PATHS, &s->in.changes, &s->in.change_count,
+                     &s->in.changes_known);
 }
 
 static int read_submit(struct submit *s)
@@ -237,7 +241,7 @@ static int read_submit(struct submit *s)
     int r;
     if ((r = body_fields(s->rq, s->body, "",
                          "project ref tag sha before_sha origin default_branch commit source file "
-                         "files paths changes variables")) < 0 ||
+                         "files paths changes only variables")) < 0 ||
         (r = read_facts(s)) < 0 || (r = read_files(s)) < 0 || (r = read_source(s)) < 0) {
         return r;
     }

@@ -84,6 +84,30 @@ def run_works_without_git(build):
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+PARTS = """
+stages: [build, test, deploy]
+make: {stage: build, script: ['echo "$CI_COMMIT_TAG, $CI_COMMIT_BRANCH"'], artifacts: {paths: [.gitlab-ci.yml]}}
+unit: {stage: test, script: [exit 1]}
+ship: {stage: deploy, when: manual, script: ["true"]}
+other: {stage: deploy, needs: [], script: [exit 1]}
+"""
+
+
+def run_takes_names_of_jobs_and_refs(build):
+    build = os.path.abspath(build)
+    with Tree(PARTS) as tree:
+        done = davit(build, "run", "ship", "--json", cwd=tree.dir)
+        assert done.returncode == 0, done.stdout + done.stderr
+        jobs = {j["name"]: j["status"] for j in json.loads(done.stdout)["jobs"]}
+        assert jobs == {"make": "success", "ship": "success"}, jobs
+        for ref, printed in (("refs/tags/v1", "make | v1, \n"), ("refs/heads/topic", "make | , topic\n"),
+                             ("topic", "make | , topic\n")):
+            done = davit(build, "run", "make", "--ref", ref, cwd=tree.dir)
+            assert done.returncode == 0 and printed in done.stdout, (ref, done.stdout, done.stderr)
+        done = davit(build, "run", "shpi", cwd=tree.dir)
+        assert done.returncode == 65 and "did you mean `ship`" in done.stderr, done
+
+
 def leftovers(mark):
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -272,6 +296,7 @@ def wrong_usage_is_explained(build):
 
 if __name__ == "__main__":
     main([run_shows_the_logs_and_ends_with_the_pipelines_result, run_works_without_git,
+          run_takes_names_of_jobs_and_refs,
           ctrl_c_cancels_and_leaves_no_process, submit_status_logs_and_artifacts, submit_by_git_url,
           json_is_all_that_stdout_holds, following_a_lost_broker_says_so_and_goes_on,
           temporary_files_are_under_tmpdir, git_works_in_a_submodule,

@@ -60,6 +60,8 @@ static bool set_fact(struct case_input *c, struct str line)
     } else if (str_eqz(word, "change")) {
         c->in.changes_known = true;
         return push(c->changes, &c->in.change_count, ARRAY_LEN(c->changes), line);
+    } else if (str_eqz(word, "only")) {
+        return push(c->only, &c->in.only_count, ARRAY_LEN(c->only), line);
     } else if (str_eqz(word, "changes")) {
         c->in.changes_known = true;
     } else {
@@ -129,6 +131,7 @@ void case_input_prepare(struct case_input *c)
     c->in.include_ctx = c;
     c->in.paths = c->paths;
     c->in.changes = c->changes;
+    c->in.only = c->only;
     c->in.predefined = c->predefined.items;
     c->in.predefined_count = c->predefined.count;
     c->in.submitted = c->submitted.items;

@@ -3,6 +3,7 @@
  * A text of several files is split at lines "#--- PATH"; what stands before the first is the root
  * file. Lines that begin with "#! " set facts:
  *   #! ref NAME | tag NAME | origin WORD | var NAME=VALUE | path PATH | change PATH | changes none
+ *   #! only JOB
  */
 #ifndef DAVIT_TESTS_CASE_INPUT_H
 #define DAVIT_TESTS_CASE_INPUT_H
@@ -24,6 +25,7 @@ struct case_input {
     size_t file_count;
     struct str paths[256];
     struct str changes[64];
+    struct str only[16];
 };
 
 /* False: too many files or facts, or unknown ones; release it all the same. */
