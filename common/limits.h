@@ -38,6 +38,8 @@
 #define LIMIT_PIPELINE_FAMILY 1000u       /* child pipelines below one without a parent, in all */
 #define LIMIT_OUTER_NEEDS 5u              /* of one job: needs outside of its pipeline */
 #define LIMIT_OUTER_NEED_SEARCH 200u      /* pipelines looked at for the newest good one of a ref */
+#define LIMIT_ID_TOKENS 16u               /* of one job */
+#define LIMIT_CONFIRMATION (4u * KIB)     /* the question of manual_confirmation */
 #define LIMIT_TRIGGER_CONFIG (64u * KIB)  /* the root file of a child pipeline */
 
 /* messages */

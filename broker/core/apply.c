@@ -109,8 +109,11 @@ static int dispatch(struct core *c, const Pb__Command *cmd)
     case PB__COMMAND__BODY_TOKEN_ADD:
         return apply_token_add(c, cmd->token_add);
     case PB__COMMAND__BODY_TRIGGER_FAILED:
+        return apply_trigger_failed(c, cmd->trigger_failed);
     case PB__COMMAND__BODY_ENVIRONMENT_STOP:
+        return apply_environment_stop(c, cmd->environment_stop);
     case PB__COMMAND__BODY_CACHE_SET:
+        return apply_cache_set(c, cmd->cache_set);
     case PB__COMMAND__BODY__NOT_SET:
     case _PB__COMMAND__BODY__CASE_IS_INT_SIZE:
     default:
@@ -157,7 +160,9 @@ static int apply(struct core *c, const Pb__Command *cmd)
     if (r < 0) {
         return r;
     }
-    locks_pass_on(c);
+    do {
+        locks_pass_on(c);
+    } while (later_do(c));
     c->meta->applied_index++;
     tx_put_msg(c->tx, T_META, &k, &c->meta->base);
     return tx_error(c->tx);
@@ -182,6 +187,7 @@ int core_apply(struct tx *tx, const Pb__Command *cmd, struct effects *fx, struct
         return tx_error(tx);
     }
     c.freed_end = &c.freed_first;
+    c.later_end = &c.later_first;
     r = apply(&c, cmd);
     if (r == 0) {
         return 0;

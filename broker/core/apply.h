@@ -15,6 +15,16 @@ struct freed_lock {
     uint8_t key[CORE_LOCK_KEY_BYTES];
 };
 
+/* What is left to do once all runs are closed: with a pipeline's child or parent. */
+struct later {
+    struct later *next;
+    enum { LATER_CANCEL, LATER_TELL_PARENT } kind;
+    uint64_t pipeline_id;
+    Pb__Reason reason; /* LATER_CANCEL */
+    const char *by;
+    bool force;
+};
+
 struct core {
     struct tx *tx;
     struct arena *arena; /* the tx's */
@@ -25,6 +35,8 @@ struct core {
     const char *actor;
     struct freed_lock *freed_first;
     struct freed_lock **freed_end;
+    struct later *later_first;
+    struct later **later_end;
 };
 
 /* Puts the text into the reply and returns r. */
@@ -61,6 +73,12 @@ int apply_job_finished(struct core *c, const Pb__JobFinished *cmd);
 int apply_job_lost(struct core *c, const Pb__JobLost *cmd);
 int apply_job_returned(struct core *c, const Pb__JobReturned *cmd);
 int apply_worker_reclaimed(struct core *c, const Pb__WorkerReclaimed *cmd);
+/* trigger.c */
+int apply_trigger_failed(struct core *c, const Pb__TriggerFailed *cmd);
+/* environment.c */
+int apply_environment_stop(struct core *c, const Pb__EnvironmentStop *cmd);
+/* cache.c */
+int apply_cache_set(struct core *c, const Pb__CacheSet *cmd);
 /* timer.c */
 int apply_timer_fired(struct core *c, const Pb__TimerFired *cmd);
 
@@ -80,7 +98,8 @@ size_t variables_size(Pb__Variable *const *v, size_t n); /* packed */
 
 /* Room in a job's spec: for what a player adds, and for all small fields. */
 #define SPEC_PLAY_BYTES  (64u * 1024)
-#define SPEC_FIXED_BYTES (16u * 1024)
+#define SPEC_FIXED_BYTES (32u * 1024)
+#define SPEC_TOKEN_BYTES (4u * 1024) /* for each of id_tokens, when the broker has signed it */
 
 /* plan.c: whether a plan is one that the core can run. */
 int plan_check(struct core *c, const Pb__PipelineCreate *cmd);
@@ -112,6 +131,23 @@ struct key timer_key(uint64_t due_ms, uint64_t timer_id);
 struct key environment_name_key(uint64_t project_id, const char *name);
 struct key project_hash_key(uint64_t project_id, struct str text); /* project, SHA-256 */
 
+/* outcome.c: what a job brings besides its artifacts. */
+int outcome_check(struct core *c, const Pb__Outcome *o);
+void pages_expire(struct core *c, const Pb__PagesTimer *t);
+
+/* environment_name.c: pure. Slug and tier are what GitLab makes of the name. */
+bool environment_name_ok(const char *name);
+bool environment_tier_ok(const char *tier);
+const char *environment_tier_guess(struct arena *a, const char *name);
+const char *environment_slug(struct arena *a, const char *name);
+
+/* environment.c */
+/* The id of the project's environment of that name, made if it is new. */
+uint64_t environment_open(struct core *c, uint64_t project_id, const Pb__EnvironmentSpec *spec);
+void environment_timer_fired(struct core *c, const Pb__EnvironmentTimer *t);
+/* Of a job that has ended well, in case it was the newest to deploy. */
+void environment_set_url(struct core *c, const Pb__JobRecord *job, ProtobufCBinaryData url);
+
 /* artifact.c */
 /* Who needs a blob: the pipeline (source, bundle), the artifact, the row of pages (by its id), the
  * cache (by its sequence number). */
@@ -123,6 +159,7 @@ enum blob_kind {
     BLOB_PAGES = 5,
 };
 void blob_ref_add(struct core *c, struct str digest, enum blob_kind kind, uint64_t owner);
+void blob_ref_del(struct core *c, struct str digest, enum blob_kind kind, uint64_t owner);
 struct key blob_ref_key(struct str digest, enum blob_kind kind, uint64_t owner);
 int artifacts_check(struct core *c, const Pb__Outcome *o);
 void artifacts_add(struct core *c, const Pb__JobRecord *job, const Pb__Outcome *o);

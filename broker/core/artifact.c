@@ -22,6 +22,13 @@ void blob_ref_add(struct core *c, struct str digest, enum blob_kind kind, uint64
     tx_put(c->tx, T_BLOB_REF, &k, STR_NULL);
 }
 
+void blob_ref_del(struct core *c, struct str digest, enum blob_kind kind, uint64_t owner)
+{
+    const struct key k = blob_ref_key(digest, kind, owner);
+
+    tx_del(c->tx, T_BLOB_REF, &k);
+}
+
 int artifacts_check(struct core *c, const Pb__Outcome *o)
 {
     if (o->n_artifacts > LIMIT_JOB_ARTIFACTS) {
@@ -30,7 +37,9 @@ int artifacts_check(struct core *c, const Pb__Outcome *o)
     for (size_t i = 0; i < o->n_artifacts; i++) {
         const Pb__ArtifactOut *a = o->artifacts[i];
         if (a->digest.len != SHA256_BYTES || a->size > LIMIT_ARTIFACT_BYTES ||
-            !text_ok(a->name, LIMIT_NAME) || a->expire_in_ms > ARTIFACT_KEEP_MAX_MS) {
+            !text_ok(a->name, LIMIT_NAME) || a->expire_in_ms > ARTIFACT_KEEP_MAX_MS ||
+            !text_ok(a->type, LIMIT_NAME) || !text_ok(a->format, LIMIT_NAME) ||
+            !text_ok(a->access, LIMIT_NAME) || a->expose_as.len > LIMIT_NAME) {
             return reject(c, -E_INVALID, "artifact %zu is not a valid one", i);
         }
     }
@@ -69,6 +78,10 @@ void artifacts_add(struct core *c, const Pb__JobRecord *job, const Pb__Outcome *
         a.size = out->size;
         a.file_count = out->file_count;
         a.name = out->name;
+        a.type = artifact_is_archive(out->type) ? (char *)"archive" : out->type;
+        a.format = out->format;
+        a.access = out->access;
+        a.expose_as = out->expose_as;
         a.created_ms = c->now_ms;
         if (out->expire_in_ms != 0) {
             set_expiry(c, &a, c->now_ms + out->expire_in_ms);
@@ -86,14 +99,12 @@ void artifact_expire(struct core *c, const Pb__ArtifactTimer *t)
     const Pb__ArtifactRecord *a = (const Pb__ArtifactRecord *)core_row(
         c, T_ARTIFACT, &k, &pb__artifact_record__descriptor);
     const Pb__JobRecord *job = job_get(c->tx, t->job_id);
-    struct key ref;
 
     if (job == NULL || a->digest.len != SHA256_BYTES) {
         tx_fail(c->tx, -E_CORRUPT);
         return;
     }
-    ref = blob_ref_key(pb_str(a->digest), BLOB_ARTIFACT, a->id);
-    tx_del(c->tx, T_BLOB_REF, &ref);
+    blob_ref_del(c, pb_str(a->digest), BLOB_ARTIFACT, a->id);
     event_add(c, &(struct event){.kind = EVENT_ARTIFACT,
                                  .project_id = job->project_id,
                                  .pipeline_id = job->pipeline_id,

@@ -64,27 +64,40 @@ static int assign_check(struct core *c, const Pb__JobRecord *job, const Pb__Work
     return 0;
 }
 
+void attempt_begin(struct run *run, Pb__JobRecord *job, Pb__JobState state,
+                   const Pb__WorkerRecord *w)
+{
+    Pb__AttemptRecord a = PB__ATTEMPT_RECORD__INIT;
+
+    a.job_id = job->id;
+    a.attempt = ++job->attempt;
+    a.epoch = ++job->epoch;
+    a.state = state;
+    a.assigned_ms = run->core->now_ms;
+    if (w != NULL) {
+        a.worker_id = w->id;
+        a.worker_name = w->name;
+    } else {
+        a.started_ms = run->core->now_ms;
+        a.log_complete = true; /* there will be none */
+    }
+    attempt_put(run->core, &a);
+    run_job_changed(run, job);
+}
+
 static void assign(struct run *run, Pb__JobRecord *job, const Pb__WorkerRecord *w)
 {
     struct core *c = run->core;
     Pb__AssignmentRecord a = PB__ASSIGNMENT_RECORD__INIT;
-    Pb__AttemptRecord attempt = PB__ATTEMPT_RECORD__INIT;
     const struct key of_worker = key_u64_u64(w->id, job->id);
 
+    attempt_begin(run, job, JOB_ASSIGNED, w);
     a.job_id = job->id;
     a.worker_id = w->id;
-    a.attempt = ++job->attempt;
-    a.epoch = ++job->epoch;
+    a.attempt = job->attempt;
+    a.epoch = job->epoch;
     assignment_put(c, &a);
     tx_put(c->tx, T_WORKER_JOB, &of_worker, STR_NULL);
-    attempt.job_id = job->id;
-    attempt.attempt = job->attempt;
-    attempt.epoch = job->epoch;
-    attempt.worker_id = w->id;
-    attempt.worker_name = w->name;
-    attempt.state = JOB_ASSIGNED;
-    attempt.assigned_ms = c->now_ms;
-    attempt_put(c, &attempt);
     job_move(run, job, JOB_ASSIGNED, w->name);
     job_timer_set(run, job, PB__JOB_TIMER_KIND__JOB_TIMER_UNACKED, c->now_ms + CORE_UNACKED_MS);
     effect_add(c->fx, (struct effect){.kind = EFFECT_ASSIGN,
@@ -218,11 +231,26 @@ void attempt_end(struct run *run, Pb__JobRecord *job, Pb__JobState state, Pb__Re
                                    : text_clip(c->arena, o->detail, ATTEMPT_DETAIL_BYTES);
     }
     attempt_put(c, a);
-    effect_add(c->fx, (struct effect){.kind = EFFECT_TERMINAL,
-                                      .worker_id = a->worker_id,
-                                      .job_id = job->id,
-                                      .attempt = a->attempt,
-                                      .epoch = a->epoch});
+    if (a->worker_id != 0) {
+        effect_add(c->fx, (struct effect){.kind = EFFECT_TERMINAL,
+                                          .worker_id = a->worker_id,
+                                          .job_id = job->id,
+                                          .attempt = a->attempt,
+                                          .epoch = a->epoch});
+    }
+}
+
+void job_refuse(struct run *run, Pb__JobRecord *job)
+{
+    const Pb__PlanJob *plan = run_plan_job(run, job);
+    const char *keyword = plan->n_unsupported > 0 ? plan->unsupported[0] : "";
+
+    attempt_begin(run, job, JOB_RUNNING, NULL);
+    attempt_end(run, job, JOB_FAILED, REASON_CONFIG_ERROR, NULL,
+                arena_printf(run->core->arena,
+                             "nothing acts on `%.100s`, and the job is not run without it",
+                             keyword));
+    job_fail_for_good(run, job, REASON_CONFIG_ERROR, 0);
 }
 
 void job_requeue(struct run *run, Pb__JobRecord *job, const char *detail)
@@ -230,6 +258,8 @@ void job_requeue(struct run *run, Pb__JobRecord *job, const char *detail)
     job->reason = REASON_NONE;
     job->started_ms = 0;
     job->exit_code = 0;
+    job->has_coverage = false;
+    job->coverage_hundredths = 0;
     job->cancel_forced = false;
     job_move(run, job, JOB_PENDING, detail);
 }
@@ -315,17 +345,33 @@ static Pb__Reason outcome_reason(const Pb__Outcome *o)
     return (Pb__Reason)o->reason;
 }
 
+static void succeed(struct run *run, Pb__JobRecord *job, const Pb__Outcome *o)
+{
+    attempt_end(run, job, JOB_SUCCESS, REASON_NONE, o, NULL);
+    job->exit_code = o->exit_code;
+    job_move(run, job, JOB_SUCCESS, NULL);
+    environment_set_url(run->core, job, o->environment_url);
+    outcome_publish(run, job, o);
+}
+
 static void finish(struct run *run, Pb__JobRecord *job, const Pb__Outcome *o)
 {
     const Pb__Reason reason = outcome_reason(o);
+    const bool kept = outcome_keep_dotenv(run, job, o);
 
     artifacts_add(run->core, job, o);
+    job->has_coverage = o->has_coverage;
+    job->coverage_hundredths = o->has_coverage ? o->coverage_hundredths : 0;
     if (job->state == JOB_CANCELING) {
         job_end_canceling(run, job, o, NULL);
+    } else if (!kept) {
+        attempt_end(run, job, JOB_FAILED, REASON_ARTIFACT_FAILURE, o,
+                    arena_printf(run->core->arena,
+                                 "the dotenv variables of the pipeline have more than %u bytes",
+                                 LIMIT_PIPELINE_DOTENV));
+        job_fail_for_good(run, job, REASON_ARTIFACT_FAILURE, o->exit_code);
     } else if (o->result == JOB_SUCCESS) {
-        attempt_end(run, job, JOB_SUCCESS, REASON_NONE, o, NULL);
-        job->exit_code = o->exit_code;
-        job_move(run, job, JOB_SUCCESS, NULL);
+        succeed(run, job, o);
     } else if (reason == REASON_WORKER_SHUTDOWN || reason == REASON_WORKER_LOST) {
         job_lose_started(run, job, reason, o);
     } else {
@@ -345,6 +391,7 @@ int apply_job_finished(struct core *c, const Pb__JobFinished *cmd)
         return reject(c, -E_INVALID, "no such outcome");
     }
     r = artifacts_check(c, o);
+    r = r < 0 ? r : outcome_check(c, o);
     if (r < 0) {
         return r;
     }

@@ -99,6 +99,7 @@ static void audit_project(struct audit *a, struct str key)
     if (p != NULL) {
         audit_id(a, p->id, "project");
         audit_name(a, T_PROJECT_NAME, str_from(p->name), p->id);
+        audit_caches(a, p);
     }
 }
 
@@ -255,6 +256,10 @@ uint64_t core_audit(struct tx *tx, core_audit_fn fn, void *ctx)
         each(&a, T_TOKEN, audit_token);
         each(&a, T_JOB_VARS, audit_job_vars);
         each(&a, T_PIPELINE, audit_one_pipeline);
+        each(&a, T_ENVIRONMENT, audit_environment);
+        each(&a, T_DEPLOYMENT, audit_deployment);
+        each(&a, T_RELEASE, audit_release);
+        each(&a, T_PAGES, audit_pages);
         audit_locks(&a);
         audit_events(&a);
     }

@@ -25,14 +25,21 @@ void audit_index(struct audit *a, enum table t, const struct key *k, bool wanted
 void audit_id(struct audit *a, uint64_t id, const char *what);
 void audit_timer(struct audit *a, uint64_t due_ms, uint64_t timer_id, const Pb__TimerRecord *want);
 
+/* audit_rows.c: each of one row, by its key; of caches all of a project */
+void audit_environment(struct audit *a, struct str key);
+void audit_deployment(struct audit *a, struct str key);
+void audit_release(struct audit *a, struct str key);
+void audit_pages(struct audit *a, struct str key);
+void audit_caches(struct audit *a, const Pb__ProjectRecord *project);
 /* audit_pipeline.c */
 void audit_pipeline(struct audit *a, uint64_t pipeline_id);
 /* audit_job.c */
 struct audit_pipeline {
     const Pb__PipelineRecord *row;
     Pb__StageRecord **stages;
-    Pb__JobRecord **jobs; /* NULL: missing */
+    Pb__JobRecord **jobs;  /* NULL: missing */
+    uint64_t dotenv_bytes; /* counted anew */
 };
-void audit_job(struct audit *a, const struct audit_pipeline *p, uint32_t index);
+void audit_job(struct audit *a, struct audit_pipeline *p, uint32_t index);
 
 #endif

@@ -48,7 +48,7 @@ static const Pb__AssignmentRecord *audit_assignment(struct audit *a, const Pb__J
     const Pb__AssignmentRecord *held;
     struct key of_worker, worker;
 
-    if (!(job_state_flags(job->state) & STATE_HELD)) {
+    if (!(job_flags(job, job->state) & STATE_HELD)) {
         audit_index(a, T_ASSIGNMENT, &k, false, job->id);
         return NULL;
     }
@@ -70,14 +70,20 @@ static const Pb__AssignmentRecord *audit_assignment(struct audit *a, const Pb__J
     return held;
 }
 
+/* Its newest attempt has not ended. */
+static bool is_active(const Pb__JobRecord *job)
+{
+    return job->state == JOB_ASSIGNED || job->state == JOB_RUNNING || job->state == JOB_CANCELING;
+}
+
 static void audit_attempts(struct audit *a, const Pb__JobRecord *job)
 {
     for (uint64_t i = 1; i <= job->attempt; i++) {
         const struct key k = key_u64_u64(job->id, i);
         const Pb__AttemptRecord *at = (const Pb__AttemptRecord *)audit_row(
             a, T_ATTEMPT, &k, &pb__attempt_record__descriptor, true);
-        const bool held = i == job->attempt && (job_state_flags(job->state) & STATE_HELD);
-        if (at != NULL && (held ? at->state != job->state : !job_state_terminal(at->state))) {
+        const bool open = i == job->attempt && is_active(job);
+        if (at != NULL && (open ? at->state != job->state : !job_state_terminal(at->state))) {
             breach(a, "job %" PRIu64 " (%s): attempt %" PRIu64 " is %s", job->id,
                    job_state_text(job->state), i, job_state_text(at->state));
         }
@@ -116,7 +122,7 @@ static void audit_artifacts(struct audit *a, const Pb__JobRecord *job)
 
 static void audit_indexes(struct audit *a, const Pb__JobRecord *job)
 {
-    const uint32_t flags = job_state_flags(job->state);
+    const uint32_t flags = job_flags(job, job->state);
     const bool waits = job->state == JOB_WAITING_FOR_RESOURCE;
     const struct key ready = ready_key(job);
 
@@ -172,7 +178,74 @@ static void audit_plan(struct audit *a, const struct audit_pipeline *p, const Pb
     }
 }
 
-void audit_job(struct audit *a, const struct audit_pipeline *p, uint32_t index)
+/* A trigger job and its child know each other; who waits for a child waits no longer than it runs.
+ */
+static void audit_trigger(struct audit *a, const Pb__JobRecord *job)
+{
+    const struct key of_job = key_u64(job->id);
+    const struct key of_child = key_u64(job->child_pipeline_id);
+    const bool waits = job->state == JOB_RUNNING && job->child_pipeline_id != 0;
+    const Pb__PipelineRecord *child;
+
+    audit_index(a, T_TRIGGER, &of_job, trigger_is_open(job), job->id);
+    if ((job->trigger || job->unsupported) &&
+        (job->state == JOB_PENDING || job->state == JOB_ASSIGNED || job->state == JOB_CANCELING)) {
+        breach(a, "job %" PRIu64 " has no worker, and is %s", job->id, job_state_text(job->state));
+    }
+    if (job->child_pipeline_id == 0) {
+        return;
+    }
+    child = (const Pb__PipelineRecord *)audit_row(a, T_PIPELINE, &of_child,
+                                                  &pb__pipeline_record__descriptor, false);
+    if (child == NULL || !job->trigger || child->parent_job_id != job->id ||
+        (waits && (status_terminal(child->status) ||
+                   job->trigger_strategy == PB__TRIGGER_STRATEGY__TRIGGER_STRATEGY_NONE))) {
+        breach(a, "job %" PRIu64 " (%s) is at odds with pipeline %" PRIu64, job->id,
+               job_state_text(job->state), job->child_pipeline_id);
+    }
+}
+
+static void audit_job_environment(struct audit *a, const Pb__JobRecord *job)
+{
+    const struct key of_environment = key_u64(job->environment_id);
+    const struct key of_deployment = key_u64_u64(job->environment_id, job->deployment_id);
+    const Pb__EnvironmentRecord *e;
+
+    if (job->environment_id == 0) {
+        return;
+    }
+    e = (const Pb__EnvironmentRecord *)audit_row(a, T_ENVIRONMENT, &of_environment,
+                                                 &pb__environment_record__descriptor, false);
+    if (e != NULL && e->project_id != job->project_id) {
+        breach(a, "job %" PRIu64 ": its environment is of another project", job->id);
+    }
+    if (job->deployment_id != 0) {
+        audit_row(a, T_DEPLOYMENT, &of_deployment, &pb__deployment_record__descriptor, false);
+    } else if (job->environment_action == ENVIRONMENT_START &&
+               (job->state == JOB_RUNNING || job->state == JOB_SUCCESS)) {
+        breach(a, "job %" PRIu64 " is %s, and no deployment", job->id, job_state_text(job->state));
+    }
+}
+
+static void audit_dotenv(struct audit *a, const Pb__JobRecord *job, uint64_t *bytes)
+{
+    const struct key k = key_u64(job->id);
+    const Pb__DotenvRecord *d;
+
+    if (!tx_has(a->tx, T_JOB_DOTENV, &k)) {
+        return;
+    }
+    d = (const Pb__DotenvRecord *)audit_row(a, T_JOB_DOTENV, &k, &pb__dotenv_record__descriptor,
+                                            true);
+    if (d != NULL) {
+        *bytes += variables_size(d->variables, d->n_variables);
+        if (d->attempt == 0 || d->attempt > job->attempt) {
+            breach(a, "job %" PRIu64 ": its variables are of no attempt", job->id);
+        }
+    }
+}
+
+void audit_job(struct audit *a, struct audit_pipeline *p, uint32_t index)
 {
     const Pb__JobRecord *job = p->jobs[index];
     const struct key class = key_u64(job->class_id);
@@ -181,7 +254,12 @@ void audit_job(struct audit *a, const struct audit_pipeline *p, uint32_t index)
     if (job->id != p->row->first_job_id + index || job->project_id != p->row->project_id) {
         breach(a, "job %" PRIu64 " has a wrong id or project", job->id);
     }
-    audit_row(a, T_CLASS, &class, &pb__class_record__descriptor, false);
+    if (!job->trigger) {
+        audit_row(a, T_CLASS, &class, &pb__class_record__descriptor, false);
+    }
+    audit_trigger(a, job);
+    audit_job_environment(a, job);
+    audit_dotenv(a, job, &p->dotenv_bytes);
     audit_plan(a, p, job);
     audit_indexes(a, job);
     audit_job_timer(a, job, audit_assignment(a, job));

@@ -3,6 +3,29 @@
 #include "broker/core/audit.h"
 #include "common/limits.h"
 
+static void audit_parent(struct audit *a, const Pb__PipelineRecord *p)
+{
+    const struct key of_job = key_u64(p->parent_job_id);
+    const Pb__JobRecord *job;
+    const Pb__PipelineRecord *parent;
+    struct key k;
+
+    if (p->parent_job_id == 0) {
+        if (p->depth != 0) {
+            breach(a, "pipeline %" PRIu64 " has a depth and no parent", p->id);
+        }
+        return;
+    }
+    job = (const Pb__JobRecord *)audit_row(a, T_JOB, &of_job, &pb__job_record__descriptor, false);
+    k = key_u64(job != NULL ? job->pipeline_id : 0);
+    parent = (const Pb__PipelineRecord *)audit_row(a, T_PIPELINE, &k,
+                                                   &pb__pipeline_record__descriptor, false);
+    if (parent == NULL || !job->trigger || parent->project_id != p->project_id ||
+        p->depth != parent->depth + 1 || p->depth > LIMIT_PIPELINE_DEPTH || p->family != 0) {
+        breach(a, "pipeline %" PRIu64 " does not fit its parent", p->id);
+    }
+}
+
 static void audit_references(struct audit *a, const Pb__PipelineRecord *p)
 {
     const bool live = !status_terminal(p->status);
@@ -25,6 +48,11 @@ static void audit_references(struct audit *a, const Pb__PipelineRecord *p)
                                             p->id);
         audit_index(a, T_BLOB_REF, &ref, true, p->id);
     }
+    if (p->bundle != NULL) {
+        const struct key ref = blob_ref_key(pb_str(p->bundle->digest), BLOB_BUNDLE, p->id);
+        audit_index(a, T_BLOB_REF, &ref, true, p->id);
+    }
+    audit_parent(a, p);
     if (live == (p->finished_ms != 0)) {
         breach(a, "pipeline %" PRIu64 " is %s, finished at %" PRIu64, p->id, status_text(p->status),
                p->finished_ms);
@@ -121,6 +149,10 @@ void audit_pipeline(struct audit *a, uint64_t pipeline_id)
     }
     for (uint32_t i = 0; i < p.row->stage_count; i++) {
         kinds |= audit_stage(a, &p, i);
+    }
+    if (p.dotenv_bytes != p.row->dotenv_bytes) {
+        breach(a, "pipeline %" PRIu64 " has variables of %" PRIu64 " bytes instead of %" PRIu64,
+               pipeline_id, p.dotenv_bytes, p.row->dotenv_bytes);
     }
     audit_status(a, p.row, kinds);
 }

@@ -45,14 +45,17 @@ static bool waits_for_worker(struct run *run, const Pb__JobRecord *job)
 
 void job_cancel(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const char *by, bool force)
 {
-    const bool held = (job_state_flags(job->state) & STATE_HELD) != 0;
+    const bool held = (job_flags(job, job->state) & STATE_HELD) != 0;
 
     check(!job_state_terminal(job->state));
     job->cancel_requested = true;
     job->reason = reason;
     job->canceled_by = (char *)by;
     run_job_changed(run, job);
-    if (!held) {
+    if (job->trigger && job->state == JOB_RUNNING) {
+        trigger_cancel(run, job);
+        cancel_child(run, job, reason, by, force);
+    } else if (!held) {
         job_move(run, job, JOB_CANCELED, by);
     } else if (waits_for_worker(run, job)) {
         job_fence(run, job);
@@ -74,6 +77,19 @@ void run_cancel(struct run *run, Pb__Reason reason, const char *by, bool force)
         if (!job_state_terminal(job->state) && !optional &&
             (job->state != JOB_CANCELING || force)) {
             job_cancel(run, job, reason, by, force);
+        } else if (job->child_pipeline_id != 0) { /* of a trigger job that did not wait for it */
+            cancel_child(run, job, reason, by, force);
+        }
+    }
+}
+
+void run_cancel_interruptible(struct run *run, const char *by)
+{
+    for (uint32_t i = 0; i < run->pipeline->job_count; i++) {
+        Pb__JobRecord *job = run_job(run, i);
+        if (job->interruptible && !job_state_terminal(job->state) && job->state != JOB_CANCELING &&
+            run->jobs[i].kind != KIND_IGNORED) {
+            job_cancel(run, job, REASON_SUPERSEDED, by, false);
         }
     }
 }
@@ -128,7 +144,17 @@ void job_reset(struct run *run, Pb__JobRecord *job)
     job->cancel_requested = false;
     job->cancel_forced = false;
     job->canceled_by = (char *)"";
+    job->child_pipeline_id = 0;
+    job->has_coverage = false;
+    job->coverage_hundredths = 0;
     job_set_allow_failure(run, job, run_plan_job(run, job)->allow_failure);
+}
+
+void job_retry(struct run *run, Pb__JobRecord *job)
+{
+    job_reset(run, job);
+    job_queue(run, job, run->core->actor);
+    run_reset_followers(run, job);
 }
 
 int apply_job_retry(struct core *c, const Pb__JobRetry *cmd)
@@ -144,9 +170,7 @@ int apply_job_retry(struct core *c, const Pb__JobRetry *cmd)
         r = reject(c, -E_CONFLICT, "a job that is %s cannot be retried",
                    job_state_text(job->state));
     } else {
-        job_reset(&run, job);
-        job_queue(&run, job, c->actor);
-        run_reset_followers(&run, job);
+        job_retry(&run, job);
         c->reply->job_id = job->id;
         c->reply->pipeline_id = job->pipeline_id;
     }
@@ -205,6 +229,26 @@ static void put_variables(struct core *c, const Pb__JobPlay *cmd)
     tx_put_msg(c->tx, T_JOB_VARS, &k, &row.base);
 }
 
+static int play_check(struct run *run, const Pb__JobRecord *job, bool confirmed)
+{
+    if (job->state != JOB_MANUAL && job->state != JOB_SCHEDULED) {
+        return reject(run->core, -E_CONFLICT, "a job that is %s cannot be played",
+                      job_state_text(job->state));
+    }
+    if (job->state == JOB_MANUAL && job->confirm && !confirmed) {
+        return reject(run->core, -E_CONFLICT, "to be confirmed: %.120s",
+                      run_plan_job(run, job)->manual_confirmation);
+    }
+    return 0;
+}
+
+void job_play(struct run *run, Pb__JobRecord *job)
+{
+    job->played = job->state == JOB_MANUAL;
+    job_queue(run, job, run->core->actor);
+    run_reset_followers(run, job);
+}
+
 int apply_job_play(struct core *c, const Pb__JobPlay *cmd)
 {
     struct run run;
@@ -220,13 +264,10 @@ int apply_job_play(struct core *c, const Pb__JobPlay *cmd)
     if (r < 0) {
         return r;
     }
-    if (job->state != JOB_MANUAL && job->state != JOB_SCHEDULED) {
-        r = reject(c, -E_CONFLICT, "a job that is %s cannot be played", job_state_text(job->state));
-    } else {
+    r = play_check(&run, job, cmd->confirmed);
+    if (r == 0) {
         put_variables(c, cmd);
-        job->played = job->state == JOB_MANUAL;
-        job_queue(&run, job, c->actor);
-        run_reset_followers(&run, job);
+        job_play(&run, job);
         c->reply->job_id = job->id;
         c->reply->pipeline_id = job->pipeline_id;
     }

@@ -34,6 +34,59 @@ static int source_check(struct core *c, const Pb__Source *s)
     }
 }
 
+/* A bundle is kept for the child pipelines of this one. */
+static int bundle_check(struct core *c, const Pb__SnapshotSource *bundle)
+{
+    if (bundle != NULL && (bundle->digest.len != SHA256_BYTES || bundle->size > LIMIT_BLOB_BYTES)) {
+        return reject(c, -E_INVALID, "bad bundle");
+    }
+    return 0;
+}
+
+/* The pipeline that has no parent, above this one. */
+static Pb__PipelineRecord *root_of(struct core *c, const Pb__PipelineRecord *p)
+{
+    for (uint32_t i = 0; i < LIMIT_PIPELINE_DEPTH && p->parent_job_id != 0; i++) {
+        const struct key of_job = key_u64(p->parent_job_id);
+        const Pb__JobRecord *job = (const Pb__JobRecord *)core_row(c, T_JOB, &of_job,
+                                                                   &pb__job_record__descriptor);
+        const struct key k = key_u64(job->pipeline_id);
+        p = (const Pb__PipelineRecord *)core_row(c, T_PIPELINE, &k,
+                                                 &pb__pipeline_record__descriptor);
+    }
+    return (Pb__PipelineRecord *)p;
+}
+
+/* A child: its trigger job must run, under that epoch, and have no child yet. */
+static int parent_check(struct core *c, const Pb__PipelineCreate *cmd)
+{
+    const Pb__JobRecord *job = job_get(c->tx, cmd->parent_job_id);
+    const Pb__PipelineRecord *p = job != NULL ? pipeline_get(c->tx, job->pipeline_id) : NULL;
+    const Pb__ProjectRecord *project = p != NULL ? project_get(c->tx, p->project_id) : NULL;
+
+    if (cmd->parent_job_id == 0) {
+        return 0;
+    }
+    if (project == NULL) {
+        return reject(c, -E_NOT_FOUND, "no job %" PRIu64, cmd->parent_job_id);
+    }
+    if (!trigger_is_open(job) || job->epoch != cmd->parent_epoch) {
+        return reject(c, -E_STALE_EPOCH,
+                      "job %" PRIu64 " waits for no child pipeline of epoch %" PRIu64, job->id,
+                      cmd->parent_epoch);
+    }
+    if (strcmp(project->name, cmd->project) != 0 || cmd->idempotency_key.len != 0) {
+        return reject(c, -E_INVALID, "a child pipeline is of its parent's project, without a key");
+    }
+    if (p->depth >= LIMIT_PIPELINE_DEPTH) {
+        return reject(c, -E_LIMIT, "child pipelines go %u levels deep", LIMIT_PIPELINE_DEPTH);
+    }
+    if (root_of(c, p)->family >= LIMIT_PIPELINE_FAMILY) {
+        return reject(c, -E_LIMIT, "more than %u child pipelines", LIMIT_PIPELINE_FAMILY);
+    }
+    return tx_error(c->tx);
+}
+
 static int create_check(struct core *c, const Pb__PipelineCreate *cmd)
 {
     int r;
@@ -50,6 +103,8 @@ static int create_check(struct core *c, const Pb__PipelineCreate *cmd)
         return reject(c, -E_INVALID, "bad idempotency key");
     }
     r = source_check(c, cmd->source);
+    r = r < 0 ? r : bundle_check(c, cmd->bundle);
+    r = r < 0 ? r : parent_check(c, cmd);
     r = r < 0 ? r : variables_check(c, cmd->predefined, cmd->n_predefined, "predefined");
     r = r < 0 ? r : variables_check(c, cmd->submitted, cmd->n_submitted, "submitted");
     return r < 0 ? r : plan_check(c, cmd);
@@ -97,6 +152,31 @@ static void request_add(struct core *c, const Pb__PipelineCreate *cmd, uint64_t 
     tx_put_msg(c->tx, T_REQUEST, &k, &row.base);
 }
 
+/* Its place under its parent, which counts it. */
+static void place_child(struct core *c, const Pb__PipelineCreate *cmd, Pb__PipelineRecord *p)
+{
+    const struct key of_job = key_u64(cmd->parent_job_id);
+    const Pb__JobRecord *job;
+    const Pb__PipelineRecord *parent;
+    Pb__PipelineRecord *root;
+    struct key k;
+
+    if (cmd->parent_job_id == 0) {
+        return;
+    }
+    job = (const Pb__JobRecord *)core_row(c, T_JOB, &of_job, &pb__job_record__descriptor);
+    k = key_u64(job->pipeline_id);
+    parent = (const Pb__PipelineRecord *)core_row(c, T_PIPELINE, &k,
+                                                  &pb__pipeline_record__descriptor);
+    p->parent_job_id = job->id;
+    p->depth = parent->depth + 1;
+    p->origin = (char *)"parent_pipeline";
+    root = root_of(c, parent);
+    root->family++;
+    k = key_u64(root->id);
+    tx_put_msg(c->tx, T_PIPELINE, &k, &root->base);
+}
+
 static Pb__PipelineRecord *make_pipeline(struct core *c, const Pb__PipelineCreate *cmd,
                                          Pb__ProjectRecord *project)
 {
@@ -120,6 +200,8 @@ static Pb__PipelineRecord *make_pipeline(struct core *c, const Pb__PipelineCreat
     p->on_job_failure = cmd->plan->on_job_failure;
     p->on_new_commit = cmd->plan->on_new_commit;
     p->submitted_by = (char *)c->actor;
+    p->bundle = cmd->bundle;
+    place_child(c, cmd, p);
     p->first_job_id = c->meta->next_id;
     c->meta->next_id += cmd->plan->n_jobs;
     tx_put_msg(c->tx, T_PROJECT, &k, &project->base);
@@ -142,12 +224,23 @@ static Pb__JobRecord *make_job(struct core *c, const Pb__PipelineRecord *p, cons
     job->allow_failure = plan->allow_failure;
     job->when = plan->when;
     job->dag = plan->dag;
-    job->class_id = class_open(c, plan->executor, plan->tags, plan->n_tags);
+    if (plan->trigger == NULL) {
+        job->class_id = class_open(c, plan->executor, plan->tags, plan->n_tags);
+    }
     job->priority = plan->priority;
     job->resource_group = plan->resource_group;
     job->interruptible = plan->interruptible;
     job->on_worker_lost = plan->on_worker_lost;
     job->retry_max = plan->retry_max;
+    job->trigger = plan->trigger != NULL;
+    job->trigger_strategy = job->trigger ? plan->trigger->strategy
+                                         : PB__TRIGGER_STRATEGY__TRIGGER_STRATEGY_NONE;
+    job->unsupported = plan->n_unsupported > 0;
+    if (plan->environment != NULL) {
+        job->environment_id = environment_open(c, p->project_id, plan->environment);
+        job->environment_action = plan->environment->action;
+    }
+    job->confirm = plan->manual_confirmation[0] != '\0';
     job->created_ms = c->now_ms;
     job->start_in_ms = plan->start_in_ms;
     job->timeout_ms = plan->timeout_ms != 0 ? plan->timeout_ms : CORE_DEFAULT_TIMEOUT_MS;
@@ -234,6 +327,9 @@ static void put_references(struct core *c, const Pb__PipelineCreate *cmd,
     if (p->source != NULL && p->source->from_case == PB__SOURCE__FROM_SNAPSHOT) {
         blob_ref_add(c, pb_str(p->source->snapshot->digest), BLOB_SOURCE, p->id);
     }
+    if (p->bundle != NULL) {
+        blob_ref_add(c, pb_str(p->bundle->digest), BLOB_BUNDLE, p->id);
+    }
     pipeline_index(c->tx, p);
     event_add(c, &(struct event){.kind = EVENT_PIPELINE,
                                  .project_id = p->project_id,
@@ -244,7 +340,17 @@ static void put_references(struct core *c, const Pb__PipelineCreate *cmd,
 }
 
 /* Conservative, as GitLab calls it: an older pipeline of the ref is canceled as a whole, unless one
- * of its jobs that must not be interrupted has started. The same commit again is not newer. */
+ * of its jobs that must not be interrupted has started. Or else only what may be interrupted. */
+static void supersede(struct run *run, const char *by)
+{
+    if (run->pipeline->on_new_commit == AUTO_CANCEL_INTERRUPTIBLE) {
+        run_cancel_interruptible(run, by);
+    } else if (!run->pipeline->pinned) {
+        run_cancel(run, REASON_SUPERSEDED, by, false);
+    }
+}
+
+/* The same commit again is not newer. */
 static void cancel_older(struct core *c, const Pb__PipelineRecord *newer)
 {
     const struct key prefix = pipeline_ref_prefix(newer->project_id, newer->ref);
@@ -266,8 +372,8 @@ static void cancel_older(struct core *c, const Pb__PipelineRecord *newer)
         }
         p = run.pipeline;
         check(p->on_new_commit != AUTO_CANCEL_NONE || !tx_ok(c->tx));
-        if (!p->pinned && (p->sha[0] == '\0' || strcmp(p->sha, newer->sha) != 0)) {
-            run_cancel(&run, REASON_SUPERSEDED, by, false);
+        if (p->sha[0] == '\0' || strcmp(p->sha, newer->sha) != 0) {
+            supersede(&run, by);
         }
         run_close(&run, 0);
     }
@@ -291,7 +397,11 @@ int apply_pipeline_create(struct core *c, const Pb__PipelineCreate *cmd)
     request_add(c, cmd, p->id);
     run_decide_all(&run);
     r = run_close(&run, 0);
-    cancel_older(c, p);
+    if (p->parent_job_id != 0) {
+        trigger_set_child(c, p);
+    } else {
+        cancel_older(c, p);
+    }
     c->reply->project_id = p->project_id;
     c->reply->pipeline_id = p->id;
     return r;

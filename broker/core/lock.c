@@ -45,10 +45,24 @@ static uint64_t first_of(struct tx *tx, enum table t, struct str group)
     return id;
 }
 
+/* Its turn has come, and nobody else holds its group. */
+static void ready(struct run *run, Pb__JobRecord *job, const char *detail)
+{
+    job_move(run, job, JOB_PENDING, detail);
+    if (job->trigger) {
+        trigger_start(run, job);
+    }
+}
+
 void job_queue(struct run *run, Pb__JobRecord *job, const char *detail)
 {
     struct tx *tx = run->core->tx;
 
+    if (job->unsupported) {
+        job_move(run, job, JOB_PENDING, detail);
+        job_refuse(run, job);
+        return;
+    }
     if (job->resource_group[0] != '\0') {
         const struct key k = lock_key(job);
         if (first_of(tx, T_RESOURCE_HOLD, key_str(&k)) != 0 ||
@@ -57,7 +71,7 @@ void job_queue(struct run *run, Pb__JobRecord *job, const char *detail)
             return;
         }
     }
-    job_move(run, job, JOB_PENDING, detail);
+    ready(run, job, detail);
 }
 
 void lock_freed(struct core *c, const Pb__JobRecord *job)
@@ -80,7 +94,7 @@ static uint64_t heir_of(struct tx *tx, const struct freed_lock *f)
 
 static void inherit(struct run *run, Pb__JobRecord *job)
 {
-    job_move(run, job, JOB_PENDING, "resource group is free");
+    ready(run, job, "resource group is free");
 }
 
 void locks_pass_on_within(struct run *run)
@@ -106,4 +120,6 @@ void locks_pass_on(struct core *c)
             run_close(&run, 0);
         }
     }
+    c->freed_first = NULL;
+    c->freed_end = &c->freed_first;
 }

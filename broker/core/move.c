@@ -44,7 +44,7 @@ static void leave(struct run *run, Pb__JobRecord *job, uint32_t next_flags,
                   const Pb__AssignmentRecord *held)
 {
     struct tx *tx = run->core->tx;
-    const uint32_t flags = job_state_flags(job->state);
+    const uint32_t flags = job_flags(job, job->state);
 
     if (flags & STATE_READY) {
         const struct key k = ready_key(job);
@@ -65,17 +65,23 @@ static void leave(struct run *run, Pb__JobRecord *job, uint32_t next_flags,
         tx_del(tx, T_RESOURCE_HOLD, &k);
         lock_freed(run->core, job);
     }
+    if (trigger_is_open(job)) {
+        const struct key k = key_u64(job->id);
+        tx_del(tx, T_TRIGGER, &k);
+    }
 }
 
 /* Puts the job, whose state is the new one, where that state belongs. */
 static void enter(struct run *run, Pb__JobRecord *job, uint32_t old_flags)
 {
     struct core *c = run->core;
-    const uint32_t flags = job_state_flags(job->state);
+    const uint32_t flags = job_flags(job, job->state);
     const bool waits = job->state == JOB_WAITING_FOR_RESOURCE;
 
-    if (waits || (flags & STATE_READY)) {
+    if (waits || job->state == JOB_PENDING) {
         job->queued_ms = c->now_ms;
+    }
+    if (waits || (flags & STATE_READY)) {
         job->ready_seq = job->ready_seq != 0 ? job->ready_seq : core_new_id(c);
     } else if (!(flags & STATE_HELD)) {
         job->ready_seq = 0;
@@ -91,6 +97,10 @@ static void enter(struct run *run, Pb__JobRecord *job, uint32_t old_flags)
     if ((flags & ~old_flags & STATE_LOCKS) && job->resource_group[0] != '\0') {
         const struct key k = lock_hold_key(job);
         tx_put(c->tx, T_RESOURCE_HOLD, &k, STR_NULL);
+    }
+    if (trigger_is_open(job)) {
+        const struct key k = key_u64(job->id);
+        tx_put(c->tx, T_TRIGGER, &k, STR_NULL);
     }
     if (job->state == JOB_RUNNING) {
         job->started_ms = c->now_ms;
@@ -122,11 +132,11 @@ void job_move(struct run *run, Pb__JobRecord *job, Pb__JobState to, const char *
 {
     struct core *c = run->core;
     const Pb__JobState from = job->state;
-    const uint32_t old_flags = job_state_flags(from);
-    const uint32_t flags = job_state_flags(to);
+    const uint32_t old_flags = job_flags(job, from);
+    const uint32_t flags = job_flags(job, to);
     const Pb__AssignmentRecord *held = NULL;
 
-    check(job_state_may_move(from, to) || !tx_ok(c->tx));
+    check(job_may_move(job, to) || !tx_ok(c->tx));
     if ((old_flags | flags) & STATE_HELD) {
         held = assignment_get(c->tx, job->id);
         check(held != NULL || !tx_ok(c->tx));
@@ -135,6 +145,7 @@ void job_move(struct run *run, Pb__JobRecord *job, Pb__JobState to, const char *
     leave(run, job, flags, held);
     job->state = to;
     enter(run, job, old_flags);
+    environment_job_moved(run, job, from);
     run_job_changed(run, job);
     job_event(run, job, from, held != NULL ? held->worker_id : 0, detail);
 }
@@ -189,6 +200,7 @@ void pipeline_move(struct run *run, Pb__Status to)
     p->status = to;
     if (status_terminal(from) != status_terminal(to)) {
         pipeline_index(run->core->tx, p);
+        tell_parent(run->core, p);
     }
     p->finished_ms = status_terminal(to) ? run->core->now_ms : 0;
     if (to == STATUS_RUNNING && p->started_ms == 0) {

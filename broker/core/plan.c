@@ -111,7 +111,42 @@ static bool names_ok(const Pb__PlanJob *job)
            (job->image == NULL || text_ok(job->image->name, KIB));
 }
 
-static int check_job(struct core *c, const Pb__PlanJob *job)
+static bool trigger_ok(const Pb__PlanJob *job)
+{
+    const Pb__TriggerSpec *t = job->trigger;
+
+    return t == NULL || (t->config.len > 0 && t->config.len <= LIMIT_TRIGGER_CONFIG &&
+                         t->inputs.len <= LIMIT_VARIABLE_VALUE && job->n_script == 0 &&
+                         (unsigned)t->strategy <= PB__TRIGGER_STRATEGY__TRIGGER_STRATEGY_MIRROR);
+}
+
+static bool environment_ok(const Pb__Plan *plan, const Pb__PlanJob *job)
+{
+    const Pb__EnvironmentSpec *e = job->environment;
+
+    return e == NULL ||
+           (environment_name_ok(e->name) && e->url.len <= LIMIT_URL &&
+            (unsigned)e->action <= PB__ENVIRONMENT_ACTION__ENVIRONMENT_ACTION_ACCESS &&
+            e->auto_stop_in_ms <= 100 * LIMIT_TIMEOUT_MS &&
+            (e->tier[0] == '\0' || environment_tier_ok(e->tier)) &&
+            (!e->has_on_stop || (e->on_stop < plan->n_jobs && plan->jobs[e->on_stop] != job)));
+}
+
+static bool lists_ok(const Pb__PlanJob *job)
+{
+    if (job->n_outer_needs > LIMIT_OUTER_NEEDS || job->n_id_tokens > LIMIT_ID_TOKENS ||
+        job->n_unsupported > LIMIT_TAGS || strlen(job->manual_confirmation) > LIMIT_CONFIRMATION) {
+        return false;
+    }
+    for (size_t i = 0; i < job->n_unsupported; i++) {
+        if (!name_ok(job->unsupported[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int check_job(struct core *c, const Pb__Plan *plan, const Pb__PlanJob *job)
 {
     const char *wrong = NULL;
 
@@ -133,6 +168,12 @@ static int check_job(struct core *c, const Pb__PlanJob *job)
         wrong = "bad parallel";
     } else if (job->artifacts != NULL && job->artifacts->expire_in_ms > 100 * LIMIT_TIMEOUT_MS) {
         wrong = "artifacts expire too late";
+    } else if (!trigger_ok(job)) {
+        wrong = "bad trigger";
+    } else if (!environment_ok(plan, job)) {
+        wrong = "bad environment";
+    } else if (!lists_ok(job)) {
+        wrong = "too many outer needs, tokens, or a too long confirmation";
     }
     if (wrong != NULL) {
         return reject(c, -E_INVALID, "job %.60s: %s", job->name, wrong);
@@ -215,6 +256,23 @@ static size_t artifact_bytes(const Pb__PlanJob *job)
     return a != NULL && (a->n_paths > 0 || a->untracked) ? strlen(job->name) + 64 : 0;
 }
 
+static bool makes_dotenv(const Pb__PlanJob *job)
+{
+    for (size_t i = 0; job->artifacts != NULL && i < job->artifacts->n_reports; i++) {
+        if (strcmp(job->artifacts->reports[i]->type, "dotenv") == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What comes from outside of the plan: tokens, and what other pipelines' jobs made. */
+static size_t outer_bytes(const Pb__PlanJob *job)
+{
+    return job->n_outer_needs * (LIMIT_DOTENV_BYTES + LIMIT_NAME + 64) +
+           job->n_id_tokens * SPEC_TOKEN_BYTES;
+}
+
 /* A spec that would not fit a message must be refused now: later there is nobody to tell. */
 static int check_size(struct core *c, const Pb__PipelineCreate *cmd)
 {
@@ -222,8 +280,11 @@ static int check_size(struct core *c, const Pb__PipelineCreate *cmd)
     const size_t shared = SPEC_FIXED_BYTES + SPEC_PLAY_BYTES +
                           variables_size(cmd->predefined, cmd->n_predefined) +
                           variables_size(cmd->submitted, cmd->n_submitted);
-    size_t before = 0, of_stage = 0;
+    size_t before = 0, of_stage = 0, dotenv = 0;
 
+    for (size_t i = 0; i < plan->n_jobs; i++) {
+        dotenv = makes_dotenv(plan->jobs[i]) ? LIMIT_PIPELINE_DOTENV : dotenv;
+    }
     for (size_t i = 0; i < plan->n_jobs; i++) {
         const Pb__PlanJob *job = plan->jobs[i];
         size_t fetched;
@@ -239,7 +300,9 @@ static int check_size(struct core *c, const Pb__PipelineCreate *cmd)
                 fetched += artifact_bytes(plan->jobs[job->needs[j]->job]);
             }
         }
-        if (shared + fetched + pb__plan_job__get_packed_size(job) > LIMIT_JOB_SPEC) {
+        fetched += dotenv + outer_bytes(job);
+        if (job->trigger == NULL &&
+            shared + fetched + pb__plan_job__get_packed_size(job) > LIMIT_JOB_SPEC) {
             return reject(c, -E_TOO_BIG, "job %.60s with its variables has more than %u bytes",
                           job->name, LIMIT_JOB_SPEC);
         }
@@ -263,11 +326,14 @@ int plan_check(struct core *c, const Pb__PipelineCreate *cmd)
     if ((unsigned)plan->on_job_failure > PB__AUTO_CANCEL_ON_FAILURE__AUTO_CANCEL_ON_FAILURE_ALL) {
         return reject(c, -E_INVALID, "unknown on_job_failure");
     }
+    if ((unsigned)plan->on_new_commit > AUTO_CANCEL_INTERRUPTIBLE) {
+        return reject(c, -E_INVALID, "unknown on_new_commit");
+    }
     r = check_names(c, plan);
     r = r < 0 ? r : check_stages(c, plan);
     mark = arena_array(c->arena, plan->n_jobs, sizeof(*mark));
     for (uint32_t i = 0; i < plan->n_jobs && r == 0; i++) {
-        r = check_job(c, plan->jobs[i]);
+        r = check_job(c, plan, plan->jobs[i]);
         r = r < 0 ? r : check_needs(c, plan, i, mark);
     }
     r = r < 0 ? r : check_acyclic(c, plan);

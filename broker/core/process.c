@@ -127,9 +127,11 @@ static void update_statuses(struct run *run)
 void run_process(struct run *run)
 {
     do {
-        decide_needing(run);
-    } while (tx_ok(run->core->tx) && decide_stages(run));
-    locks_pass_on_within(run);
+        do {
+            decide_needing(run);
+        } while (tx_ok(run->core->tx) && decide_stages(run));
+        locks_pass_on_within(run);
+    } while (tx_ok(run->core->tx) && run->settled_count > 0);
     update_statuses(run);
 }
 

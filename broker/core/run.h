@@ -72,6 +72,29 @@ void lock_freed(struct core *c, const Pb__JobRecord *job);
 void locks_pass_on_within(struct run *run);
 void locks_pass_on(struct core *c);
 
+/* trigger.c: jobs that make a child pipeline. */
+bool trigger_is_open(const Pb__JobRecord *job); /* runs, and has no child yet */
+void trigger_start(struct run *run, Pb__JobRecord *job);
+/* The new pipeline is the child of the running trigger job. */
+void trigger_set_child(struct core *c, const Pb__PipelineRecord *child);
+/* Ends a running trigger job because it is canceled. */
+void trigger_cancel(struct run *run, Pb__JobRecord *job);
+/* What waits until all runs are closed: the child pipeline of the job is canceled; the parent of a
+ * pipeline that ended, or goes on, learns of it. */
+void cancel_child(struct run *run, const Pb__JobRecord *job, Pb__Reason reason, const char *by,
+                  bool force);
+void tell_parent(struct core *c, const Pb__PipelineRecord *p);
+bool later_do(struct core *c); /* false: nothing waited */
+
+/* outcome.c */
+/* Keeps the dotenv variables of the present attempt; false: the pipeline would have too many. */
+bool outcome_keep_dotenv(struct run *run, const Pb__JobRecord *job, const Pb__Outcome *o);
+/* Publishes releases and pages of a job that has ended well. */
+void outcome_publish(struct run *run, const Pb__JobRecord *job, const Pb__Outcome *o);
+
+/* environment.c: the job's state is the new one. */
+void environment_job_moved(struct run *run, Pb__JobRecord *job, Pb__JobState from);
+
 /* process.c */
 void run_process(struct run *run);
 void run_decide_all(struct run *run); /* looks at every created job */
@@ -82,12 +105,17 @@ void run_reset_followers(struct run *run, const Pb__JobRecord *job);
 void job_cancel(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const char *by, bool force);
 /* Cancels what has not ended, but for manual jobs that block nobody. */
 void run_cancel(struct run *run, Pb__Reason reason, const char *by, bool force);
+/* The same with the interruptible ones alone, and without their child pipelines: those have
+ * policies of their own. */
+void run_cancel_interruptible(struct run *run, const char *by);
 /* Tells the worker to stop the job. */
 void job_start_canceling(struct run *run, Pb__JobRecord *job, bool force, const char *detail);
 /* Tells the worker that the job is not its own any more. */
 void job_fence(struct run *run, Pb__JobRecord *job);
 /* Clean for another round: budgets, times, exit code, reason. */
 void job_reset(struct run *run, Pb__JobRecord *job);
+void job_retry(struct run *run, Pb__JobRecord *job); /* one that ended */
+void job_play(struct run *run, Pb__JobRecord *job);  /* one that is manual, or delayed */
 
 /* attempt.c */
 struct holding {
@@ -99,6 +127,11 @@ struct holding {
  * not asked. */
 int holding_load(struct holding *h, struct core *c, uint64_t job_id, uint64_t attempt,
                  uint64_t epoch, uint64_t worker_id);
+/* A new attempt under a new epoch; `w` NULL: of a job that needs no worker. */
+void attempt_begin(struct run *run, Pb__JobRecord *job, Pb__JobState state,
+                   const Pb__WorkerRecord *w);
+/* A pending job with keywords that nothing acts on fails. */
+void job_refuse(struct run *run, Pb__JobRecord *job);
 void attempt_set_state(struct run *run, const Pb__JobRecord *job, Pb__JobState state);
 /* Ends the attempt and the assignment; the job's move follows at once. */
 void attempt_end(struct run *run, Pb__JobRecord *job, Pb__JobState state, Pb__Reason reason,

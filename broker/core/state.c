@@ -75,6 +75,30 @@ bool job_state_may_move(Pb__JobState from, Pb__JobState to)
     return (job_state_row(from)->next & (1u << to)) != 0;
 }
 
+uint32_t job_flags(const Pb__JobRecord *job, Pb__JobState s)
+{
+    const uint32_t flags = job_state_flags(s);
+
+    if (job->unsupported) {
+        return flags & (STATE_ENDED);
+    }
+    return job->trigger ? flags & ~(uint32_t)(STATE_READY | STATE_HELD) : flags;
+}
+
+bool job_may_move(const Pb__JobRecord *job, Pb__JobState to)
+{
+    const Pb__JobState from = job->state;
+    const bool refused = from == JOB_PENDING && to == JOB_FAILED;
+    const bool alone = (from == JOB_PENDING && to == JOB_RUNNING) ||
+                       (from == JOB_RUNNING && (to == JOB_CANCELED || to == JOB_SKIPPED));
+    const bool with_worker = to == JOB_ASSIGNED || to == JOB_CANCELING;
+
+    if (job->unsupported) {
+        return job_state_may_move(from, to) && !alone && !with_worker;
+    }
+    return job_state_may_move(from, to) && !refused && (job->trigger ? !with_worker : !alone);
+}
+
 const char *status_text(Pb__Status s)
 {
     return status_row(s)->text;

@@ -33,6 +33,10 @@ enum event_kind {
 uint32_t job_state_flags(Pb__JobState s);
 bool job_state_may_move(Pb__JobState from, Pb__JobState to);
 
+/* The same for this job: not all have a worker. */
+uint32_t job_flags(const Pb__JobRecord *job, Pb__JobState s);
+bool job_may_move(const Pb__JobRecord *job, Pb__JobState to);
+
 enum status_machine { MACHINE_PIPELINE, MACHINE_STAGE };
 uint32_t status_flags(Pb__Status s);
 bool status_may_move(enum status_machine m, Pb__Status from, Pb__Status to);

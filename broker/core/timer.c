@@ -149,7 +149,13 @@ int apply_timer_fired(struct core *c, const Pb__TimerFired *cmd)
         forget_request(c, t->request);
         return 0;
     case PB__TIMER_RECORD__WHAT_ENVIRONMENT:
+        timer_del(c, cmd->due_ms, cmd->timer_id);
+        environment_timer_fired(c, t->environment);
+        return tx_error(c->tx);
     case PB__TIMER_RECORD__WHAT_PAGES:
+        timer_del(c, cmd->due_ms, cmd->timer_id);
+        pages_expire(c, t->pages);
+        return tx_error(c->tx);
     case PB__TIMER_RECORD__WHAT__NOT_SET:
     case _PB__TIMER_RECORD__WHAT__CASE_IS_INT_SIZE:
     default:

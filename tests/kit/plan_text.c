@@ -130,6 +130,109 @@ static void set_artifacts(struct reader *r, struct str path)
     r->job->artifacts = a;
 }
 
+static Pb__EnvironmentSpec *environment(struct reader *r)
+{
+    if (r->job->environment == NULL) {
+        r->job->environment = arena_alloc(r->arena, sizeof(*r->job->environment));
+        pb__environment_spec__init(r->job->environment);
+    }
+    return r->job->environment;
+}
+
+static bool set_environment(struct reader *r, struct str key, struct str v)
+{
+    static const char *const actions[] = {"start", "prepare", "stop", "verify", "access"};
+
+    if (str_eqz(key, "env")) {
+        environment(r)->name = arena_strdup(r->arena, v);
+    } else if (str_eqz(key, "url")) {
+        environment(r)->url = pb_bytes(r->arena, v);
+    } else if (str_eqz(key, "tier")) {
+        environment(r)->tier = arena_strdup(r->arena, v);
+    } else if (str_eqz(key, "action")) {
+        environment(r)->action = (Pb__EnvironmentAction)one_of(v, actions, ARRAY_LEN(actions));
+    } else if (str_eqz(key, "on_stop")) {
+        environment(r)->has_on_stop = true;
+        environment(r)->on_stop = job_index(r, v);
+    } else if (str_eqz(key, "auto_stop")) {
+        environment(r)->auto_stop_in_ms = duration(v);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static void set_trigger(struct reader *r, struct str strategy)
+{
+    static const char *const names[] = {"none", "depend", "mirror"};
+    Pb__TriggerSpec *t = arena_alloc(r->arena, sizeof(*t));
+
+    pb__trigger_spec__init(t);
+    t->config = pb_bytes(r->arena, STR("{\"include\":[{\"local\":\"child.yml\"}]}"));
+    t->strategy = (Pb__TriggerStrategy)one_of(strategy, names, ARRAY_LEN(names));
+    r->job->trigger = t;
+}
+
+static void set_dotenv(struct reader *r)
+{
+    Pb__ArtifactSpec *a = arena_alloc(r->arena, sizeof(*a));
+    Pb__ReportSpec *report = arena_alloc(r->arena, sizeof(*report));
+
+    pb__artifact_spec__init(a);
+    pb__report_spec__init(report);
+    report->type = (char *)"dotenv";
+    a->n_reports = 1;
+    a->reports = arena_alloc(r->arena, sizeof(Pb__ReportSpec *));
+    a->reports[0] = report;
+    r->job->artifacts = a;
+}
+
+/* PIPELINE/JOB, or PROJECT@REF/JOB, with "?" behind it when it may be missing. */
+static void add_outer_need(struct reader *r, struct str v)
+{
+    Pb__OuterNeed *need = arena_alloc(r->arena, sizeof(*need));
+    struct str from, project;
+
+    pb__outer_need__init(need);
+    if (v.n > 0 && v.p[v.n - 1] == '?') {
+        need->optional = true;
+        v.n--;
+    }
+    if (!str_split(&v, '/', &from)) {
+        wrong(v);
+    }
+    if (str_chr(from, '@') >= 0 && str_split(&from, '@', &project)) {
+        need->project = pb_bytes(r->arena, project);
+        need->ref = pb_bytes(r->arena, from);
+    } else {
+        need->pipeline = pb_bytes(r->arena, from);
+    }
+    need->job = pb_bytes(r->arena, v);
+    if (r->job->outer_needs == NULL) {
+        r->job->outer_needs = arena_array(r->arena, 16, sizeof(*r->job->outer_needs));
+    }
+    check(r->job->n_outer_needs < 16);
+    r->job->outer_needs[r->job->n_outer_needs++] = need;
+}
+
+static bool set_extra(struct reader *r, struct str key, struct str v)
+{
+    if (str_eqz(key, "trigger")) {
+        set_trigger(r, v);
+    } else if (str_eqz(key, "unsupported")) {
+        r->job->unsupported = names(r, v, &r->job->n_unsupported);
+    } else if (str_eqz(key, "confirm")) {
+        r->job->manual_confirmation = arena_strdup(r->arena, v);
+    } else if (str_eqz(key, "dotenv")) {
+        set_dotenv(r);
+    } else if (str_eqz(key, "outer")) {
+        add_outer_need(r, v);
+    } else {
+        return false;
+    }
+    return true;
+}
+
 static bool set_choice(struct reader *r, struct str key, struct str v)
 {
     static const char *const whens[] = {"on_success", "on_failure", "always", "manual", "delayed"};
@@ -200,7 +303,9 @@ static void set_plan(struct reader *r, struct str key, struct str v)
     if (str_eqz(key, "on_job_failure") && str_eqz(v, "all")) {
         r->plan->on_job_failure = PB__AUTO_CANCEL_ON_FAILURE__AUTO_CANCEL_ON_FAILURE_ALL;
     } else if (str_eqz(key, "auto_cancel")) {
-        r->plan->on_new_commit = str_eqz(v, "yes") ? AUTO_CANCEL_CONSERVATIVE : AUTO_CANCEL_NONE;
+        r->plan->on_new_commit = str_eqz(v, "yes")             ? AUTO_CANCEL_CONSERVATIVE
+                                 : str_eqz(v, "interruptible") ? AUTO_CANCEL_INTERRUPTIBLE
+                                                               : AUTO_CANCEL_NONE;
     } else if (str_eqz(key, "name")) {
         r->plan->name = arena_strdup(r->arena, v);
     } else {
@@ -220,7 +325,8 @@ static void read_words(struct reader *r, struct str rest)
         str_split(&v, '=', &key);
         if (r->job == NULL) {
             set_plan(r, key, v);
-        } else if (!set_list(r, key, v) && !set_choice(r, key, v) && !set_value(r, key, v)) {
+        } else if (!set_list(r, key, v) && !set_choice(r, key, v) && !set_value(r, key, v) &&
+                   !set_environment(r, key, v) && !set_extra(r, key, v)) {
             wrong(word);
         }
     }

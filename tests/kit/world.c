@@ -262,6 +262,53 @@ int world_play(struct world *w, uint64_t job_id)
     return WORLD_APPLY(w, "ann", JOB_PLAY, &body);
 }
 
+int world_play_confirmed(struct world *w, uint64_t job_id)
+{
+    Pb__JobPlay body = PB__JOB_PLAY__INIT;
+
+    body.job_id = job_id;
+    body.confirmed = true;
+    return WORLD_APPLY(w, "ann", JOB_PLAY, &body);
+}
+
+int world_child(struct world *w, uint64_t job_id, Pb__Plan *plan)
+{
+    Pb__PipelineCreate body = PB__PIPELINE_CREATE__INIT;
+    const Pb__JobRecord *job = job_get(w->tx, job_id);
+    const Pb__PipelineRecord *p = job != NULL ? pipeline_get(w->tx, job->pipeline_id) : NULL;
+
+    body.project = (char *)"demo";
+    if (p != NULL) {
+        body.project = project_get(w->tx, p->project_id)->name;
+        body.ref = p->ref;
+        body.sha = p->sha;
+        body.parent_epoch = job->epoch;
+    }
+    body.plan = plan;
+    body.parent_job_id = job_id;
+    return WORLD_APPLY(w, "trigger", PIPELINE_CREATE, &body);
+}
+
+int world_trigger_failed(struct world *w, uint64_t job_id, const char *detail)
+{
+    Pb__TriggerFailed body = PB__TRIGGER_FAILED__INIT;
+    const Pb__JobRecord *job = job_get(w->tx, job_id);
+
+    body.job_id = job_id;
+    body.epoch = job != NULL ? job->epoch : 0;
+    body.detail = (char *)detail;
+    return WORLD_APPLY(w, "trigger", TRIGGER_FAILED, &body);
+}
+
+int world_stop_environment(struct world *w, uint64_t environment_id, bool force)
+{
+    Pb__EnvironmentStop body = PB__ENVIRONMENT_STOP__INIT;
+
+    body.environment_id = environment_id;
+    body.force = force;
+    return WORLD_APPLY(w, "ann", ENVIRONMENT_STOP, &body);
+}
+
 int world_cancel(struct world *w, uint64_t pipeline_id)
 {
     Pb__PipelineCancel body = PB__PIPELINE_CANCEL__INIT;

@@ -52,6 +52,11 @@ int world_lost(struct world *w, uint64_t job_id);
 int world_cancel_job(struct world *w, uint64_t job_id);
 int world_retry_job(struct world *w, uint64_t job_id);
 int world_play(struct world *w, uint64_t job_id);
+int world_play_confirmed(struct world *w, uint64_t job_id);
+/* The child pipeline of a trigger job, under its present epoch. */
+int world_child(struct world *w, uint64_t job_id, Pb__Plan *plan);
+int world_trigger_failed(struct world *w, uint64_t job_id, const char *detail);
+int world_stop_environment(struct world *w, uint64_t environment_id, bool force);
 int world_cancel(struct world *w, uint64_t pipeline_id);
 int world_retry(struct world *w, uint64_t pipeline_id);
 /* Moves the clock, firing the timers on the way, each at its time. */
@@ -69,9 +74,11 @@ const char *world_status(struct world *w, uint64_t pipeline_id);
  *     test: stage=test needs=build when=on_failure
  * Keys: stage (default "test"), needs (none: an empty list), needs_no_artifacts, deps, when,
  * start_in, allow_failure (yes, or exit codes), retry, retry_when, retry_codes, timeout, group,
- * priority, tags, executor, lost (requeue, fail, wait), interruptible, artifacts, script. A line
- * "plan: on_job_failure=all auto_cancel=yes name=N" tells of the whole. Ends the process when it
- * is wrong. */
+ * priority, tags, executor, lost (requeue, fail, wait), interruptible, artifacts, dotenv=yes;
+ * trigger (none, depend, mirror); unsupported, confirm; env with url, tier, action, on_stop and
+ * auto_stop; outer (PIPELINE/JOB or PROJECT@REF/JOB, "?" behind it: optional). A line "plan:
+ * on_job_failure=all auto_cancel=yes|interruptible name=N" tells of the whole. Ends the process
+ * when it is wrong. */
 Pb__Plan *plan_from_text(struct arena *a, const char *text);
 
 #endif

@@ -49,6 +49,7 @@ const char *trace_job(struct stage *s, uint64_t job_id);
 const char *trace_worker(struct stage *s, uint64_t worker_id);
 size_t trace_pipeline(const struct stage *s, uint64_t pipeline_id); /* 1-based; 0: unknown */
 void trace_show(struct stage *s);                                   /* all statuses */
+void trace_rows(struct stage *s); /* what the project demo has: environments, caches, ... */
 void trace_spec(struct stage *s, uint64_t job_id);
 void trace_why(struct stage *s, uint64_t job_id);
 

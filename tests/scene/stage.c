@@ -128,6 +128,80 @@ static int submit(struct stage *s, const struct words *w, struct str plan)
     return 0;
 }
 
+/* child JOB epoch=N, then plan lines: the child pipeline of a trigger job. */
+static int child(struct stage *s, const struct words *w, struct str plan)
+{
+    struct arena *a = tx_arena(s->world.tx);
+    Pb__PipelineCreate body = PB__PIPELINE_CREATE__INIT;
+    const uint64_t id = w->count > 1 ? job_id(s, w->items[1]) : 0;
+    const Pb__JobRecord *job = id != 0 ? job_get(s->world.tx, id) : NULL;
+    const Pb__PipelineRecord *p = job != NULL ? pipeline_get(s->world.tx, job->pipeline_id) : NULL;
+    int r;
+
+    if (p == NULL) {
+        return -E_USAGE;
+    }
+    body.project = project_get(s->world.tx, p->project_id)->name;
+    body.plan = plan_from_text(a, arena_strdup(a, plan));
+    body.ref = p->ref;
+    body.sha = p->sha;
+    body.parent_job_id = job->id;
+    body.parent_epoch = number(w, "epoch", job->epoch);
+    r = WORLD_APPLY(&s->world, "trigger", PIPELINE_CREATE, &body);
+    if (r == 0) {
+        check(s->pipeline_count < ARRAY_LEN(s->pipelines));
+        s->pipelines[s->pipeline_count++] = s->world.reply.pipeline_id;
+    }
+    trace_result(s, r);
+    return 0;
+}
+
+/* trigger JOB fails epoch=N */
+static int trigger_fails(struct stage *s, const struct words *w)
+{
+    Pb__TriggerFailed body = PB__TRIGGER_FAILED__INIT;
+    const uint64_t id = w->count > 2 ? job_id(s, w->items[1]) : 0;
+
+    if (id == 0 || !is(w, 2, "fails")) {
+        return -E_USAGE;
+    }
+    body.job_id = id;
+    body.epoch = number(w, "epoch", job_get(s->world.tx, id)->epoch);
+    body.detail = (char *)"child.yml:1:1: no jobs";
+    trace_result(s, WORLD_APPLY(&s->world, "trigger", TRIGGER_FAILED, &body));
+    return 0;
+}
+
+/* stop NAME force: an environment of the project demo */
+static int stop_environment(struct stage *s, const struct words *w)
+{
+    const Pb__ProjectRecord *p = project_by_name(s->world.tx, "demo");
+    const Pb__EnvironmentRecord *e = NULL;
+
+    if (p != NULL && w->count > 1) {
+        e = environment_by_name(s->world.tx, p->id,
+                                arena_strdup(tx_arena(s->world.tx), w->items[1]));
+    }
+    if (e == NULL) {
+        return -E_USAGE;
+    }
+    trace_result(s, world_stop_environment(&s->world, e->id, is(w, 2, "force")));
+    return 0;
+}
+
+/* cache JOB key=K bytes=TEXT size=N */
+static int set_cache(struct stage *s, const struct words *w)
+{
+    Pb__CacheSet body = PB__CACHE_SET__INIT;
+
+    body.job_id = w->count > 1 ? job_id(s, w->items[1]) : 0;
+    body.key = pb_bytes(tx_arena(s->world.tx), value(w, "key", "default"));
+    body.digest = hash_of(s, value(w, "bytes", ""));
+    body.size = number(w, "size", 1);
+    trace_result(s, WORLD_APPLY(&s->world, "fleet", CACHE_SET, &body));
+    return 0;
+}
+
 static void copy_word(char *to, size_t n, struct str word)
 {
     snprintf(to, n, STR_FMT, STR_ARG(word));
@@ -199,6 +273,40 @@ static int give_back(struct stage *s, struct claim c)
     return WORLD_APPLY(&s->world, "fleet", JOB_RETURNED, &body);
 }
 
+/* dotenv=NAME:VALUE,NAME:VALUE */
+static void add_dotenv(struct stage *s, const struct words *w, Pb__Outcome *o)
+{
+    struct arena *a = tx_arena(s->world.tx);
+    struct str rest = value(w, "dotenv", ""), item, name;
+
+    o->dotenv = arena_array(a, 16, sizeof(*o->dotenv));
+    while (rest.n > 0 && o->n_dotenv < 16 && str_split(&rest, ',', &item)) {
+        str_split(&item, ':', &name);
+        o->dotenv[o->n_dotenv++] = variable(s, arena_strdup(a, name), item);
+    }
+}
+
+static void add_publishing(struct stage *s, const struct words *w, Pb__Outcome *o)
+{
+    struct arena *a = tx_arena(s->world.tx);
+    const struct str tag = value(w, "release", NULL), prefix = value(w, "pages", NULL);
+
+    o->has_coverage = value(w, "coverage", NULL).p != NULL;
+    o->coverage_hundredths = (uint32_t)number(w, "coverage", 0);
+    o->environment_url = pb_bytes(a, value(w, "url", ""));
+    if (tag.p != NULL) {
+        o->release = arena_alloc(a, sizeof(*o->release));
+        pb__release_spec__init(o->release);
+        o->release->tag_name = pb_bytes(a, tag);
+    }
+    if (prefix.p != NULL) {
+        o->pages = arena_alloc(a, sizeof(*o->pages));
+        pb__pages_out__init(o->pages);
+        o->pages->path_prefix = pb_bytes(a, prefix);
+        o->pages->expire_in_ms = 1000 * number(w, "shown", 0);
+    }
+}
+
 static int finish(struct stage *s, struct claim c, const struct words *w)
 {
     Pb__JobFinished body = PB__JOB_FINISHED__INIT;
@@ -224,9 +332,12 @@ static int finish(struct stage *s, struct claim c, const struct words *w)
         artifact.digest = hash_of(s, kept);
         artifact.size = kept.n;
         artifact.expire_in_ms = 1000 * number(w, "for", 0);
+        artifact.type = arena_strdup(tx_arena(s->world.tx), value(w, "type", ""));
         o.artifacts = artifacts;
         o.n_artifacts = 1;
     }
+    add_dotenv(s, w, &o);
+    add_publishing(s, w, &o);
     body.outcome = &o;
     return WORLD_APPLY(&s->world, "fleet", JOB_FINISHED, &body);
 }
@@ -294,7 +405,7 @@ static int worker(struct stage *s, const struct words *w)
     return 0;
 }
 
-static int play(struct stage *s, uint64_t id, struct str color)
+static int play(struct stage *s, uint64_t id, struct str color, bool confirmed)
 {
     Pb__JobPlay body = PB__JOB_PLAY__INIT;
     Pb__Variable *variables[] = {variable(s, "COLOR", color)};
@@ -302,6 +413,7 @@ static int play(struct stage *s, uint64_t id, struct str color)
     body.job_id = id;
     body.variables = variables;
     body.n_variables = color.p != NULL;
+    body.confirmed = confirmed;
     return WORLD_APPLY(&s->world, "ann", JOB_PLAY, &body);
 }
 
@@ -326,7 +438,7 @@ static int control(struct stage *s, const struct words *w)
     } else if (is(w, 0, "retry")) {
         trace_result(s, world_retry_job(&s->world, n));
     } else {
-        trace_result(s, play(s, n, value(w, "color", NULL)));
+        trace_result(s, play(s, n, value(w, "color", NULL), is(w, w->count - 1, "confirmed")));
     }
     return 0;
 }
@@ -348,6 +460,9 @@ static void restart(struct stage *s)
         s->actors[i].lost_at_ms = s->world.now_ms + LEASE_MS; /* one full lease to come back */
     }
     core_recover(s->world.tx, holder, s);
+    effects_clear(&s->world.fx);
+    core_recover_triggers(s->world.tx, &s->world.fx);
+    trace_result(s, 0);
 }
 
 static int ask(struct stage *s, const struct words *w)
@@ -356,6 +471,8 @@ static int ask(struct stage *s, const struct words *w)
 
     if (is(w, 0, "show")) {
         trace_show(s);
+    } else if (is(w, 0, "rows")) {
+        trace_rows(s);
     } else if (id == 0) {
         return -E_USAGE;
     } else if (is(w, 0, "spec")) {
@@ -374,6 +491,14 @@ static int play_words(struct stage *s, const struct words *w, struct str plan)
 
     if (is(w, 0, "submit")) {
         return submit(s, w, plan);
+    } else if (is(w, 0, "child")) {
+        return child(s, w, plan);
+    } else if (is(w, 0, "trigger")) {
+        return trigger_fails(s, w);
+    } else if (is(w, 0, "stop")) {
+        return stop_environment(s, w);
+    } else if (is(w, 0, "cache")) {
+        return set_cache(s, w);
     } else if (is(w, 0, "worker")) {
         return worker(s, w);
     } else if (is(w, 0, "cancel") || is(w, 0, "retry") || is(w, 0, "play")) {

@@ -128,6 +128,74 @@ void trace_show(struct stage *s)
     }
 }
 
+static void show_environments(struct stage *s, uint64_t project_id)
+{
+    const Pb__EnvironmentRecord *list[32];
+    const Pb__DeploymentRecord *deployments[32];
+    const size_t n = environments_after(s->world.tx, project_id, NULL, ARRAY_LEN(list), list);
+
+    for (size_t i = 0; i < n; i++) {
+        const Pb__EnvironmentRecord *e = list[i];
+        const size_t made = deployments_before(s->world.tx, e->id, 0, ARRAY_LEN(deployments),
+                                               deployments);
+        buf_addf(s->out, "environment %s (%s, %s) %s", e->name, e->slug, e->tier,
+                 environment_state_text(e->state));
+        if (e->url.len > 0) {
+            buf_addf(s->out, " at " STR_FMT, STR_ARG(pb_str(e->url)));
+        }
+        if (e->on_stop_job_id != 0) {
+            buf_addf(s->out, ", stopped by %s", trace_job(s, e->on_stop_job_id));
+        }
+        if (e->auto_stop_ms != 0) {
+            buf_addf(s->out, ", stops at %" PRIu64, e->auto_stop_ms - s->begin_ms);
+        }
+        buf_add_char(s->out, '\n');
+        for (size_t j = 0; j < made; j++) {
+            buf_addf(s->out, "  deployment of %s %s%s\n", trace_job(s, deployments[j]->job_id),
+                     job_state_text(deployments[j]->status),
+                     deployments[j]->id == e->deployment_id ? ", the newest good one" : "");
+        }
+    }
+}
+
+static void show_published(struct stage *s, uint64_t project_id)
+{
+    const Pb__ReleaseRecord *list[32];
+    const size_t n = releases_before(s->world.tx, project_id, 0, ARRAY_LEN(list), list);
+    const struct key prefix = key_u64(project_id);
+    struct cursor cur;
+
+    for (size_t i = 0; i < n; i++) {
+        buf_addf(s->out, "release " STR_FMT " of %s\n", STR_ARG(pb_str(list[i]->release->tag_name)),
+                 trace_job(s, list[i]->job_id));
+    }
+    for (tx_seek(&cur, s->world.tx, T_PAGES, key_str(&prefix), NULL); cur.valid; tx_next(&cur)) {
+        const struct key k = key_bytes(cur.key.p, cur.key.n);
+        const Pb__PagesRecord *p = (const Pb__PagesRecord *)tx_get_msg(
+            s->world.tx, T_PAGES, &k, &pb__pages_record__descriptor);
+        buf_addf(s->out, "pages at '" STR_FMT "' of %s, %" PRIu64 " bytes\n",
+                 STR_ARG(pb_str(p->path_prefix)), trace_job(s, p->job_id), p->size);
+    }
+    for (tx_seek(&cur, s->world.tx, T_CACHE, key_str(&prefix), NULL); cur.valid; tx_next(&cur)) {
+        const struct key k = key_bytes(cur.key.p, cur.key.n);
+        const Pb__CacheRecord *c = (const Pb__CacheRecord *)tx_get_msg(
+            s->world.tx, T_CACHE, &k, &pb__cache_record__descriptor);
+        buf_addf(s->out, "cache " STR_FMT " of %s, %" PRIu64 " bytes\n", STR_ARG(pb_str(c->key)),
+                 trace_job(s, c->job_id), c->size);
+    }
+}
+
+void trace_rows(struct stage *s)
+{
+    const Pb__ProjectRecord *p = project_by_name(s->world.tx, "demo");
+
+    if (p != NULL) {
+        show_environments(s, p->id);
+        show_published(s, p->id);
+        buf_addf(s->out, "blobs in use: %" PRIu64 "\n", tx_count(s->world.tx, T_BLOB_REF));
+    }
+}
+
 void trace_spec(struct stage *s, uint64_t job_id)
 {
     Pb__JobSpec *spec;

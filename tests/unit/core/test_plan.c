@@ -147,7 +147,7 @@ static void a_job_that_no_message_could_carry_is_refused_at_once(void **state)
     p->jobs[0]->n_script = 1;
     p->jobs[0]->script = &line;
     refused(w, p, -E_TOO_BIG, "job a");
-    line.len = LIMIT_JOB_SPEC - 90000;
+    line.len = LIMIT_JOB_SPEC - 110000;
     assert_int_equal(world_submit(w, p, "main", "1"), 0);
 }
 
@@ -168,7 +168,7 @@ static void the_biggest_job_that_is_accepted_has_a_spec_that_fits(void **state)
     id = world_job_id(w, w->reply.pipeline_id, "big");
     assert_int_equal(world_assign(w, id, world_worker(w, "w1", "", "shell", 1, true)), 0);
     assert_int_equal(core_job_spec(w->tx, id, "token", &spec), 0);
-    assert_true(pb__job_spec__get_packed_size(spec) > LIMIT_JOB_SPEC - 90000);
+    assert_true(pb__job_spec__get_packed_size(spec) > LIMIT_JOB_SPEC - 110000);
 }
 
 static void a_plan_at_the_limits_is_accepted(void **state)
