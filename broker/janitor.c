@@ -19,6 +19,7 @@
 struct janitor {
     struct store *store;
     struct blobs *blobs;
+    struct pages *pages;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -45,6 +46,11 @@ static bool wanted(void *ctx, const uint8_t digest[SHA256_BYTES])
 uint64_t janitor_sweep(struct janitor *j, uint64_t min_age_ms)
 {
     return blob_sweep(j->blobs, os_realtime_ms(), min_age_ms, wanted, j);
+}
+
+uint64_t janitor_sweep_pages(struct janitor *j)
+{
+    return pages_sweep(j->pages, wanted, j);
 }
 
 static void wait_an_hour(struct janitor *j)
@@ -74,16 +80,18 @@ static void *janitor_main(void *arg)
         if (freed > 0) {
             log_info("main: %" PRIu64 " bytes of blobs that nobody needs are gone", freed);
         }
+        janitor_sweep_pages(j);
     }
 }
 
-struct janitor *janitor_new(struct store *store, struct blobs *blobs)
+struct janitor *janitor_new(struct store *store, struct blobs *blobs, struct pages *pages)
 {
     struct janitor *j = xcalloc(1, sizeof(*j));
     pthread_condattr_t attr;
 
     j->store = store;
     j->blobs = blobs;
+    j->pages = pages;
     check(pthread_mutex_init(&j->lock, NULL) == 0);
     check(pthread_condattr_init(&attr) == 0);
     check(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);

@@ -1,16 +1,19 @@
-/* Chores of the background, on a thread of their own: every hour the blobs that nobody needs any
- * more go. Threads: new and free on main's. */
+/* Chores of the background, on a thread of their own: every hour the blobs and published
+ * folders that nobody needs any more go. Threads: new and free on main's. */
 #ifndef DAVIT_JANITOR_H
 #define DAVIT_JANITOR_H
 
 #include "broker/blob/blob.h"
+#include "broker/pages/pages.h"
 #include "broker/store/store.h"
 
 struct janitor;
-struct janitor *janitor_new(struct store *store, struct blobs *blobs);
+struct janitor *janitor_new(struct store *store, struct blobs *blobs, struct pages *pages);
 void janitor_free(struct janitor *j); /* ends a sweep that runs; NULL is fine */
 
 /* One sweep of blobs older than min_age_ms. Returns bytes freed. */
 uint64_t janitor_sweep(struct janitor *j, uint64_t min_age_ms);
+/* Removes published folders whose blob nobody refers to. Returns how many. */
+uint64_t janitor_sweep_pages(struct janitor *j);
 
 #endif

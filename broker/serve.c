@@ -25,6 +25,7 @@ struct broker {
     struct store *store;
     struct blobs *blobs;
     struct logs *logs;
+    struct pages *pages;
     struct signer *signer;
     struct bus *bus;
     struct inbox *inbox;
@@ -85,6 +86,7 @@ static int open_folders(struct broker *b, const char *data, struct buf *why)
     char *store_dir = os_path_join(data, "store");
     char *blobs_dir = os_path_join(data, "blobs");
     char *logs_dir = os_path_join(data, "logs");
+    char *pages_dir = os_path_join(data, "pages");
     char *key_path = os_path_join(data, "jwt.key");
     int r = os_mkdir_p(data, 0700);
 
@@ -94,7 +96,9 @@ static int open_folders(struct broker *b, const char *data, struct buf *why)
     r = r < 0 ? r : store_open(store_dir, &options, &b->store, why);
     r = r < 0 ? r : blobs_open(blobs_dir, &b->blobs, why);
     r = r < 0 ? r : logs_open(logs_dir, log_is_durable, b, &b->logs, why);
+    r = r < 0 ? r : pages_open(pages_dir, b->blobs, &b->pages, why);
     r = r < 0 ? r : signer_open(key_path, &b->signer, why);
+    free(pages_dir);
     free(key_path);
     free(store_dir);
     free(blobs_dir);
@@ -138,6 +142,7 @@ static int start_api(struct broker *b, struct buf *why)
         .blobs = b->blobs,
         .logs = b->logs,
         .bus = b->bus,
+        .pages = b->pages,
         .signer = b->signer,
         .host = b->http_address.host,
         .port = b->http_address.port,
@@ -220,7 +225,7 @@ static int broker_open(struct broker *b, const struct serve_options *o, struct b
     r = r < 0 ? r : write_endpoints(b, why);
     if (r == 0) {
         api_set_ready(b->api);
-        b->janitor = janitor_new(b->store, b->blobs);
+        b->janitor = janitor_new(b->store, b->blobs, b->pages);
     }
     return r;
 }
@@ -248,6 +253,7 @@ static void broker_close(struct broker *b)
     inbox_free(b->inbox);
     bus_free(b->bus);
     signer_close(b->signer);
+    pages_close(b->pages);
     blobs_close(b->blobs);
     store_close(b->store);
     free(b->endpoints_path);

@@ -30,4 +30,9 @@ int archive_pack(const char *root, const char *const *paths, size_t count, int f
 int archive_unpack(int fd, const char *root, uint64_t max_files, uint64_t max_bytes,
                    struct archive_info *ret, struct buf *why);
 
+/* Appends the content of one file of the archive in `fd` to `out`: at most `limit` bytes, else
+ * -E_TOO_BIG. -E_NOT_FOUND: no entry has that name; -E_INVALID: it is no file, or the name no name
+ * within an archive; -E_CORRUPT. `out` is as it was after a failure. */
+int archive_read_file(int fd, const char *name, size_t limit, struct buf *out, struct buf *why);
+
 #endif

@@ -52,6 +52,7 @@
 #define LIMIT_COMMAND (16u * MIB)
 #define LIMIT_PLAN (12u * MIB)            /* packed, it travels in a command */
 #define LIMIT_ID_TOKEN_AUDIENCE 4096u     /* one, expanded */
+#define LIMIT_BUNDLE (64u * MIB)          /* the files of child pipelines, kept as a blob */
 #define LIMIT_HELD_JOBS 1024u             /* in one Hello or Heartbeat */
 
 /* HTTP */
@@ -97,6 +98,8 @@
 #define LIMIT_CACHE_KEY (4u * KIB)
 #define LIMIT_PROJECT_CACHES 512u
 #define LIMIT_PROJECT_CACHE_BYTES (16ull * 1024 * MIB)
+#define LIMIT_PAGES_BYTES (1024ull * MIB)  /* one published folder, unpacked */
+#define LIMIT_PAGE_PATH 4096u             /* below a published folder */
 #define LIMIT_ARTIFACT_FILES 200000u
 #define LIMIT_ARTIFACT_BYTES (4ull * 1024 * MIB)
 #define LIMIT_SNAPSHOT_FILES 1000000u    /* with folders, .git included */

@@ -103,7 +103,8 @@ int post_job_retry(struct request *rq)
     return request_post(rq, post, job_done);
 }
 
-/* `{"variables":[...]}` gives the job variables that are stronger than all others. */
+/* `{"variables":[...]}` gives the job variables that are stronger than all others;
+ * `{"confirmed":true}` says that its manual_confirmation was seen. */
 int post_job_play(struct request *rq)
 {
     json_t *body;
@@ -115,7 +116,10 @@ int post_job_play(struct request *rq)
     Pb__JobPlay *c = arena_alloc(post_arena(post), sizeof(*c));
     pb__job_play__init(c);
     c->job_id = rq->args.id;
-    r = body_fields(rq, body, "", "variables");
+    bool confirmed = false;
+    r = body_fields(rq, body, "", "variables confirmed");
+    r = r < 0 ? r : body_bool(rq, body, "confirmed", &confirmed);
+    c->confirmed = confirmed;
     if (r == 0) {
         r = variables_read(rq, body, post_arena(post), &c->variables, &c->n_variables);
     }

@@ -28,7 +28,7 @@ int answer_response(struct request *rq, unsigned status, struct MHD_Response *re
 static struct MHD_Response *json_response(json_t *body, const char *type)
 {
     size_t n;
-    char *text = json_dumps(body, JSON_COMPACT);
+    char *text = json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(8));
     json_decref(body);
     check(text);
     n = strlen(text);

@@ -9,6 +9,7 @@
 #include "broker/blob/logs.h"
 #include "broker/bus.h"
 #include "broker/net/fleet.h"
+#include "broker/pages/pages.h"
 #include "broker/store/store.h"
 #include "broker/turn.h"
 #include "broker/vault/signer.h"
@@ -21,6 +22,7 @@ struct api_config {
     struct blobs *blobs;
     struct logs *logs;
     struct bus *bus;
+    struct pages *pages;
     const struct signer *signer; /* of id tokens: its public key is shown */
     const char *host;            /* loopback only, until there is TLS: else -E_USAGE */
     uint16_t port;               /* 0: any */

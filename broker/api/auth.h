@@ -16,7 +16,8 @@ struct principal {
 /* Reads the value of an Authorization header (NULL: there is none). -E_UNAUTHORIZED */
 int auth_principal(struct tx *tx, struct str job_key, const char *header, struct principal *ret);
 
-/* May the job read the blob? The source and the artifacts of its own pipeline. */
+/* May the job read the blob? The source and the artifacts of its own pipeline; with needs outside
+ * of it, whatever the store still refers to. */
 bool auth_job_may_read(struct tx *tx, uint64_t job_id, const uint8_t digest[SHA256_BYTES]);
 
 #endif

@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include "broker/api/answer.h"
+#include "broker/api/file.h"
 #include "broker/api/handlers.h"
-#include "broker/api/range.h"
 #include "broker/api/server.h"
 #include "broker/core/query.h"
 
@@ -48,53 +48,18 @@ int post_blob(struct request *rq)
 
 /* --- bytes out --- */
 
-/* 200 or 206 with the headers of a range, or an error with the total size. Takes the response over.
- */
-static int answer_range(struct request *rq, const struct range *range, uint64_t total,
-                        struct MHD_Response *response, const char *type)
-{
-    if (response) {
-        MHD_add_response_header(response, "Content-Type", type);
-        MHD_add_response_header(response, "Accept-Ranges", "bytes");
-    }
-    if (response && range->partial) {
-        char text[80];
-        snprintf(text, sizeof(text), "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, range->offset,
-                 range->offset + range->size - 1, total);
-        MHD_add_response_header(response, "Content-Range", text);
-    }
-    return answer_response(rq, range->partial ? MHD_HTTP_PARTIAL_CONTENT : MHD_HTTP_OK, response);
-}
-
-static int read_range(struct request *rq, uint64_t total, struct range *ret)
-{
-    if (range_parse(request_header(rq, "Range"), total, ret) < 0) {
-        rq->total = total;
-        return request_fail(rq, -E_RANGE, "there are %" PRIu64 " bytes", total);
-    }
-    return 0;
-}
-
 static int answer_blob(struct request *rq, const uint8_t digest[SHA256_BYTES], const char *type)
 {
-    struct range range;
+    struct MHD_Response *response;
+    unsigned status;
     uint64_t size;
     int fd;
     int r = blob_open(rq->api->config.blobs, digest, &fd, &size);
     if (r < 0) {
         return r;
     }
-    r = read_range(rq, size, &range);
-    if (r < 0) {
-        close(fd);
-        return r;
-    }
-    struct MHD_Response *response = MHD_create_response_from_fd_at_offset64(range.size, fd,
-                                                                            range.offset);
-    if (!response) {
-        close(fd);
-    }
-    return answer_range(rq, &range, size, response, type);
+    r = file_response(rq, fd, size, type, &status, &response);
+    return r < 0 ? r : answer_response(rq, status, response);
 }
 
 int get_blob(struct request *rq)
@@ -115,43 +80,59 @@ int get_blob(struct request *rq)
     return r == -E_NOT_FOUND ? request_fail(rq, r, "there is no such blob") : r;
 }
 
-/* The newest artifact of the job; false: it has none. */
-static bool newest_artifact(struct tx *tx, uint64_t job_id, uint8_t ret[SHA256_BYTES])
+/* The newest artifact of that type; NULL: the job has none. */
+static const Pb__ArtifactRecord *newest_artifact(struct tx *tx, uint64_t job_id, const char *type)
 {
     struct key prefix = key_u64(job_id);
+    Pb__ArtifactRecord *found = NULL;
     struct cursor c;
-    bool found = false;
-    tx_seek_last(&c, tx, T_ARTIFACT, key_str(&prefix));
-    if (c.valid) {
+    for (tx_seek_last(&c, tx, T_ARTIFACT, key_str(&prefix)); c.valid && !found; tx_prev(&c)) {
         Pb__ArtifactRecord *a;
-        found = PB_UNPACK(tx_arena(tx), artifact_record, c.value.p, c.value.n, LIMIT_COMMAND, &a) ==
-                    0 &&
-                a->digest.len == SHA256_BYTES;
-        if (found) {
-            memcpy(ret, a->digest.data, SHA256_BYTES);
+        if (PB_UNPACK(tx_arena(tx), artifact_record, c.value.p, c.value.n, LIMIT_COMMAND, &a) < 0) {
+            tx_fail(tx, -E_CORRUPT);
+        } else if (artifact_is_archive(type) ? artifact_is_archive(a->type)
+                                             : strcmp(a->type, type) == 0) {
+            found = a;
         }
     }
     cursor_end(&c);
-    return found;
+    return found && found->digest.len == SHA256_BYTES ? found : NULL;
+}
+
+static int find_artifact(struct request *rq, struct tx *tx, const char *type,
+                         uint8_t ret[SHA256_BYTES])
+{
+    uint64_t id = rq->args.id;
+    if (!job_get(tx, id)) {
+        return request_fail(rq, -E_NOT_FOUND, "there is no job %" PRIu64, id);
+    }
+    const Pb__ArtifactRecord *a = newest_artifact(tx, id, type);
+    if (!a && artifact_is_archive(type)) {
+        return request_fail(rq, -E_NOT_FOUND, "job %" PRIu64 " has no artifacts", id);
+    }
+    if (!a) {
+        return request_fail(rq, -E_NOT_FOUND, "job %" PRIu64 " has no artifact of type `%.64s`", id,
+                            type);
+    }
+    if (strcmp(a->access, "none") == 0) {
+        return request_fail(rq, -E_FORBIDDEN, "these artifacts are for the pipeline's jobs alone");
+    }
+    memcpy(ret, a->digest.data, SHA256_BYTES);
+    return 0;
 }
 
 int get_job_artifacts(struct request *rq)
 {
+    const char *type = request_query(rq, "type");
     uint8_t digest[SHA256_BYTES];
     struct tx *tx;
     int r = api_read(rq->api, &tx);
     if (r < 0) {
         return r;
     }
-    bool known = job_get(tx, rq->args.id) != NULL;
-    bool found = known && newest_artifact(tx, rq->args.id, digest);
-    r = tx_error(tx);
+    r = find_artifact(rq, tx, type ? type : "archive", digest);
+    r = tx_ok(tx) ? r : tx_error(tx);
     tx_abort(tx);
-    if (r == 0 && !found) {
-        r = request_fail(rq, -E_NOT_FOUND,
-                         known ? "job %" PRIu64 " has no artifacts" : "there is no job %" PRIu64,
-                         rq->args.id);
-    }
     if (r < 0) {
         return r;
     }
@@ -215,7 +196,7 @@ int get_job_log(struct request *rq)
         return r;
     }
     uint64_t total = logs_durable(rq->api->config.logs, rq->args.id, attempt);
-    r = read_range(rq, total, &range);
+    r = file_range(rq, total, &range);
     if (r < 0) {
         return r;
     }
@@ -234,5 +215,6 @@ int get_job_log(struct request *rq)
         MHD_add_response_header(response, "X-Davit-Log-Complete", complete ? "true" : "false");
         MHD_add_response_header(response, "Cache-Control", "no-store");
     }
-    return answer_range(rq, &range, total, response, "text/plain; charset=utf-8");
+    unsigned status = file_headers(response, &range, total, "text/plain; charset=utf-8");
+    return answer_response(rq, status, response);
 }

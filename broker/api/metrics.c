@@ -35,6 +35,9 @@ struct sample {
     uint64_t pending_jobs;
     uint64_t active_jobs;
     uint64_t waiting_jobs;
+    uint64_t environments;
+    uint64_t caches;
+    uint64_t published;
     uint64_t log_bytes;
     uint64_t followers;
 };
@@ -120,6 +123,9 @@ static int take_sample(struct api *a, struct sample *m)
     m->pending_jobs = tx_count(tx, T_READY);
     m->active_jobs = tx_count(tx, T_ASSIGNMENT);
     m->waiting_jobs = tx_count(tx, T_RESOURCE_WAIT);
+    m->environments = tx_count(tx, T_ENVIRONMENT);
+    m->caches = tx_count(tx, T_CACHE);
+    m->published = tx_count(tx, T_PAGES);
     r = tx_error(tx);
     tx_abort(tx);
     turn_get_stats(a->config.turn, &m->turn);
@@ -166,13 +172,14 @@ static void add_answers(struct api *a, struct buf *out)
     const char *name = "davit_http_requests_total";
     add_head(out, name, "counter", "Answers by route and status.");
     for (size_t r = 0; r <= route_count; r++) {
-        const char *method = r == route_count ? "" : routes[r].method == GET ? "GET " : "POST ";
+        const char *method = r == route_count ? "" : method_name(routes[r].method);
+        const char *blank = r == route_count ? "" : " ";
         const char *path = r == route_count ? "none" : routes[r].path;
         for (size_t status = 0; status < STATUSES; status++) {
             uint64_t n = atomic_load(counter(a, r, status));
             if (n > 0) {
-                buf_addf(out, "%s{route=\"%s%s\",code=\"%zu\"} %" PRIu64 "\n", name, method, path,
-                         status, n);
+                buf_addf(out, "%s{route=\"%s%s%s\",code=\"%zu\"} %" PRIu64 "\n", name, method,
+                         blank, path, status, n);
             }
         }
     }

@@ -7,6 +7,7 @@
 /* -E_NOT_FOUND when it is not there. */
 int answer_pipeline(struct request *rq, unsigned status, uint64_t id);
 int answer_job(struct request *rq, unsigned status, uint64_t id);
+int answer_environment(struct request *rq, unsigned status, uint64_t id);
 int answer_worker(struct request *rq, unsigned status, uint64_t id);
 
 #endif

@@ -148,6 +148,9 @@ static enum MHD_Result check_query(void *cls, enum MHD_ValueKind kind, const cha
 {
     struct request *rq = cls;
     (void)kind;
+    if (strcmp(rq->route->query, ROUTE_ANY_QUERY) == 0) {
+        return MHD_NO;
+    }
     if (!route_knows_query(rq->route, str_from(name))) {
         rq->refused = request_fail(rq, -E_INVALID, "unknown query parameter `%.64s`", name);
         return MHD_NO;

@@ -30,6 +30,10 @@ static bool path_matches(const char *pattern_text, const char *path_text, struct
     struct str path = str_from(path_text);
     struct str want, got;
     for (;;) {
+        if (str_eq(pattern, STR("{path}"))) {
+            args->rest = path;
+            return path.n > 0;
+        }
         bool more_want = str_split(&pattern, '/', &want);
         bool more_got = str_split(&path, '/', &got);
         if (!more_want || !more_got) {
@@ -41,9 +45,9 @@ static bool path_matches(const char *pattern_text, const char *path_text, struct
     }
 }
 
-static const char *method_name(enum method m)
+const char *method_name(enum method m)
 {
-    return m == GET ? "GET" : "POST";
+    return m == GET ? "GET" : m == POST ? "POST" : "PUT";
 }
 
 /* HEAD is a GET of which only the head is sent; libmicrohttpd cuts the body off. */
@@ -52,11 +56,26 @@ static bool method_matches(enum method m, const char *text)
     return strcmp(method_name(m), text) == 0 || (m == GET && strcmp(text, "HEAD") == 0);
 }
 
+/* What a path knows, by the bits of its methods. */
+static const char *allowed(unsigned methods)
+{
+    static const char *const texts[] = {
+        [1u << GET] = "GET, HEAD",
+        [1u << POST] = "POST",
+        [1u << GET | 1u << POST] = "GET, HEAD, POST",
+        [1u << PUT] = "PUT",
+        [1u << GET | 1u << PUT] = "GET, HEAD, PUT",
+        [1u << POST | 1u << PUT] = "POST, PUT",
+        [1u << GET | 1u << POST | 1u << PUT] = "GET, HEAD, POST, PUT",
+    };
+    check(methods < ARRAY_LEN(texts) && texts[methods]);
+    return texts[methods];
+}
+
 int route_find(const char *method, const char *path, const struct route **ret,
                struct route_args *ret_args, const char **ret_allow)
 {
-    bool get = false;
-    bool post = false;
+    unsigned methods = 0;
     for (size_t i = 0; i < route_count; i++) {
         struct route_args args = {0};
         if (!path_matches(routes[i].path, path, &args)) {
@@ -67,13 +86,12 @@ int route_find(const char *method, const char *path, const struct route **ret,
             *ret_args = args;
             return 0;
         }
-        get |= routes[i].method == GET;
-        post |= routes[i].method == POST;
+        methods |= 1u << routes[i].method;
     }
-    if (!get && !post) {
+    if (methods == 0) {
         return -E_NOT_FOUND;
     }
-    *ret_allow = get && post ? "GET, HEAD, POST" : get ? "GET, HEAD" : "POST";
+    *ret_allow = allowed(methods);
     return -E_METHOD;
 }
 

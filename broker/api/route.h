@@ -5,6 +5,9 @@
 #include "common/crypto.h"
 #include "common/err.h"
 
+/* The route takes no parameters, and does not mind any. */
+#define ROUTE_ANY_QUERY "*"
+
 enum role {
     ROLE_NONE = 0, /* no token is asked for */
     ROLE_ADMIN = 1,
@@ -18,7 +21,7 @@ enum body_kind {
     BODY_BLOB, /* at most LIMIT_BLOB_BYTES, streamed to the disk */
 };
 
-enum method { GET, POST };
+enum method { GET, POST, PUT };
 
 struct request;
 /* Answers or parks the request and returns 0; or returns an error, which becomes the answer. */
@@ -29,7 +32,7 @@ struct route {
     const char *path;
     unsigned roles;
     enum body_kind body;
-    const char *query; /* names of parameters, separated by blanks */
+    const char *query; /* names of parameters, separated by blanks; ROUTE_ANY_QUERY */
     request_fn handler;
 };
 
@@ -40,7 +43,10 @@ extern const size_t route_count;
 struct route_args {
     uint64_t id;
     uint8_t digest[SHA256_BYTES];
+    struct str rest; /* {path}: all that follows, as long as the request lives */
 };
+
+const char *method_name(enum method m);
 
 /* 0; -E_NOT_FOUND: no such path; -E_METHOD: *ret_allow lists what the path knows ("GET, POST"). */
 int route_find(const char *method, const char *path, const struct route **ret,

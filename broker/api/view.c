@@ -39,7 +39,7 @@ static json_t *json_number(uint64_t n)
     return json_integer((json_int_t)n);
 }
 
-static json_t *digest_text(ProtobufCBinaryData digest)
+json_t *json_digest(ProtobufCBinaryData digest)
 {
     char hex[2 * SHA256_BYTES + 1];
     if (digest.len != SHA256_BYTES) {
@@ -72,19 +72,30 @@ json_t *view_project(const Pb__ProjectRecord *p)
 
 json_t *view_pipeline(struct tx *tx, const Pb__PipelineRecord *p)
 {
-    return json_pack("{s:o, s:o, s:o, s:s, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o}", "id",
+    const Pb__JobRecord *parent = pipeline_parent_job(tx, p);
+    return json_pack("{s:o, s:o, s:o, s:s, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id",
                      json_id(p->id), "iid", json_id(p->iid), "project",
                      json_text(project_name(tx, p->project_id)), "status", status_text(p->status),
                      "ref", json_text(p->ref), "sha", json_text(p->sha), "tag", (int)p->tag,
-                     "origin", json_text(p->origin), "name", json_text(p->name), "created_at",
+                     "origin", json_text(p->origin), "name", json_text(p->name),
+                     "parent_pipeline_id", json_id(parent ? parent->pipeline_id : 0),
+                     "parent_job_id", json_id(p->parent_job_id), "created_at",
                      json_time(p->created_ms), "started_at", json_time(p->started_ms),
                      "finished_at", json_time(p->finished_ms));
+}
+
+/* Hundredths of a percent as a percentage. */
+static json_t *coverage(bool has, uint64_t hundredths)
+{
+    return has ? json_real((double)hundredths / 100) : json_null();
 }
 
 json_t *view_pipeline_whole(struct tx *tx, const Pb__PipelineRecord *p)
 {
     json_t *stages = json_array();
     json_t *jobs = json_array();
+    uint64_t covered = 0; /* the average over the jobs that say something */
+    uint64_t covered_jobs = 0;
     for (uint32_t i = 0; i < p->stage_count; i++) {
         const Pb__StageRecord *stage = stage_get(tx, p->id, i);
         if (stage) {
@@ -96,9 +107,15 @@ json_t *view_pipeline_whole(struct tx *tx, const Pb__PipelineRecord *p)
         const Pb__JobRecord *job = job_get(tx, p->first_job_id + i);
         if (job) {
             json_array_append_new(jobs, view_job(tx, job));
+            covered += job->has_coverage ? job->coverage_hundredths : 0;
+            covered_jobs += job->has_coverage;
         }
     }
     json_t *whole = view_pipeline(tx, p);
+    json_object_set_new(whole, "coverage",
+                        coverage(covered_jobs > 0, covered_jobs > 0
+                                                       ? (covered + covered_jobs / 2) / covered_jobs
+                                                       : 0));
     json_object_set_new(whole, "stages", stages);
     json_object_set_new(whole, "jobs", jobs);
     return whole;
@@ -134,6 +151,45 @@ static json_t *job_needs(const Pb__JobRecord *j)
     return needs;
 }
 
+static const char *action_text(Pb__EnvironmentAction action)
+{
+    static const char *const texts[] = {"start", "prepare", "stop", "verify", "access"};
+    check((size_t)action < ARRAY_LEN(texts));
+    return texts[action];
+}
+
+/* null: the job has none. */
+static json_t *job_environment(struct tx *tx, const Pb__JobRecord *j)
+{
+    const Pb__EnvironmentRecord *e = j->environment_id != 0 ? environment_get(tx, j->environment_id)
+                                                            : NULL;
+    if (!e) {
+        return json_null();
+    }
+    return json_pack("{s:o, s:o, s:s, s:o}", "id", json_id(e->id), "name", json_text(e->name),
+                     "action", action_text(j->environment_action), "deployment_id",
+                     json_id(j->deployment_id));
+}
+
+/* What a user has to be told before the job is started or waited for. */
+static void add_warnings(json_t *job, struct tx *tx, const Pb__JobRecord *j)
+{
+    const Pb__PlanJob *plan = j->confirm || j->unsupported
+                                  ? plan_job_get(tx, j->pipeline_id, j->index)
+                                  : NULL;
+    json_object_set_new(job, "manual_confirmation",
+                        json_text(plan ? plan->manual_confirmation : NULL));
+    json_object_set_new(job, "unsupported",
+                        plan ? text_list(plan->unsupported, plan->n_unsupported) : json_array());
+}
+
+static const char *strategy_text(const Pb__JobRecord *j)
+{
+    static const char *const texts[] = {"none", "depend", "mirror"};
+    check((size_t)j->trigger_strategy < ARRAY_LEN(texts));
+    return j->trigger ? texts[j->trigger_strategy] : NULL;
+}
+
 json_t *view_job(struct tx *tx, const Pb__JobRecord *j)
 {
     const Pb__StageRecord *stage = stage_get(tx, j->pipeline_id, j->stage);
@@ -155,6 +211,11 @@ json_t *view_job(struct tx *tx, const Pb__JobRecord *j)
     bool ran = j->started_ms > 0 && j->finished_ms >= j->started_ms;
     json_object_set_new(job, "duration_ms",
                         ran ? json_number(j->finished_ms - j->started_ms) : json_null());
+    json_object_set_new(job, "coverage", coverage(j->has_coverage, j->coverage_hundredths));
+    json_object_set_new(job, "environment", job_environment(tx, j));
+    json_object_set_new(job, "trigger", json_text(strategy_text(j)));
+    json_object_set_new(job, "child_pipeline_id", json_id(j->child_pipeline_id));
+    add_warnings(job, tx, j);
     return job;
 }
 
@@ -172,10 +233,13 @@ static json_t *view_attempt(const Pb__AttemptRecord *a)
 
 static json_t *view_artifact(const Pb__ArtifactRecord *a)
 {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "id", json_id(a->id), "digest",
-                     digest_text(a->digest), "size", json_number(a->size), "file_count",
-                     json_number(a->file_count), "name", json_text(a->name), "expires_at",
-                     json_time(a->expires_ms));
+    return json_pack("{s:o, s:o, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "id",
+                     json_id(a->id), "attempt", json_id(a->attempt), "type",
+                     artifact_is_archive(a->type) ? "archive" : a->type, "format",
+                     json_text(a->format), "access", a->access[0] != '\0' ? a->access : "all",
+                     "expose_as", json_bytes(a->expose_as), "digest", json_digest(a->digest),
+                     "size", json_number(a->size), "file_count", json_number(a->file_count), "name",
+                     json_text(a->name), "expires_at", json_time(a->expires_ms));
 }
 
 json_t *view_job_whole(struct tx *tx, const Pb__JobRecord *j)

@@ -9,10 +9,12 @@
 #include "broker/store/tx.h"
 #include "common/diag.h"
 
-json_t *json_text(const char *s);        /* null for NULL and "" */
-json_t *json_time(uint64_t realtime_ms); /* ISO 8601; null for 0 */
-json_t *json_id(uint64_t id);            /* null for 0 */
-const char *when_text(Pb__When when);    /* "on_success" */
+json_t *json_text(const char *s);                /* null for NULL and "" */
+json_t *json_time(uint64_t realtime_ms);         /* ISO 8601; null for 0 */
+json_t *json_id(uint64_t id);                    /* null for 0 */
+json_t *json_bytes(ProtobufCBinaryData bytes);   /* what is no UTF-8 shows as `?`; null for none */
+json_t *json_digest(ProtobufCBinaryData digest); /* hex; null for none */
+const char *when_text(Pb__When when);            /* "on_success" */
 
 json_t *view_project(const Pb__ProjectRecord *p);
 json_t *view_pipeline(struct tx *tx, const Pb__PipelineRecord *p);       /* as in lists */
@@ -20,6 +22,10 @@ json_t *view_pipeline_whole(struct tx *tx, const Pb__PipelineRecord *p); /* with
 json_t *view_job(struct tx *tx, const Pb__JobRecord *j);
 json_t *view_job_whole(struct tx *tx, const Pb__JobRecord *j); /* with attempts and artifacts */
 json_t *view_worker(struct tx *tx, struct fleet *fleet, const Pb__WorkerRecord *w);
+json_t *view_environment(struct tx *tx, const Pb__EnvironmentRecord *e);
+json_t *view_deployment(const Pb__DeploymentRecord *d);
+json_t *view_release(const char *project, const Pb__ReleaseRecord *r);
+json_t *view_cache(const Pb__CacheRecord *c);
 json_t *view_event(const Pb__EventRecord *e);
 json_t *view_diags(const struct diags *d);
 

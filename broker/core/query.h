@@ -37,6 +37,9 @@ size_t deployments_before(struct tx *tx, uint64_t environment_id, uint64_t befor
                           const Pb__DeploymentRecord **ret);
 size_t releases_before(struct tx *tx, uint64_t project_id, uint64_t before, size_t max,
                        const Pb__ReleaseRecord **ret);
+/* The one set last first, those before the place `before` in that order (0: from the last on). */
+size_t caches_before(struct tx *tx, uint64_t project_id, uint64_t before, size_t max,
+                     const Pb__CacheRecord **ret);
 /* In the order in which they were kept, of one attempt; `type` NULL: of all types. */
 size_t artifacts_of(struct tx *tx, uint64_t job_id, uint64_t attempt, const char *type, size_t max,
                     const Pb__ArtifactRecord **ret);

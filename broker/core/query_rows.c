@@ -173,6 +173,37 @@ size_t releases_before(struct tx *tx, uint64_t project_id, uint64_t before, size
                        (const void **)ret);
 }
 
+size_t caches_before(struct tx *tx, uint64_t project_id, uint64_t before, size_t max,
+                     const Pb__CacheRecord **ret)
+{
+    const struct key prefix = key_u64(project_id);
+    const struct key from = key_u64_u64(project_id, before);
+    struct cursor cur;
+    size_t n = 0;
+
+    if (before != 0) {
+        tx_seek(&cur, tx, T_CACHE_AGE, key_str(&prefix), &from);
+    }
+    if (before != 0 && cur.valid) {
+        tx_prev(&cur);
+    } else {
+        tx_seek_last(&cur, tx, T_CACHE_AGE, key_str(&prefix));
+    }
+    for (; cur.valid && n < max; tx_prev(&cur)) {
+        struct key k = prefix;
+        key_add_bytes(&k, cur.key.p + 2 * sizeof(uint64_t), cur.key.n - 2 * sizeof(uint64_t));
+        const Pb__CacheRecord *c = (const Pb__CacheRecord *)tx_get_msg(
+            tx, T_CACHE, &k, &pb__cache_record__descriptor);
+        if (c == NULL) {
+            tx_fail(tx, -E_CORRUPT);
+            break;
+        }
+        ret[n++] = c;
+    }
+    cursor_end(&cur);
+    return n;
+}
+
 bool artifact_is_archive(const char *type)
 {
     return type[0] == '\0' || strcmp(type, "archive") == 0;

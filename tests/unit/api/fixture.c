@@ -60,6 +60,7 @@ static void start_api(struct fixture *x, uint32_t head_ms)
                                 .blobs = x->blobs,
                                 .logs = x->logs,
                                 .bus = x->bus,
+                                .pages = x->pages,
                                 .signer = x->signer,
                                 .host = "127.0.0.1",
                                 .ping_ms = PING_MS,
@@ -109,12 +110,14 @@ int setup(void **state)
     char *store_dir = os_path_join(x->dir, "store");
     char *blobs_dir = os_path_join(x->dir, "blobs");
     char *logs_dir = os_path_join(x->dir, "logs");
+    char *pages_dir = os_path_join(x->dir, "pages");
     x->signer = shared_signer();
     x->bus = bus_new();
     x->inbox = inbox_new();
     assert_int_equal(store_open(store_dir, &store, &x->store, &why), 0);
     assert_int_equal(blobs_open(blobs_dir, &x->blobs, &why), 0);
     assert_int_equal(logs_open(logs_dir, log_is_durable, x, &x->logs, &why), 0);
+    assert_int_equal(pages_open(pages_dir, x->blobs, &x->pages, &why), 0);
     struct fleet_config fleet = {.inbox = x->inbox,
                                  .logs = x->logs,
                                  .signer = x->signer,
@@ -132,6 +135,7 @@ int setup(void **state)
     free(store_dir);
     free(blobs_dir);
     free(logs_dir);
+    free(pages_dir);
     *state = x;
     return 0;
 }
@@ -147,6 +151,7 @@ int teardown(void **state)
     fleet_free(x->fleet);
     inbox_free(x->inbox);
     bus_free(x->bus);
+    pages_close(x->pages);
     blobs_close(x->blobs);
     store_close(x->store);
     assert_int_equal(os_remove_tree(x->dir), 0);

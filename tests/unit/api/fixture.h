@@ -35,6 +35,7 @@ struct fixture {
     struct inbox *inbox;
     struct blobs *blobs;
     struct logs *logs;
+    struct pages *pages;
     struct signer *signer;
     struct fleet *fleet;
     struct turn *turn;

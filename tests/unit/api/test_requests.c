@@ -227,7 +227,7 @@ static void without_a_valid_token_nothing_is_told(void **state)
         for (size_t t = 0; t < ARRAY_LEN(tokens); t++) {
             struct call c = {.path = text,
                              .token = tokens[t],
-                             .method = routes[i].method == GET ? "GET" : "POST",
+                             .method = method_name(routes[i].method),
                              .body = routes[i].method == GET ? NULL : "{}"};
             assert_problem(x, &c, 401, "unauthorized");
         }
@@ -273,6 +273,10 @@ static void unknown_paths_and_methods_are_named(void **state)
     assert_problem(x, &(struct call){.path = "/api/v1/jobs/99999999999999999999"}, 404,
                    "not_found");
     assert_problem(x, &(struct call){.path = "/api/v1/blobs/abc"}, 404, "not_found");
+    call(x, &(struct call){.path = "/api/v1/jobs/1/cache", .method = "POST", .body = "{}"}, &a);
+    assert_int_equal(a.status, 405);
+    assert_true(str_find(buf_str(&a.head), STR("Allow: GET, HEAD, PUT")) > 0);
+    answer_release(&a);
     call(x, &(struct call){.path = "/api/v1/pipelines", .method = "DELETE"}, &a);
     assert_int_equal(a.status, 405);
     assert_true(str_find(buf_str(&a.head), STR("Allow: GET, HEAD, POST")) > 0);

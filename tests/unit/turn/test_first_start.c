@@ -125,6 +125,17 @@ static void put_blob(struct blobs *b, const char *text, uint8_t ret_digest[SHA25
     assert_int_equal(blob_upload_commit(u, ret_digest, &size), 0);
 }
 
+/* As if the blob had been unpacked. */
+static void put_folder(const char *dir, const uint8_t digest[SHA256_BYTES])
+{
+    char hex[2 * SHA256_BYTES + 1];
+
+    str_to_hex(digest, SHA256_BYTES, hex);
+    char *path = os_path_join(dir, hex);
+    assert_int_equal(os_mkdir_p(path, 0700), 0);
+    free(path);
+}
+
 static void a_sweep_keeps_what_the_store_refers_to(void **state)
 {
     const struct fixture_options quiet = {.listen = false};
@@ -132,6 +143,7 @@ static void a_sweep_keeps_what_the_store_refers_to(void **state)
     uint8_t unwanted[SHA256_BYTES];
     struct buf why = BUF_INIT;
     struct blobs *blobs;
+    struct pages *pages;
     struct fixture f;
 
     fixture_up(&f, &quiet);
@@ -149,13 +161,23 @@ static void a_sweep_keeps_what_the_store_refers_to(void **state)
     post_command(p)->pipeline_create->source = &source;
     fixture_submit_post(&f, p);
 
-    struct janitor *j = janitor_new(f.store, blobs);
+    char *pages_dir = os_path_join(f.dir, "pages");
+    assert_int_equal(pages_open(pages_dir, blobs, &pages, &why), 0);
+    put_folder(pages_dir, wanted);
+    put_folder(pages_dir, unwanted);
+
+    struct janitor *j = janitor_new(f.store, blobs, pages);
+    assert_int_equal(janitor_sweep_pages(j), 1);
+    assert_true(pages_ready(pages, wanted));
+    assert_false(pages_ready(pages, unwanted));
     assert_int_equal(janitor_sweep(j, 3600u * 1000), 0); /* both are young */
     os_sleep_ms(5);
     assert_int_equal(janitor_sweep(j, 1), 8);
     assert_true(blob_exists(blobs, wanted));
     assert_false(blob_exists(blobs, unwanted));
     janitor_free(j);
+    pages_close(pages);
+    free(pages_dir);
     blobs_close(blobs);
     buf_release(&why);
     free(dir);
