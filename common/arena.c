@@ -34,6 +34,20 @@ void arena_release(struct arena *a)
     arena_init(a, a->limit);
 }
 
+void arena_clear(struct arena *a)
+{
+    struct arena_block *head = a->head;
+    if (head == NULL) {
+        return;
+    }
+    a->head = head->next;
+    arena_release(a);
+    memset(head->bytes, 0, head->used);
+    head->used = 0;
+    head->next = NULL;
+    a->head = head;
+}
+
 /* What is too large for a block of the usual size gets one of its own behind the head, so that the
  * head's free space stays in use. */
 static struct arena_block *arena_block_for(struct arena *a, size_t n)

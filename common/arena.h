@@ -16,6 +16,7 @@ struct arena {
 
 void arena_init(struct arena *a, size_t limit);
 void arena_release(struct arena *a);          /* frees all; usable again */
+void arena_clear(struct arena *a);            /* the same, but keeps a block for what comes next */
 void *arena_try(struct arena *a, size_t n);   /* NULL once past the limit */
 void *arena_alloc(struct arena *a, size_t n); /* for arenas without a limit: never NULL */
 void *arena_array(struct arena *a, size_t count, size_t size); /* overflow checked, never NULL */

@@ -22,12 +22,27 @@ struct vars {
     struct var *items;
     size_t count;
     size_t cap;
-    uint32_t *slots; /* hash index of items: position + 1, 0 is free; 2 * cap slots */
+    uint32_t *slots;          /* hash index of items: position + 1, 0 is free; 2 * cap slots */
+    uint64_t seed;            /* of the hash */
+    const struct vars *below; /* see vars_layer */
+    struct expansion *lazy;
 };
 
 void vars_init(struct vars *v, struct arena *arena);
 void vars_set(struct vars *v, struct var var);
+/* The same without copies: name and value must live as long as v. */
+void vars_set_ref(struct vars *v, struct var var);
 const struct var *vars_get(const struct vars *v, struct str name); /* NULL: none */
+
+/* A set over another one, to which it costs nothing: what is not set in it is looked up below, and
+ * vars_get gives values expanded (with flags of expand_flags, as vars_expand_all does), each when
+ * it is first asked for. Set all before the first vars_get; what is below must not change. Its
+ * items are its own alone. */
+void vars_layer(struct vars *v, struct arena *arena, const struct vars *below, unsigned flags);
+/* As it was set in v itself; NULL: it was not. */
+const struct var *vars_get_own(const struct vars *v, struct str name);
+/* One of the values asked for passed a limit; since then vars_get gives them as they were set. */
+bool vars_failed(const struct vars *v);
 
 enum expand_flags {
     EXPAND_PERCENT = 1,      /* %NAME% is a reference, too, and %% an escaped % */

@@ -160,6 +160,11 @@ struct compile {
     const struct node *defaults; /* a mapping of what jobs inherit */
     struct variables variables;  /* the file's own */
     struct variables workflow_variables;
+    struct vars predefined_env; /* layers of all jobs' variables: see select.c */
+    struct vars inherited_env;
+    struct vars bare_env;
+    struct vars submitted_env;
+    Pb__Variable **shared_variables; /* what the plan has of `variables`; NULL: not made yet */
     struct rules workflow;
     const struct node *workflow_name;
     struct str name; /* of the pipeline, expanded */

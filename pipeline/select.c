@@ -8,39 +8,104 @@
 
 static void set_text(struct vars *env, const char *name, struct str value)
 {
-    vars_set(env, (struct var){.name = str_from(name), .value = value, .raw = true});
+    vars_set_ref(env, (struct var){.name = str_from(name), .value = value, .raw = true});
+}
+
+/* What is the same for all jobs, made once: predefined variables; over them the file's, the
+ * workflow's and the submitted ones; and the same without the file's, for jobs that do not inherit
+ * them. */
+static void shared_envs(struct compile *c)
+{
+    struct vars *all = &c->inherited_env;
+    struct vars *bare = &c->bare_env;
+    vars_init(&c->predefined_env, c->arena);
+    set_all(&c->predefined_env, c->in->predefined, c->in->predefined_count);
+    vars_layer(all, c->arena, &c->predefined_env, 0);
+    vars_layer(bare, c->arena, &c->predefined_env, 0);
+    set_all(all, c->variables.items, c->variables.count);
+    set_all(all, c->workflow_variables.items, c->workflow_variables.count);
+    set_all(bare, c->workflow_variables.items, c->workflow_variables.count);
+    set_all(all, c->in->submitted, c->in->submitted_count);
+    set_all(bare, c->in->submitted, c->in->submitted_count);
+    vars_layer(&c->submitted_env, c->arena, &c->predefined_env, 0);
+    set_all(&c->submitted_env, c->in->submitted, c->in->submitted_count);
+}
+
+/* Those of the job itself: stronger than all that is shared but the submitted ones. */
+static void set_strong(struct compile *c, struct vars *env, const struct variables *v)
+{
+    for (size_t i = 0; i < v->count; i++) {
+        if (!vars_get_own(&c->submitted_env, v->items[i].name)) {
+            vars_set_ref(env, v->items[i]);
+        }
+    }
+}
+
+/* Predefined ones of the job: weaker than all that is shared. */
+static void set_weak(struct vars *env, const char *name, struct str value)
+{
+    if (!vars_get_own(env->below, str_from(name))) {
+        set_text(env, name, value);
+    }
 }
 
 /* From weak to strong: predefined, the file's, workflow's, the job's, the rule's, submitted. */
 static void job_env(struct compile *c, const struct job *job, const struct rule *rule,
                     struct arena *scratch, struct vars *env)
 {
-    vars_init(env, scratch);
-    set_all(env, c->in->predefined, c->in->predefined_count);
-    if (job) {
-        set_text(env, "CI_JOB_NAME", job->name);
-        set_text(env, "CI_JOB_STAGE", c->stages.items[job->stage]);
-        if (job->parallel > 0) {
-            set_text(env, "CI_NODE_INDEX",
-                     str_from(arena_printf(scratch, "%u", job->plan.node_index)));
+    const struct inherit *inherit = job ? &job->inherit_variables : NULL;
+    bool all = !inherit || inherit->all;
+    vars_layer(env, scratch, all ? &c->inherited_env : &c->bare_env, 0);
+    if (!job) {
+        return;
+    }
+    set_weak(env, "CI_JOB_NAME", job->name);
+    set_weak(env, "CI_JOB_STAGE", c->stages.items[job->stage]);
+    if (job->parallel > 0) {
+        set_weak(env, "CI_NODE_INDEX", str_from(arena_printf(scratch, "%u", job->plan.node_index)));
+    }
+    set_weak(env, "CI_NODE_TOTAL",
+             job->parallel > 1 ? str_from(arena_printf(scratch, "%u", job->parallel)) : STR("1"));
+    for (size_t i = 0; !all && inherit->names.count > 0 && i < c->variables.count; i++) {
+        struct str name = c->variables.items[i].name;
+        if (inherits(inherit, name) && !vars_get_own(&c->bare_env, name)) {
+            vars_set_ref(env, c->variables.items[i]);
         }
-        set_text(env, "CI_NODE_TOTAL",
-                 str_from(arena_printf(scratch, "%u", MAX(job->parallel, 1u))));
     }
-    for (size_t i = 0; i < c->variables.count; i++) {
-        if (!job || inherits(&job->inherit_variables, c->variables.items[i].name)) {
-            vars_set(env, c->variables.items[i]);
-        }
-    }
-    set_all(env, c->workflow_variables.items, c->workflow_variables.count);
-    if (job) {
-        set_all(env, job->variables.items, job->variables.count);
-    }
+    set_strong(c, env, &job->variables);
     if (rule) {
-        set_all(env, rule->variables.items, rule->variables.count);
+        set_strong(c, env, &rule->variables);
     }
-    set_all(env, c->in->submitted, c->in->submitted_count);
-    expand_all(c, env, job ? job->at : NULL);
+}
+
+/* Variables are expanded when they are asked for: only then it shows that one grows too long. */
+static void check_env(struct compile *c, const struct vars *env, const struct node *at)
+{
+    for (size_t i = 0; i < env->count; i++) {
+        vars_get(env, env->items[i].name);
+    }
+    if (vars_failed(env)) {
+        report(c, at, "limit", NULL, "a variable has more than %u bytes once it is expanded",
+               LIMIT_EXPANDED_VALUE);
+    }
+}
+
+/* All that is shared, so that it shows also where nothing asks for it. */
+static void check_all(struct compile *c, const struct vars *env)
+{
+    struct arena scratch;
+    struct vars copy;
+    arena_init(&scratch, 0);
+    vars_init(&copy, &scratch);
+    for (const struct vars *v = env; v; v = v->below) {
+        for (size_t i = 0; i < v->count; i++) {
+            if (!vars_get_own(&copy, v->items[i].name)) {
+                vars_set_ref(&copy, v->items[i]);
+            }
+        }
+    }
+    expand_all(c, &copy, NULL);
+    arena_release(&scratch);
 }
 
 bool select_workflow(struct compile *c)
@@ -49,7 +114,9 @@ bool select_workflow(struct compile *c)
     struct vars env;
     bool yes = true;
     arena_init(&scratch, 0);
+    shared_envs(c);
     job_env(c, NULL, NULL, &scratch, &env);
+    check_all(c, &env);
     if (c->workflow.present) {
         const struct rule *rule = rules_match(c, &c->workflow, &env);
         yes = rule && !rule->never;
@@ -59,6 +126,7 @@ bool select_workflow(struct compile *c)
                         : "no rule of `workflow` matches: no pipeline");
         } else {
             c->workflow_variables = rule->variables;
+            shared_envs(c);
             if (rule->auto_cancel) {
                 config_auto_cancel(c, rule->auto_cancel);
             }
@@ -146,14 +214,26 @@ static Pb__Variable *plan_variable(struct compile *c, const struct var *var)
     return v;
 }
 
+/* The file's variable at this place, one message for all jobs. */
+static Pb__Variable *shared_variable(struct compile *c, size_t place)
+{
+    if (!c->shared_variables) {
+        c->shared_variables = arena_array(c->arena, c->variables.count, sizeof(Pb__Variable *));
+    }
+    if (!c->shared_variables[place]) {
+        c->shared_variables[place] = plan_variable(c, &c->variables.items[place]);
+    }
+    return c->shared_variables[place];
+}
+
 /* From the strongest to the weakest, so that each name is taken once. */
 static void set_variables(struct compile *c, struct job *job, const struct rule *rule,
                           struct arena *scratch)
 {
     const struct variables sources[] = {rule ? rule->variables : (struct variables){0},
-                                        job->variables, c->workflow_variables, c->variables};
+                                        job->variables, c->workflow_variables};
     struct vars seen;
-    size_t most = 0;
+    size_t most = c->variables.count;
     for (size_t i = 0; i < ARRAY_LEN(sources); i++) {
         most += sources[i].count;
     }
@@ -163,14 +243,18 @@ static void set_variables(struct compile *c, struct job *job, const struct rule 
     vars_init(&seen, scratch);
     job->plan.variables = arena_array(c->arena, most + 1, sizeof(Pb__Variable *));
     for (size_t i = 0; i < ARRAY_LEN(sources); i++) {
-        bool inherited = i == ARRAY_LEN(sources) - 1;
         for (size_t k = 0; k < sources[i].count; k++) {
             const struct var *var = &sources[i].items[k];
-            if (!vars_get(&seen, var->name) &&
-                (!inherited || inherits(&job->inherit_variables, var->name))) {
-                vars_set(&seen, (struct var){.name = var->name, .value = STR("")});
+            if (!vars_get(&seen, var->name)) {
+                vars_set_ref(&seen, *var);
                 job->plan.variables[job->plan.n_variables++] = plan_variable(c, var);
             }
+        }
+    }
+    for (size_t i = 0; i < c->variables.count; i++) {
+        struct str name = c->variables.items[i].name;
+        if (inherits(&job->inherit_variables, name) && !vars_get(&seen, name)) {
+            job->plan.variables[job->plan.n_variables++] = shared_variable(c, i);
         }
     }
 }
@@ -192,6 +276,7 @@ static void select_job(struct compile *c, struct job *job, struct arena *scratch
     if (!job->selected) {
         return;
     }
+    check_env(c, &env, job->at);
     if (rule && rule->variables.count > 0) {
         job_env(c, job, rule, scratch, &env);
     }
@@ -203,16 +288,18 @@ static void select_job(struct compile *c, struct job *job, struct arena *scratch
     set_tags(c, job, &env);
     set_resource_group(c, job, &env);
     set_variables(c, job, rule, scratch);
+    check_env(c, &env, job->at);
 }
 
 void select_jobs(struct compile *c)
 {
+    struct arena scratch;
+    arena_init(&scratch, 0);
     for (size_t i = 0; i < c->job_count; i++) {
-        struct arena scratch;
-        arena_init(&scratch, 0);
         c->job_at = c->jobs[i].at;
         select_job(c, &c->jobs[i], &scratch);
-        arena_release(&scratch);
+        arena_clear(&scratch);
     }
     c->job_at = NULL;
+    arena_release(&scratch);
 }

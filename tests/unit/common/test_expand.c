@@ -142,6 +142,76 @@ static void test_all_values_together_hit_the_limit(void **state)
     assert_int_equal(vars_expand_all(&f->vars), -E_LIMIT);
 }
 
+static void a_layer_sees_what_is_below_with_its_own_values(void **state)
+{
+    struct fixture *f = *state;
+    struct vars middle;
+    struct vars top;
+    set(f, "A", "a$B");
+    set(f, "B", "below");
+    set(f, "C", "$D");
+    vars_layer(&middle, &f->arena, &f->vars, 0);
+    vars_set_ref(&middle, (struct var){.name = STR("D"), .value = STR("$A, $B")});
+    vars_layer(&top, &f->arena, &middle, 0);
+    vars_set_ref(&top, (struct var){.name = STR("B"), .value = STR("top")});
+    assert_string_equal(vars_get(&middle, STR("C"))->value.p, "abelow, below");
+    assert_string_equal(vars_get(&top, STR("C"))->value.p, "atop, top");
+    assert_string_equal(vars_get(&top, STR("A"))->value.p, "atop");
+    assert_value(f, "C", "$D");
+    assert_null(vars_get(&top, STR("E")));
+    assert_null(vars_get_own(&top, STR("A")));
+    assert_non_null(vars_get_own(&middle, STR("D")));
+    assert_false(vars_failed(&top));
+}
+
+/* Whatever is asked for first, cycles and all. */
+static void a_layer_gives_what_expanding_all_gives(void **state)
+{
+    static const struct var set_of[] = {
+        {{"A", 1}, {"1$B$X", 5}, false, false, false},
+        {{"B", 1}, {"2${A}", 5}, false, false, false},
+        {{"X", 1}, {"$Y$$", 4}, false, false, false},
+        {{"Y", 1}, {"y", 1}, false, false, false},
+        {{"C", 1}, {"$A!$C", 5}, false, false, false},
+        {{"D", 1}, {"$C$X$R", 6}, false, false, false},
+        {{"R", 1}, {"$D", 2}, true, false, false},
+        {{"E", 1}, {"$D$E", 4}, false, false, false},
+    };
+    struct fixture *f = *state;
+    struct vars raw;
+    vars_init(&raw, &f->arena);
+    for (size_t i = 0; i < ARRAY_LEN(set_of); i++) {
+        vars_set(&f->vars, set_of[i]);
+        vars_set_ref(&raw, set_of[i]);
+    }
+    assert_int_equal(vars_expand_all(&f->vars), 0);
+    for (size_t first = 0; first < ARRAY_LEN(set_of); first++) {
+        struct vars layer;
+        vars_layer(&layer, &f->arena, &raw, 0);
+        for (size_t i = 0; i < ARRAY_LEN(set_of); i++) {
+            const struct var *var = &f->vars.items[(first + i) % ARRAY_LEN(set_of)];
+            assert_true(str_eq(vars_get(&layer, var->name)->value, var->value));
+        }
+    }
+}
+
+static void a_layer_stops_at_the_limit(void **state)
+{
+    struct fixture *f = *state;
+    struct vars layer;
+    set(f, "V0", "0123456789");
+    for (int i = 1; i < 40; i++) {
+        set(f, arena_printf(&f->arena, "V%d", i),
+            arena_printf(&f->arena, "$V%d$V%d", i - 1, i - 1));
+    }
+    vars_layer(&layer, &f->arena, &f->vars, 0);
+    assert_string_equal(vars_get(&layer, STR("V1"))->value.p, "01234567890123456789");
+    assert_false(vars_failed(&layer));
+    assert_non_null(vars_get(&layer, STR("V39")));
+    assert_true(vars_failed(&layer));
+    assert_string_equal(vars_get(&layer, STR("V38"))->value.p, "$V37$V37");
+}
+
 static void test_names(void **state)
 {
     assert_true(var_name_valid(STR("_a1")));
@@ -162,6 +232,9 @@ int main(void)
         TEST(test_a_cycle_stays_as_it_is_written),
         TEST(test_values_that_explode_hit_the_limit),
         TEST(test_all_values_together_hit_the_limit),
+        TEST(a_layer_sees_what_is_below_with_its_own_values),
+        TEST(a_layer_gives_what_expanding_all_gives),
+        TEST(a_layer_stops_at_the_limit),
         TEST(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -229,6 +229,24 @@ static void test_an_arena_gives_zeroed_aligned_memory(void **state)
     assert_null(a.head);
 }
 
+static void an_arena_that_was_cleared_gives_zeroed_memory_again(void **state)
+{
+    struct arena a;
+    arena_init(&a, 0);
+    arena_clear(&a);
+    for (int round = 0; round < 3; round++) {
+        for (size_t n = 1; n < 100000; n *= 3) {
+            uint8_t *p = arena_alloc(&a, n);
+            assert_int_equal(p[0], 0);
+            assert_int_equal(p[n - 1], 0);
+            memset(p, 'x', n);
+        }
+        arena_clear(&a);
+        assert_int_equal(a.used, 0);
+    }
+    arena_release(&a);
+}
+
 static void test_a_capped_arena_remembers_that_it_was_exceeded(void **state)
 {
     struct arena a;
@@ -282,6 +300,7 @@ int main(void)
         cmocka_unit_test(test_a_buffer_grows_and_is_always_a_c_string),
         cmocka_unit_test(test_a_buffer_past_its_limit_stays_as_it_was),
         cmocka_unit_test(test_an_arena_gives_zeroed_aligned_memory),
+        cmocka_unit_test(an_arena_that_was_cleared_gives_zeroed_memory_again),
         cmocka_unit_test(test_a_capped_arena_remembers_that_it_was_exceeded),
         cmocka_unit_test(test_every_error_has_its_row),
         cmocka_unit_test(a_project_name_is_fit_to_be_a_folder),
