@@ -22,22 +22,37 @@ struct texts {
     size_t count;
 };
 
+struct variables {
+    struct var *items;
+    size_t count;
+};
+
+/* parallel:matrix, written out. */
+struct combination {
+    struct variables variables;
+    struct str label; /* "[linux, amd64]" */
+};
+
+struct matrix {
+    struct combination *items;
+    size_t count;
+};
+
 struct need {
     const struct node *at;
     struct str job;
     bool artifacts;
     bool optional;
+    struct matrix matrix; /* empty: the whole job */
 };
 
 struct needs {
     bool present; /* an empty list too */
     struct need *items;
     size_t count;
-};
-
-struct variables {
-    struct var *items;
-    size_t count;
+    Pb__OuterNeed **outer;
+    size_t outer_count;
+    bool has_matrix; /* one of the items has */
 };
 
 enum choice { UNSET, NO, YES };
@@ -113,7 +128,8 @@ struct job {
     struct rules rules;
     struct policy only;
     struct policy except;
-    struct variables variables;
+    struct variables variables;        /* those of the matrix among them */
+    struct variables matrix_variables; /* of this part of a `parallel:matrix` */
     struct inherit inherit_defaults;
     struct inherit inherit_variables;
     struct texts before_script;
@@ -124,7 +140,8 @@ struct job {
     bool has_dependencies;
     struct need *dependencies;
     size_t dependency_count;
-    uint32_t parallel;   /* 0: not written */
+    struct matrix matrix;
+    uint32_t parallel;   /* how many parts there are; 0: not written */
     bool selected;       /* its rules take it into the pipeline */
     uint32_t plan_index; /* when selected */
 };
@@ -224,6 +241,8 @@ bool read_keys(struct compile *c, const struct node *n, enum scope scope, const 
 void note_checked(struct compile *c, const struct node *key, const char *name);
 bool read_variables(struct compile *c, const struct node *n, struct variables *ret);
 bool read_needs(struct compile *c, const struct node *n, struct needs *ret);
+/* The same with every entry of parallel:matrix written out, as `job` sees it. */
+struct needs needs_unfold(struct compile *c, const struct job *job, const struct needs *needs);
 bool read_when(struct compile *c, const struct node *n, bool allow_never, bool *ret_never,
                Pb__When *ret);
 ProtobufCBinaryData *texts_to_bytes(struct arena *a, struct texts t);
@@ -247,6 +266,15 @@ void run_read(struct compile *c, const struct node *n, struct job *job);
 void dast_configuration_read(struct compile *c, const struct node *n, struct job *job);
 void artifacts_read(struct compile *c, const struct node *n, struct job *job);
 void retry_read(struct compile *c, const struct node *n, struct job *job);
+
+bool matrix_read(struct compile *c, const struct node *n, struct matrix *ret);
+/* "JOB: [linux, amd64]" */
+struct str matrix_name(struct compile *c, struct str job, const struct combination *combination);
+/* The text with `$[[ matrix.NAME ]]` replaced by what `job` has there. False: reported. */
+bool matrix_interpolate(struct compile *c, const struct job *job, const struct node *at,
+                        struct str text, struct str *ret);
+struct variables matrix_merge(struct compile *c, const struct variables *own,
+                              const struct variables *matrix);
 
 void rules_read(struct compile *c, const struct node *n, enum scope scope, struct rules *ret);
 struct expr *condition_read(struct compile *c, const struct node *n); /* NULL: reported */

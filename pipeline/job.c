@@ -179,7 +179,12 @@ static void read_parallel(struct compile *c, const struct node *n, struct job *j
     int64_t count = 0;
     if (n->kind == NODE_MAPPING) {
         read_keys(c, n, SCOPE_PARALLEL, "parallel");
-        c->incomplete = true; /* the names of its jobs are not known */
+        const struct node *matrix = key_of(n, "matrix");
+        if (!matrix) {
+            report(c, n, "missing-key", NULL, "`parallel` needs a number, or a `matrix`");
+        } else if (matrix_read(c, matrix, &job->matrix)) {
+            job->parallel = (uint32_t)job->matrix.count;
+        }
     } else if (read_number(c, n, "parallel", 1, LIMIT_PARALLEL, &count)) {
         job->parallel = (uint32_t)count;
     }
@@ -435,7 +440,29 @@ static struct job *new_job(struct compile *c)
     return &c->jobs[c->job_count++];
 }
 
-/* A job with `parallel: N` becomes N jobs with the number in their name. */
+/* The name and the variables that one part of a parallel job has of its own. */
+static void set_part(struct compile *c, struct job *part, const struct job *job, uint32_t index)
+{
+    part->plan.node_index = index;
+    part->plan.node_total = job->parallel;
+    if (job->matrix.count == 0) {
+        part->name = str_from(
+            arena_printf(c->arena, STR_FMT " %u/%u", STR_ARG(job->name), index, job->parallel));
+    } else {
+        const struct combination *combination = &job->matrix.items[index - 1];
+        part->name = matrix_name(c, job->name, combination);
+        part->matrix_variables = combination->variables;
+        part->variables = matrix_merge(c, &job->variables, &combination->variables);
+    }
+    if (part->name.n > LIMIT_NAME || !str_is_utf8(part->name, NULL)) {
+        report(c, job->at, "limit", NULL,
+               "the name `" STR_FMT "` must have at most %u bytes of text", STR_ARG(part->name),
+               LIMIT_NAME);
+    }
+    part->needs = needs_unfold(c, part, &job->needs);
+}
+
+/* A job with `parallel` becomes as many jobs as that says. */
 static void unfold(struct compile *c, const struct job *job)
 {
     uint32_t total = job->parallel;
@@ -447,10 +474,9 @@ static void unfold(struct compile *c, const struct job *job)
         struct job *instance = new_job(c);
         *instance = *job;
         if (total > 0) {
-            instance->name = str_from(
-                arena_printf(c->arena, STR_FMT " %u/%u", STR_ARG(job->name), i, total));
-            instance->plan.node_index = i;
-            instance->plan.node_total = total;
+            set_part(c, instance, job, i);
+        } else {
+            instance->needs = needs_unfold(c, job, &job->needs);
         }
         instance->plan.base_name = arena_strdup(c->arena, job->name);
         instance->plan.name = arena_strdup(c->arena, instance->name);

@@ -5,6 +5,9 @@
 
 #include "pipeline/compile.h"
 
+/* So many comparisons of a need with those before it count as one step. */
+#define NEEDS_PER_WORK 32
+
 struct planner {
     struct compile *c;
     struct node
@@ -52,6 +55,24 @@ static size_t find_jobs(struct planner *p, struct str name, struct job **ret_fir
     return base ? (*ret_first)->parallel : 1;
 }
 
+/* Where a part of a matrix is meant, but is not there: those that are. */
+static const char *parts_hint(struct planner *p, struct str name)
+{
+    ptrdiff_t end = str_find(name, STR(": ["));
+    struct job *first = NULL;
+    struct buf list = BUF_INIT;
+    size_t count = end < 0 ? 0 : find_jobs(p, str_sub(name, 0, (size_t)end), &first);
+    if (count == 0 || first->matrix.count == 0) {
+        return NULL;
+    }
+    for (size_t i = 0; i < count; i++) {
+        buf_addf(&list, "%s" STR_FMT, i == 0 ? "" : ", ", STR_ARG(first[i].name));
+    }
+    const char *hint = arena_printf(p->c->arena, "its parts are %.300s", buf_cstr(&list));
+    buf_release(&list);
+    return hint;
+}
+
 static void report_missing(struct planner *p, const struct need *need, const char *keyword)
 {
     struct compile *c = p->c;
@@ -64,7 +85,9 @@ static void report_missing(struct planner *p, const struct need *need, const cha
             p->base_names[i] = c->jobs[i].plan.base_name;
         }
     }
-    report(c, need->at, "unknown-need", suggest(c, need->job, p->base_names, c->job_count),
+    const char *hint = parts_hint(p, need->job);
+    report(c, need->at, "unknown-need",
+           hint ? hint : suggest(c, need->job, p->base_names, c->job_count),
            "`%s`: there is no job `" STR_FMT "`", keyword, STR_ARG(need->job));
 }
 
@@ -85,23 +108,32 @@ static void check_one(struct planner *p, const struct job *job, const struct nee
     }
 }
 
+static void check_all(struct planner *p, const struct job *job, const struct needs *needs)
+{
+    for (size_t i = 0; i < needs->count; i++) {
+        check_one(p, job, &needs->items[i], "needs");
+    }
+}
+
 /* What is wrong whatever the rules will say. */
 static void check_names(struct planner *p)
 {
     struct compile *c = p->c;
     for (size_t i = 0; i < c->job_count && !c->incomplete; i++) {
         struct job *job = &c->jobs[i];
-        if (job->plan.node_index > 1) {
-            continue;
-        }
         c->job_at = job->at;
-        for (size_t k = 0; k < job->needs.count; k++) {
-            check_one(p, job, &job->needs.items[k], "needs");
+        if (job->plan.node_index <= 1 || job->needs.has_matrix) {
+            check_all(p, job, &job->needs);
         }
         for (size_t r = 0; r < job->rules.count; r++) {
-            for (size_t k = 0; k < job->rules.items[r].needs.count; k++) {
-                check_one(p, job, &job->rules.items[r].needs.items[k], "needs");
+            const struct needs *needs = &job->rules.items[r].needs;
+            if (job->plan.node_index <= 1 || needs->has_matrix) {
+                struct needs all = needs_unfold(c, job, needs);
+                check_all(p, job, &all);
             }
+        }
+        if (job->plan.node_index > 1) {
+            continue;
         }
         for (size_t k = 0; k < job->dependency_count; k++) {
             check_one(p, job, &job->dependencies[k], "dependencies");
@@ -156,6 +188,33 @@ static void report_absent(struct planner *p, const struct need *need)
            "needs the job `" STR_FMT "`, which is not in this pipeline", STR_ARG(need->job));
 }
 
+static bool is_needed(const struct job *job, uint32_t index)
+{
+    for (size_t i = 0; i < job->plan.n_needs; i++) {
+        if (job->plan.needs[i]->job == index) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void add_need(struct planner *p, struct job *job, const struct need *need, uint32_t index)
+{
+    if (!compile_charge(p->c, job->plan.n_needs / NEEDS_PER_WORK, need->at)) {
+        return;
+    }
+    if (is_needed(job, index)) {
+        report(p->c, need->at, "duplicate-need", NULL, "`needs` names `%s` twice",
+               p->order[index]->plan.name);
+        return;
+    }
+    Pb__Need *n = arena_alloc(p->c->arena, sizeof(*n));
+    pb__need__init(n);
+    n->job = index;
+    n->artifacts = need->artifacts;
+    job->plan.needs[job->plan.n_needs++] = n;
+}
+
 static void plan_needs(struct planner *p, struct job *job)
 {
     struct arena *a = p->c->arena;
@@ -165,6 +224,8 @@ static void plan_needs(struct planner *p, struct job *job)
         most += find_jobs(p, job->needs.items[i].job, &first);
     }
     job->plan.dag = job->needs.present;
+    job->plan.outer_needs = job->needs.outer;
+    job->plan.n_outer_needs = job->needs.outer_count;
     if (!compile_charge(p->c, most, job->at)) {
         return;
     }
@@ -179,23 +240,13 @@ static void plan_needs(struct planner *p, struct job *job)
                 }
                 continue;
             }
-            Pb__Need *n = arena_alloc(a, sizeof(*n));
-            pb__need__init(n);
-            n->job = first[k].plan_index;
-            n->artifacts = need->artifacts;
-            job->plan.needs[job->plan.n_needs++] = n;
+            add_need(p, job, need, first[k].plan_index);
         }
     }
-}
-
-static bool is_needed(const struct job *job, uint32_t index)
-{
-    for (size_t i = 0; i < job->plan.n_needs; i++) {
-        if (job->plan.needs[i]->job == index) {
-            return true;
-        }
+    if (job->plan.n_needs > LIMIT_JOB_NEEDS) {
+        report(p->c, job->at, "limit", NULL, "it needs %zu jobs, more than %u", job->plan.n_needs,
+               LIMIT_JOB_NEEDS);
     }
-    return false;
 }
 
 /* A job with needs can take artifacts from what it needs only. */

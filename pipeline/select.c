@@ -142,7 +142,6 @@ bool select_workflow(struct compile *c)
 
 static bool select_by_rules(struct compile *c, struct job *job, const struct rule *rule)
 {
-    (void)c;
     if (!rule || rule->never) {
         return false;
     }
@@ -160,7 +159,7 @@ static bool select_by_rules(struct compile *c, struct job *job, const struct rul
         job->plan.interruptible = rule->interruptible == YES;
     }
     if (rule->needs.present) {
-        job->needs = rule->needs;
+        job->needs = needs_unfold(c, job, &rule->needs);
     }
     return true;
 }

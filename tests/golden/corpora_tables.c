@@ -192,19 +192,64 @@ static enum outcome run_create(const json_t *c)
     return outcome;
 }
 
+/* Has the job the needs that are wanted, and no others. */
+static bool same_needs(const Pb__Plan *plan, const char *name, const json_t *wanted)
+{
+    for (size_t i = 0; i < plan->n_jobs; i++) {
+        const Pb__PlanJob *job = plan->jobs[i];
+        if (strcmp(job->name, name) != 0) {
+            continue;
+        }
+        bool same = job->n_needs == json_array_size(wanted);
+        for (size_t k = 0; same && k < job->n_needs; k++) {
+            same = strcmp(plan->jobs[job->needs[k]->job]->name,
+                          json_string_value(json_array_get(wanted, k))) == 0;
+        }
+        return same;
+    }
+    return false;
+}
+
+static bool matrix_as_wanted(const struct result *r, const json_t *c)
+{
+    const char *name;
+    json_t *wanted;
+    if (json_object_get(c, "error")) {
+        return has_error(&r->diags, "unknown-matrix-variable");
+    }
+    if (json_object_get(c, "names")) {
+        return same_jobs(r->plan, json_object_get(c, "names"));
+    }
+    bool same = r->plan != NULL;
+    json_object_foreach(json_object_get(c, "needs_of"), name, wanted)
+    {
+        same = same && same_needs(r->plan, name, wanted);
+    }
+    return same;
+}
+
 static enum outcome run_matrix(const json_t *c)
 {
-    if (!json_is_integer(json_object_get(c, "parallel"))) {
-        return CASE_NOT_YET;
-    }
-    char text[256];
     struct result r;
-    snprintf(text, sizeof(text), "%s: {script: a, parallel: %d}\n", text_of(c, "job"),
-             (int)json_integer_value(json_object_get(c, "parallel")));
+    json_t *parallel = json_object_get(c, "parallel");
+    json_t *needs = json_object_get(c, "needs_expr");
+    json_t *matrix = json_pack("{s:[{s:[s],s:[s,s]}]}", "matrix", "OS", "linux", "ARCH", "amd64",
+                               "arm64");
+    json_t *job = json_pack("{s:s,s:O}", "script", "a", "parallel", parallel ? parallel : matrix);
+    json_t *config = json_pack("{s:o}", text_of(c, "job"), job);
+    if (needs) {
+        json_object_set_new(job, "needs", json_pack("[O]", needs));
+        json_object_set_new(config, "build",
+                            json_pack("{s:s,s:O}", "script", "b", "parallel", matrix));
+    }
+    char *text = json_dumps(config, 0);
     compile_file(&r, text, NULL);
-    bool same = same_jobs(r.plan, json_object_get(c, "names"));
+    bool ok = matrix_as_wanted(&r, c);
     release(&r);
-    return same ? CASE_PASSED : CASE_DIFFERS;
+    free(text);
+    json_decref(config);
+    json_decref(matrix);
+    return ok ? CASE_PASSED : CASE_DIFFERS;
 }
 
 /* The globs as `rules:changes` of a job: is it there. */

@@ -1,0 +1,119 @@
+/* retry: how often, for which reasons, for which exit codes. */
+#include "common/base.h"
+
+#include "pipeline/compile.h"
+
+/* GitLab's reasons for a retry, and what they are called here. NULL: it cannot happen here. */
+static const struct {
+    const char *gitlab;
+    const char *ours[3];
+} reasons[] = {
+    {"always", {"always"}},
+    {"api_failure", {NULL}},
+    {"archived_failure", {NULL}},
+    {"data_integrity_failure", {"artifact_missing", "artifact_failure"}},
+    {"job_execution_timeout", {"job_timeout"}},
+    {"runner_system_failure", {"system_failure", "worker_lost", "source_failure"}},
+    {"runner_unsupported", {"config_error"}},
+    {"scheduler_failure", {NULL}},
+    {"stale_schedule", {NULL}},
+    {"stuck_or_timeout_failure", {"stuck", "worker_lost"}},
+    {"unknown_failure", {NULL}},
+    {"unmet_prerequisites", {"unmet_prerequisites"}},
+};
+
+/* Davit's own reasons are the values of pb.Reason: "REASON_WORKER_LOST" is "worker_lost". */
+static const char *own_reason(struct compile *c, size_t i)
+{
+    char *name = arena_strdup(c->arena, str_from(pb__reason__descriptor.values[i].name));
+    for (char *p = name; *p; p++) {
+        *p = *p >= 'A' && *p <= 'Z' ? (char)(*p - 'A' + 'a') : *p;
+    }
+    return name + strlen("REASON_");
+}
+
+static void add_reason(struct texts *t, const char *name)
+{
+    for (size_t i = 0; i < t->count; i++) {
+        if (str_eqz(t->items[i], name)) {
+            return;
+        }
+    }
+    t->items[t->count++] = str_from(name);
+}
+
+static void read_reason(struct compile *c, const struct node *n, struct texts *ret)
+{
+    const char *names[ARRAY_LEN(reasons) + 64];
+    size_t own_count = pb__reason__descriptor.n_values;
+    size_t count = 0;
+    size_t i;
+    check(own_count <= 64);
+    for (size_t k = 0; k < ARRAY_LEN(reasons); k++) {
+        names[count++] = reasons[k].gitlab;
+    }
+    for (size_t k = 1; k < own_count; k++) { /* not REASON_NONE */
+        names[count++] = own_reason(c, k);
+    }
+    if (!read_choice(c, n, "retry:when", names, count, &i)) {
+        return;
+    }
+    if (i >= ARRAY_LEN(reasons)) {
+        add_reason(ret, names[i]);
+        return;
+    }
+    for (size_t k = 0; k < ARRAY_LEN(reasons[i].ours) && reasons[i].ours[k]; k++) {
+        add_reason(ret, reasons[i].ours[k]);
+    }
+}
+
+static void read_reasons(struct compile *c, const struct node *n, struct job *job)
+{
+    bool list = n->kind == NODE_LIST;
+    size_t count = list ? n->count : 1;
+    struct texts t = {0};
+    if (count > 64) {
+        report(c, n, "limit", NULL, "`retry:when`: more than 64 reasons");
+        return;
+    }
+    t.items = arena_array(c->arena, 3 * count + 1, sizeof(*t.items));
+    for (size_t i = 0; i < count; i++) {
+        read_reason(c, list ? n->items[i] : n, &t);
+    }
+    if (t.count == 0) {
+        job->plan.retry_max = 0; /* none of them can happen: the empty list would mean all */
+    }
+    job->plan.retry_when = texts_to_strings(c->arena, t);
+    job->plan.n_retry_when = t.count;
+}
+
+static void read_retry_max(struct compile *c, const struct node *n, struct job *job)
+{
+    int64_t v = 0;
+    if (read_number(c, n, "retry", 0, 2, &v)) {
+        job->plan.retry_max = (uint32_t)v;
+    }
+}
+
+void retry_read(struct compile *c, const struct node *n, struct job *job)
+{
+    if (n->kind != NODE_MAPPING) {
+        read_retry_max(c, n, job);
+        return;
+    }
+    if (!read_keys(c, n, SCOPE_RETRY, "retry")) {
+        return;
+    }
+    const struct node *max = node_get(n, "max");
+    const struct node *when = node_get(n, "when");
+    const struct node *codes = node_get(n, "exit_codes");
+    if (!node_is_null(max)) {
+        read_retry_max(c, max, job);
+    }
+    if (!node_is_null(when)) {
+        read_reasons(c, when, job);
+    }
+    if (!node_is_null(codes)) {
+        read_exit_codes(c, codes, &job->plan.retry_exit_codes, &job->plan.n_retry_exit_codes);
+    }
+}
