@@ -141,9 +141,10 @@ struct job {
     struct need *dependencies;
     size_t dependency_count;
     struct matrix matrix;
-    uint32_t parallel;   /* how many parts there are; 0: not written */
-    bool selected;       /* its rules take it into the pipeline */
-    uint32_t plan_index; /* when selected */
+    struct str long_name; /* of a part of a matrix whose `name` had to be cut; else empty */
+    uint32_t parallel;    /* how many parts there are; 0: not written */
+    bool selected;        /* its rules take it into the pipeline */
+    uint32_t plan_index;  /* when selected */
 };
 
 /* An included file, and where it was asked for first. */

@@ -440,6 +440,18 @@ static struct job *new_job(struct compile *c)
     return &c->jobs[c->job_count++];
 }
 
+/* GitLab has no limit for the names of parts; here the number of the part keeps them apart. */
+static struct str cut_name(struct compile *c, const struct job *part)
+{
+    const char *end = arena_printf(c->arena, "... %u/%u]", part->plan.node_index,
+                                   part->plan.node_total);
+    size_t n = LIMIT_NAME - strlen(end);
+    while (n > 0 && ((uint8_t)part->name.p[n] & 0xc0) == 0x80) {
+        n--; /* not in the middle of a character */
+    }
+    return str_from(arena_printf(c->arena, "%.*s%s", (int)n, part->name.p, end));
+}
+
 /* The name and the variables that one part of a parallel job has of its own. */
 static void set_part(struct compile *c, struct job *part, const struct job *job, uint32_t index)
 {
@@ -454,10 +466,12 @@ static void set_part(struct compile *c, struct job *part, const struct job *job,
         part->matrix_variables = combination->variables;
         part->variables = matrix_merge(c, &job->variables, &combination->variables);
     }
-    if (part->name.n > LIMIT_NAME || !str_is_utf8(part->name, NULL)) {
-        report(c, job->at, "limit", NULL,
-               "the name `" STR_FMT "` must have at most %u bytes of text", STR_ARG(part->name),
-               LIMIT_NAME);
+    if (part->name.n > LIMIT_NAME) {
+        part->long_name = part->name;
+        part->name = cut_name(c, part);
+    }
+    if (!str_is_utf8(part->name, NULL)) {
+        report(c, job->at, "bad-value", NULL, "the name of a part holds a NUL character");
     }
     part->needs = needs_unfold(c, part, &job->needs);
 }

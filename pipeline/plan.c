@@ -37,6 +37,9 @@ static void index_names(struct planner *p)
     for (size_t i = 0; i < c->job_count; i++) {
         struct job *job = &c->jobs[i];
         add_name(p, job->name, i, job->at);
+        if (job->long_name.n > 0) {
+            add_name(p, job->long_name, i, job->at);
+        }
         if (job->plan.node_index == 1) {
             add_name(p, str_from(job->plan.base_name), i, job->at);
         }
@@ -51,7 +54,8 @@ static size_t find_jobs(struct planner *p, struct str name, struct job **ret_fir
         return 0;
     }
     *ret_first = &p->c->jobs[pair->value->integer];
-    bool base = (*ret_first)->parallel > 0 && !str_eq((*ret_first)->name, name);
+    bool base = (*ret_first)->parallel > 0 && !str_eq((*ret_first)->name, name) &&
+                !str_eq((*ret_first)->long_name, name);
     return base ? (*ret_first)->parallel : 1;
 }
 
