@@ -171,6 +171,7 @@ static void place_child(struct core *c, const Pb__PipelineCreate *cmd, Pb__Pipel
     p->parent_job_id = job->id;
     p->depth = parent->depth + 1;
     p->origin = (char *)"parent_pipeline";
+    p->submitted_by = parent->submitted_by;
     root = root_of(c, parent);
     root->family++;
     k = key_u64(root->id);

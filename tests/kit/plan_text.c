@@ -215,6 +215,23 @@ static void add_outer_need(struct reader *r, struct str v)
     r->job->outer_needs[r->job->n_outer_needs++] = need;
 }
 
+/* NAME:VALUE,NAME:VALUE */
+static void set_variables(struct reader *r, struct str list)
+{
+    struct str item, name;
+
+    r->job->variables = arena_array(r->arena, 64, sizeof(*r->job->variables));
+    while (list.n > 0 && str_split(&list, ',', &item)) {
+        Pb__Variable *v = arena_alloc(r->arena, sizeof(*v));
+        str_split(&item, ':', &name);
+        pb__variable__init(v);
+        v->name = arena_strdup(r->arena, name);
+        v->value = pb_bytes(r->arena, item);
+        check(r->job->n_variables < 64);
+        r->job->variables[r->job->n_variables++] = v;
+    }
+}
+
 static bool set_extra(struct reader *r, struct str key, struct str v)
 {
     if (str_eqz(key, "trigger")) {
@@ -225,6 +242,8 @@ static bool set_extra(struct reader *r, struct str key, struct str v)
         r->job->manual_confirmation = arena_strdup(r->arena, v);
     } else if (str_eqz(key, "dotenv")) {
         set_dotenv(r);
+    } else if (str_eqz(key, "vars")) {
+        set_variables(r, v);
     } else if (str_eqz(key, "outer")) {
         add_outer_need(r, v);
     } else {

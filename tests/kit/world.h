@@ -74,7 +74,8 @@ const char *world_status(struct world *w, uint64_t pipeline_id);
  *     test: stage=test needs=build when=on_failure
  * Keys: stage (default "test"), needs (none: an empty list), needs_no_artifacts, deps, when,
  * start_in, allow_failure (yes, or exit codes), retry, retry_when, retry_codes, timeout, group,
- * priority, tags, executor, lost (requeue, fail, wait), interruptible, artifacts, dotenv=yes;
+ * priority, tags, executor, lost (requeue, fail, wait), interruptible, artifacts, dotenv=yes,
+ * vars (NAME:VALUE);
  * trigger (none, depend, mirror); unsupported, confirm; env with url, tier, action, on_stop and
  * auto_stop; outer (PIPELINE/JOB or PROJECT@REF/JOB, "?" behind it: optional). A line "plan:
  * on_job_failure=all auto_cancel=yes|interruptible name=N" tells of the whole. Ends the process

@@ -211,8 +211,13 @@ void trace_spec(struct stage *s, uint64_t job_id)
         buf_addf(s->out, "  %s=" STR_FMT "\n", v->name, STR_ARG(pb_str(v->value)));
     }
     for (size_t i = 0; i < spec->n_artifacts_in; i++) {
-        buf_addf(s->out, "  fetches what %s kept: %" PRIu64 " bytes\n",
-                 spec->artifacts_in[i]->job_name, spec->artifacts_in[i]->size);
+        const Pb__ArtifactIn *in = spec->artifacts_in[i];
+        buf_addf(s->out, "  fetches what %s kept: ", in->job_name);
+        if (in->digest.len == 0) {
+            buf_addz(s->out, "it is not there\n");
+        } else {
+            buf_addf(s->out, "%" PRIu64 " bytes\n", in->size);
+        }
     }
 }
 

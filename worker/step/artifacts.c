@@ -16,6 +16,11 @@ static int get_one(struct step *s, const Pb__ArtifactIn *in)
     struct archive_info info;
     struct buf why = BUF_INIT;
     int fd;
+    if (in->digest.len == 0) {
+        step_error("there are no artifacts of %s in the pipeline that the job needs them from",
+                   in->job_name);
+        return -E_NOT_FOUND;
+    }
     step_say("Downloading artifacts of %s (%s)...", in->job_name, step_size_text(s, in->size));
     int r = step_download(s, in->digest, in->size, &fd);
     if (r < 0) {

@@ -1,0 +1,245 @@
+#include "common/base.h"
+
+#include "broker/core/spec.h"
+#include "common/expand.h"
+#include "common/limits.h"
+
+#define SERVER_URL_BYTES 2048u /* longer ones make no URLs of jobs */
+
+static void add_variable(struct spec *s, const Pb__Variable *v)
+{
+    Pb__JobSpec *out = s->out;
+
+    out->variables = spec_grown(s->arena, out->variables, out->n_variables, &s->variable_cap);
+    out->variables[out->n_variables++] = (Pb__Variable *)v;
+}
+
+static void add_variables(struct spec *s, Pb__Variable *const *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        add_variable(s, v[i]);
+    }
+}
+
+static void add_value(struct spec *s, const char *name, struct str value, bool raw)
+{
+    Pb__Variable *v = arena_alloc(s->arena, sizeof(*v));
+
+    pb__variable__init(v);
+    v->name = (char *)name;
+    v->value = pb_bytes(s->arena, value);
+    v->raw = raw;
+    add_variable(s, v);
+}
+
+static void add_text(struct spec *s, const char *name, const char *text)
+{
+    add_value(s, name, str_from(text), true);
+}
+
+static void add_known(struct spec *s, const char *name, const char *text)
+{
+    if (text[0] != '\0') {
+        add_text(s, name, text);
+    }
+}
+
+static void add_number(struct spec *s, const char *name, uint64_t n)
+{
+    add_text(s, name, arena_printf(s->arena, "%" PRIu64, n));
+}
+
+/* Lower case, at most 63 bytes, all but a-z and 0-9 as a hyphen, none at the ends. */
+static const char *slug(struct arena *a, const char *name)
+{
+    char *s = arena_strdup(a, str_sub(str_from(name), 0, 63));
+    size_t n = strlen(s);
+
+    for (size_t i = 0; i < n; i++) {
+        if (s[i] >= 'A' && s[i] <= 'Z') {
+            s[i] = (char)(s[i] - 'A' + 'a');
+        } else if (!((s[i] >= 'a' && s[i] <= 'z') || (s[i] >= '0' && s[i] <= '9'))) {
+            s[i] = '-';
+        }
+    }
+    while (n > 0 && s[n - 1] == '-') {
+        s[--n] = '\0';
+    }
+    while (*s == '-') {
+        s++;
+    }
+    return s;
+}
+
+/* What the predefined variables of the submit say; empty: nothing. */
+static struct str predefined(const Pb__PipelineVariablesRecord *vars, const char *name)
+{
+    for (size_t i = 0; i < vars->n_predefined; i++) {
+        if (strcmp(vars->predefined[i]->name, name) == 0) {
+            return pb_str(vars->predefined[i]->value);
+        }
+    }
+    return STR_NULL;
+}
+
+static void add_pipeline(struct spec *s)
+{
+    const Pb__PipelineRecord *p = s->pipeline;
+    char time[32];
+
+    add_number(s, "CI_PROJECT_ID", p->project_id);
+    add_number(s, "CI_PIPELINE_ID", p->id);
+    add_number(s, "CI_PIPELINE_IID", p->iid);
+    add_text(s, "CI_PIPELINE_CREATED_AT", str_time(p->created_ms, time, sizeof(time)));
+    add_known(s, "CI_PIPELINE_NAME", p->name);
+    add_known(s, "CI_PIPELINE_SOURCE", p->origin);
+    if (strcmp(p->origin, "trigger") == 0) {
+        add_text(s, "CI_PIPELINE_TRIGGERED", "true");
+        add_text(s, "CI_JOB_TRIGGERED", "true");
+    }
+    add_known(s, "GITLAB_USER_LOGIN", p->submitted_by);
+    add_known(s, "GITLAB_USER_NAME", p->submitted_by);
+}
+
+static void add_job(struct spec *s)
+{
+    const Pb__JobRecord *job = s->job;
+    char time[32];
+
+    add_number(s, "CI_JOB_ID", job->id);
+    add_text(s, "CI_JOB_NAME", job->name);
+    add_text(s, "CI_JOB_NAME_SLUG", slug(s->arena, job->name));
+    add_known(s, "CI_JOB_GROUP_NAME", s->plan->base_name);
+    add_text(s, "CI_JOB_STAGE", s->stage);
+    add_text(s, "CI_JOB_STARTED_AT", str_time(s->assigned_ms, time, sizeof(time)));
+    add_number(s, "CI_JOB_TIMEOUT", job->timeout_ms / 1000);
+    if (s->plan->image != NULL) {
+        add_value(s, "CI_JOB_IMAGE", str_from(s->plan->image->name), false);
+    }
+    add_number(s, "CI_NODE_TOTAL", MAX(s->plan->node_total, 1));
+    if (s->plan->node_index != 0) {
+        add_number(s, "CI_NODE_INDEX", s->plan->node_index);
+    }
+    if (job->when == WHEN_MANUAL) {
+        add_text(s, "CI_JOB_MANUAL", "true");
+    }
+    add_number(s, "DAVIT_JOB_ATTEMPT", job->attempt);
+}
+
+static void add_urls(struct spec *s, const Pb__PipelineVariablesRecord *vars)
+{
+    const struct str url = predefined(vars, "CI_SERVER_URL");
+
+    if (url.n == 0 || url.n > SERVER_URL_BYTES) {
+        return;
+    }
+    add_text(s, "CI_PIPELINE_URL",
+             arena_printf(s->arena, STR_FMT "/api/v1/pipelines/%" PRIu64, STR_ARG(url),
+                          s->pipeline->id));
+    add_text(s, "CI_JOB_URL",
+             arena_printf(s->arena, STR_FMT "/api/v1/jobs/%" PRIu64, STR_ARG(url), s->job->id));
+    add_text(s, "CI_PAGES_URL",
+             arena_printf(s->arena, STR_FMT "/pages/%s", STR_ARG(url), s->project));
+}
+
+/* As GitLab has it until somebody changes it: the default branch is protected, nothing else. */
+static void add_protection(struct spec *s, const Pb__PipelineVariablesRecord *vars)
+{
+    const struct str known = predefined(vars, "CI_COMMIT_REF_PROTECTED");
+
+    s->out->ref_protected = known.n > 0
+                                ? str_eqz(known, "true")
+                                : !s->pipeline->tag && predefined(vars, "CI_COMMIT_BRANCH").n > 0 &&
+                                      str_eqz(predefined(vars, "CI_DEFAULT_BRANCH"),
+                                              s->pipeline->ref);
+    if (known.n == 0) {
+        add_text(s, "CI_COMMIT_REF_PROTECTED", s->out->ref_protected ? "true" : "false");
+    }
+}
+
+static void add_environment(struct spec *s)
+{
+    static const char *const actions[] = {"start", "prepare", "stop", "verify", "access"};
+    const Pb__EnvironmentRecord *e = environment_get(s->tx, s->job->environment_id);
+    const unsigned action = s->job->environment_action;
+
+    if (s->job->environment_id == 0 || s->plan->environment == NULL) {
+        return;
+    }
+    if (e == NULL || action >= ARRAY_LEN(actions)) {
+        tx_fail(s->tx, -E_CORRUPT);
+        return;
+    }
+    add_text(s, "CI_ENVIRONMENT_NAME", e->name);
+    add_text(s, "CI_ENVIRONMENT_SLUG", e->slug);
+    add_text(s, "CI_ENVIRONMENT_TIER",
+             s->plan->environment->tier[0] != '\0' ? s->plan->environment->tier : e->tier);
+    add_text(s, "CI_ENVIRONMENT_ACTION", actions[action]);
+    s->out->environment_url = s->plan->environment->url;
+    if (s->plan->environment->url.len > 0) {
+        add_value(s, "CI_ENVIRONMENT_URL", pb_str(s->plan->environment->url), false);
+    } else if (e->url.len > 0) {
+        add_value(s, "CI_ENVIRONMENT_URL", pb_str(e->url), true);
+    }
+}
+
+static const Pb__PipelineVariablesRecord *of_pipeline(struct spec *s)
+{
+    const struct key k = key_u64(s->pipeline->id);
+    const Pb__PipelineVariablesRecord *vars = (const Pb__PipelineVariablesRecord *)tx_get_msg(
+        s->tx, T_PIPELINE_VARS, &k, &pb__pipeline_variables_record__descriptor);
+
+    if (vars == NULL) {
+        tx_fail(s->tx, -E_CORRUPT);
+    }
+    return vars;
+}
+
+void spec_add_variables(struct spec *s)
+{
+    const struct key of_job = key_u64(s->job->id);
+    const Pb__PipelineVariablesRecord *vars = of_pipeline(s);
+    const Pb__JobVariablesRecord *played = (const Pb__JobVariablesRecord *)tx_get_msg(
+        s->tx, T_JOB_VARS, &of_job, &pb__job_variables_record__descriptor);
+
+    if (vars == NULL) {
+        return;
+    }
+    s->out->n_variables = 0;
+    add_variables(s, vars->predefined, vars->n_predefined);
+    add_pipeline(s);
+    add_job(s);
+    add_urls(s, vars);
+    add_protection(s, vars);
+    add_environment(s);
+    add_variables(s, s->plan->variables, s->plan->n_variables);
+    add_variables(s, s->dotenv, s->dotenv_count);
+    add_variables(s, vars->submitted, vars->n_submitted);
+    if (played != NULL) {
+        add_variables(s, played->variables, played->n_variables);
+    }
+}
+
+/* What cannot be expanded within the limits stays as it is written, and then names nothing. */
+struct str spec_expand(struct spec *s, ProtobufCBinaryData text)
+{
+    struct buf out = BUF_INIT;
+    struct vars vars;
+    struct str copy;
+
+    vars_init(&vars, s->arena);
+    for (size_t i = 0; i < s->out->n_variables; i++) {
+        const Pb__Variable *v = s->out->variables[i];
+        vars_set(&vars, (struct var){.name = str_from(v->name),
+                                     .value = pb_str(v->value),
+                                     .raw = v->raw,
+                                     .file = v->file});
+    }
+    if (vars_expand_all(&vars) < 0 || vars_expand(&vars, pb_str(text), &out) < 0) {
+        buf_release(&out);
+        return pb_str(text);
+    }
+    copy = str_from(arena_strdup(s->arena, buf_str(&out)));
+    buf_release(&out);
+    return copy;
+}
