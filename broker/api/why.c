@@ -134,7 +134,11 @@ static void say_held(struct why *w)
     const Pb__AssignmentRecord *a = assignment_get(w->tx, w->job->id);
     const char *name = worker_name(w);
     char since[32];
-    if (a && a->waiting) {
+    if (w->job->trigger && w->job->child_pipeline_id == 0) {
+        buf_addz(&w->summary, "its child pipeline is being made");
+    } else if (w->job->trigger) {
+        buf_addf(&w->summary, "waits for its child pipeline %" PRIu64, w->job->child_pipeline_id);
+    } else if (a && a->waiting) {
         buf_addf(&w->summary, "waits for its worker %s to come back", name);
     } else if (w->job->state == JOB_ASSIGNED) {
         buf_addf(&w->summary, "is on its way to worker %s", name);
