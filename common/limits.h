@@ -15,6 +15,7 @@
 #define LIMIT_COMPILE_WORK 2000000u       /* nodes and pairs visited or made by one compilation */
 #define LIMIT_EXPRESSION (16u * KIB)      /* one rules:if */
 #define LIMIT_INCLUDES 500u
+#define LIMIT_INCLUDE_NAME 2048u          /* path, URL or address of an included file */
 #define LIMIT_PIPELINE_JOBS 2000u
 #define LIMIT_PIPELINE_STAGES 256u
 #define LIMIT_JOB_DEFINITIONS 10000u       /* in a file, before rules choose */

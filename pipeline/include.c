@@ -1,41 +1,22 @@
-/* include: other files of the repository, merged in order, the including file over them. */
+/* include: other files, merged in order, the including file over them. */
 #include "common/base.h"
 
-#include "pipeline/compile.h"
+#include "common/crypto.h"
+#include "pipeline/front.h"
 #include "pipeline/yaml.h"
 
-static const char only_local[] = "include:local works: files of the same repository";
-
-/* The files that are being included right now, innermost first: how a circle shows. */
-struct chain {
-    const char *file;
-    const struct chain *outer;
-};
-
 static const struct node *merge_includes(struct compile *c, const struct node *file,
-                                         const struct chain *chain);
+                                         const struct source *source);
 
-static void check_header(struct compile *c, const struct node *header)
-{
-    for (uint32_t i = 0; header && i < header->count; i++) {
-        const struct pair *p = &header->pairs[i];
-        if (!keyword_find(SCOPE_HEADER, p->key->text)) {
-            report(c, p->key, "unknown-keyword", "the header before `---` holds `spec` alone",
-                   "unknown keyword `" STR_FMT "` in the header", STR_ARG(p->key->text));
-        } else if (!node_is_null(p->value)) {
-            read_keys(c, p->value, SCOPE_SPEC, "spec");
-        }
-    }
-}
-
-/* The file's mapping with its own includes merged in; NULL: reported, or empty. */
-static const struct node *read_file(struct compile *c, const char *file, struct str text,
-                                    const struct chain *outer)
+/* The file's mapping with its values in it and its own includes merged; NULL: reported, or empty.
+ */
+static const struct node *read_file(struct compile *c, struct str text, const struct source *source,
+                                    const struct given *given)
 {
     struct yaml_file yaml = {0};
-    struct chain chain = {.file = file, .outer = outer};
+    struct names names = {0};
     size_t count = c->diags->count;
-    int r = yaml_read(c->arena, file, text, c->diags, &yaml);
+    int r = yaml_read(c->arena, source->file, text, c->diags, &yaml);
     for (size_t i = count; i < c->diags->count; i++) {
         trail_add(c, &c->diags->items[i]);
     }
@@ -43,7 +24,14 @@ static const struct node *read_file(struct compile *c, const char *file, struct 
         c->incomplete = true;
         return NULL;
     }
-    check_header(c, yaml.header);
+    bool ok = true;
+    if (yaml.header) {
+        ok = header_read(c, yaml.header, source, given, &names);
+    } else if (given->values && given->values->count > 0) {
+        const struct node *key = given->values->pairs[0].key;
+        report(c, key, "input-unknown", "spec: { inputs: { NAME: { default: ... } } }",
+               "`%s` takes no inputs: it has no `spec:` header", source->file);
+    }
     if (!yaml.body) {
         return NULL;
     }
@@ -53,56 +41,147 @@ static const struct node *read_file(struct compile *c, const char *file, struct 
         c->incomplete = true;
         return NULL;
     }
-    return merge_includes(c, yaml.body, &chain);
+    if (!ok) { /* without its values the file would give errors that are none */
+        c->incomplete = true;
+        return NULL;
+    }
+    if (yaml.header) {
+        size_t errors = c->diags->errors;
+        yaml.body = interpolate(c, yaml.body, &names);
+        c->incomplete |= c->diags->errors > errors;
+    } else {
+        interpolate_warn(c, yaml.body);
+    }
+    return merge_includes(c, yaml.body, source);
 }
 
-static bool is_inside(const struct chain *chain, const char *file)
+static bool is_inside(const struct source *source, const char *file)
 {
-    for (; chain; chain = chain->outer) {
-        if (strcmp(chain->file, file) == 0) {
+    for (; source; source = source->outer) {
+        if (strcmp(source->file, file) == 0) {
             return true;
         }
     }
     return false;
 }
 
-/* Without the file, what refers to it is no mistake. */
-static void refuse(struct compile *c, const struct node *at, const char *code, const char *hint,
-                   struct str what, const char *problem)
+static void refuse_missing(struct compile *c, const struct node *at, const struct include_ref *ref,
+                           const char *file, int r, const char *why)
 {
+    struct str name = str_from(file);
     c->incomplete = true;
-    report(c, at, code, hint, "`" STR_FMT "` %s", STR_ARG(what), problem);
+    if (r == -E_UNSUPPORTED) {
+        report(c, at, "include-offline", NULL, "`" STR_FMT "` cannot be fetched here%s%.300s",
+               STR_ARG(name), why ? ": " : "", why ? why : "");
+    } else if (r != -E_NOT_FOUND) {
+        report(c, at, "include-failed", NULL, "`" STR_FMT "`: %.300s", STR_ARG(name),
+               why ? why : err_text(r));
+    } else if (ref->kind == INCLUDE_LOCAL) {
+        include_refuse(c, at, "include-not-found", "paths begin at the root of the repository",
+                       name, "is not in the repository");
+    } else {
+        report(c, at, "include-not-found", NULL, "`" STR_FMT "` is not there%s%.300s",
+               STR_ARG(name), why ? ": " : "", why ? why : "");
+    }
 }
 
-/* Merges the file at `path` over *sum. */
-static void include_file(struct compile *c, struct str path, const struct node *at,
-                         const struct chain *chain, const struct node **sum)
+static bool integrity_fits(const struct entry *e, struct str text)
 {
-    const struct include_ref ref = {.kind = INCLUDE_LOCAL, .name = path};
-    const char *file = pipeline_include_name(c->arena, &ref);
+    uint8_t digest[SHA256_BYTES];
+    struct buf want = BUF_INIT;
+    if (e->integrity.n == 0) {
+        return true;
+    }
+    crypto_sha256(text.p, text.n, digest);
+    buf_addz(&want, "sha256-");
+    crypto_to_base64(str_of(digest, sizeof(digest)), &want);
+    bool same = str_eq(buf_str(&want), e->integrity);
+    buf_release(&want);
+    return same;
+}
+
+/* The text of a file; false: reported. */
+static bool provide(struct compile *c, const struct entry *e, const struct include_ref *ref,
+                    const struct node *at, const char *file, struct included *ret)
+{
     const char *why = NULL;
-    struct included got = {0};
-    if (is_inside(chain, file)) {
-        refuse(c, at, "include-circular", NULL, path, "includes itself, directly or by others");
-        return;
-    }
+    struct str name = str_from(file);
     if (++c->includes > LIMIT_INCLUDES) {
-        refuse(c, at, "include-limit", NULL, path, "is one file too many");
-        return;
+        include_refuse(c, at, "include-limit", NULL, name, "is one file too many");
+        return false;
     }
-    if (path.n != strlen(file) || !c->in->include ||
-        c->in->include(c->in->include_ctx, &ref, &got, &why) < 0) {
-        refuse(c, at, "include-not-found", "paths begin at the root of the repository", path,
-               "is not in the repository");
-        return;
+    int r = !c->in->include ? -E_NOT_FOUND
+            : memchr(ref->name.p, '\0', ref->name.n)
+                ? -E_NOT_FOUND
+                : c->in->include(c->in->include_ctx, ref, ret, &why);
+    if (r < 0) {
+        refuse_missing(c, at, ref, file, r, why);
+        return false;
     }
-    c->text_bytes += got.text.n;
+    c->text_bytes += ret->text.n;
     if (c->text_bytes > LIMIT_YAML_TOTAL) {
-        refuse(c, at, "include-limit", NULL, path, "makes the files together too big");
+        include_refuse(c, at, "include-limit", NULL, name, "makes the files together too big");
+        return false;
+    }
+    if (!integrity_fits(e, ret->text)) {
+        include_refuse(c, at, "include-integrity", NULL, name,
+                       "is another text than its `integrity` says");
+        return false;
+    }
+    return true;
+}
+
+/* Whose files the new file's own local includes are. A template or an artifact has no repository of
+ * its own: they are those of the file that includes it. */
+static void set_home(struct source *s, const struct entry *e, const struct include_ref *ref)
+{
+    switch (ref->kind) {
+    case INCLUDE_LOCAL:
+    case INCLUDE_TEMPLATE:
+    case INCLUDE_ARTIFACT:
+        break;
+    case INCLUDE_REMOTE:
+        s->home = INCLUDE_REMOTE;
+        break;
+    case INCLUDE_PROJECT:
+        s->home = INCLUDE_PROJECT;
+        s->project = ref->project;
+        s->ref = ref->ref;
+        break;
+    case INCLUDE_COMPONENT:
+        s->home = INCLUDE_PROJECT;
+        s->component = true;
+        s->project = e->component.project;
+        s->ref = s->version = e->component.version;
+        s->name = e->component.name;
+        break;
+    }
+}
+
+/* Merges one file of the entry over *sum. */
+static void include_file(struct compile *c, const struct entry *e, const struct include_ref *ref,
+                         const struct node *at, const struct source *outer, const struct node **sum)
+{
+    struct included got = {0};
+    const char *file = pipeline_include_name(c->arena, ref);
+    struct source source = {.file = file,
+                            .outer = outer,
+                            .home = outer->home,
+                            .project = outer->project,
+                            .ref = outer->ref,
+                            .text = &got};
+    if (is_inside(outer, file)) {
+        include_refuse(c, at, "include-circular", NULL, str_from(file),
+                       "includes itself, directly or by others");
         return;
     }
+    if (!provide(c, e, ref, at, file, &got)) {
+        return;
+    }
+    set_home(&source, e, ref);
     trail_included(c, file, at);
-    const struct node *node = read_file(c, file, got.text, chain);
+    const struct given given = {.values = e->inputs, .at = at};
+    const struct node *node = read_file(c, got.text, &source, &given);
     if (node) {
         *sum = *sum ? node_merge(c->arena, *sum, node, &c->work) : node;
         compile_charge(c, node->count, at);
@@ -153,99 +232,39 @@ static struct regex *wildcard(struct compile *c, struct str pattern)
     return r < 0 ? NULL : re;
 }
 
-static void include_wildcard(struct compile *c, struct str path, const struct node *at,
-                             const struct chain *chain, const struct node **sum)
+static void include_wildcard(struct compile *c, const struct entry *e,
+                             const struct include_ref *ref, const struct node *at,
+                             const struct source *source, const struct node **sum)
 {
-    struct regex *re = wildcard(c, path);
+    struct regex *re = wildcard(c, ref->name);
     for (size_t i = 0; re && i < c->in->path_count && compile_charge(c, 1, at); i++) {
-        struct str candidate = c->in->paths[i];
+        const struct include_ref one = {.kind = INCLUDE_LOCAL, .name = c->in->paths[i]};
         bool found = false;
-        if (regex_search(re, candidate, &found) == 0 && found && c->includes <= LIMIT_INCLUDES) {
-            include_file(c, candidate, at, chain, sum);
+        if (regex_search(re, one.name, &found) == 0 && found && c->includes <= LIMIT_INCLUDES) {
+            include_file(c, e, &one, at, source, sum);
         }
     }
 }
 
-static void include_local(struct compile *c, const struct node *at, const struct chain *chain,
+static void include_entry(struct compile *c, const struct node *n, const struct source *source,
                           const struct node **sum)
 {
-    struct str path;
-    if (!read_text(c, at, "include:local", &path)) {
+    struct entry e;
+    if (!entry_read(c, n, source, &e)) {
+        return;
+    }
+    if (e.inputs && e.inputs->kind != NODE_MAPPING) {
+        report(c, e.inputs, "wrong-type", NULL, "`inputs` must be a mapping, found %s",
+               node_what(e.inputs));
         c->incomplete = true;
         return;
     }
-    path = expand_text(c, &c->outer, path, 0);
-    while (path.n > 0 && path.p[0] == '/') {
-        path = str_sub(path, 1, path.n);
-    }
-    if (!str_ends(path, STR(".yml")) && !str_ends(path, STR(".yaml"))) {
-        refuse(c, at, "include-invalid", NULL, path, "does not end in .yml or .yaml");
-    } else if (str_chr(path, '*') >= 0) {
-        include_wildcard(c, path, at, chain, sum);
-    } else {
-        include_file(c, path, at, chain, sum);
-    }
-}
-
-static bool is_url(struct str s)
-{
-    return str_starts(s, STR("https://")) || str_starts(s, STR("http://"));
-}
-
-static bool rules_say_no(struct compile *c, const struct node *entry)
-{
-    const struct node *n = node_get(entry, "rules");
-    struct rules rules = {0};
-    if (node_is_null(n) || (n->kind == NODE_LIST && n->count == 0)) {
-        return false;
-    }
-    size_t errors = c->diags->errors;
-    rules_read(c, n, SCOPE_INCLUDE_RULE, &rules);
-    if (c->diags->errors > errors) {
-        c->incomplete = true;
-        return true;
-    }
-    const struct rule *rule = rules_match(c, &rules, &c->outer);
-    return !rule || rule->never;
-}
-
-static void include_mapping(struct compile *c, const struct node *entry, const struct chain *chain,
-                            const struct node **sum)
-{
-    static const char *const foreign[] = {"remote", "project", "template", "component", "artifact"};
-    if (rules_say_no(c, entry)) {
-        return;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(foreign); i++) {
-        struct pair *p = node_find(entry, str_from(foreign[i]));
-        if (p && !node_is_null(p->value)) {
-            refuse(c, p->key, "include-not-supported", only_local, p->key->text,
-                   "in `include` is not supported yet");
-            return;
+    for (size_t i = 0; i < e.count && compile_charge(c, 1, n); i++) {
+        if (e.refs[i].kind == INCLUDE_LOCAL && str_chr(e.refs[i].name, '*') >= 0) {
+            include_wildcard(c, &e, &e.refs[i], e.at[i], source, sum);
+        } else {
+            include_file(c, &e, &e.refs[i], e.at[i], source, sum);
         }
-    }
-    size_t errors = c->diags->errors;
-    read_keys(c, entry, SCOPE_INCLUDE, "include");
-    c->incomplete |= c->diags->errors > errors;
-    const struct node *local = node_get(entry, "local");
-    if (node_is_null(local)) {
-        refuse(c, entry, "include-invalid", "include: { local: path/of/file.yml }", STR("include"),
-               "names no file");
-        return;
-    }
-    include_local(c, local, chain, sum);
-}
-
-static void include_entry(struct compile *c, const struct node *entry, const struct chain *chain,
-                          const struct node **sum)
-{
-    if (entry->kind == NODE_MAPPING) {
-        include_mapping(c, entry, chain, sum);
-    } else if (node_is_string(entry) && is_url(entry->text)) {
-        refuse(c, entry, "include-not-supported", only_local, entry->text,
-               "is not in this repository: that is not supported yet");
-    } else {
-        include_local(c, entry, chain, sum);
     }
 }
 
@@ -263,7 +282,7 @@ static const struct node *without(struct compile *c, const struct node *m, struc
 }
 
 static const struct node *merge_includes(struct compile *c, const struct node *file,
-                                         const struct chain *chain)
+                                         const struct source *source)
 {
     const struct node *include = node_get(file, "include");
     const struct node *sum = NULL;
@@ -271,16 +290,16 @@ static const struct node *merge_includes(struct compile *c, const struct node *f
         return file;
     }
     if (include->has_reference) {
-        refuse(c, include, "include-invalid", NULL, STR("include"),
-               "comes before !reference, which cannot stand in it");
+        include_refuse(c, include, "include-invalid", NULL, STR("include"),
+                       "comes before !reference, which cannot stand in it");
         return without(c, file, STR("include"));
     }
     if (include->kind == NODE_LIST) {
         for (uint32_t i = 0; i < include->count; i++) {
-            include_entry(c, include->items[i], chain, &sum);
+            include_entry(c, include->items[i], source, &sum);
         }
     } else if (!node_is_null(include)) {
-        include_entry(c, include, chain, &sum);
+        include_entry(c, include, source, &sum);
     }
     const struct node *own = without(c, file, STR("include"));
     return sum ? node_merge(c->arena, sum, own, &c->work) : own;
@@ -288,6 +307,8 @@ static const struct node *merge_includes(struct compile *c, const struct node *f
 
 const struct node *include_all(struct compile *c)
 {
+    const struct source root = {.file = c->in->file, .home = INCLUDE_LOCAL};
+    const struct given given = {.values = inputs_submitted(c), .loose = true};
     c->text_bytes = c->in->text.n;
-    return read_file(c, c->in->file, c->in->text, NULL);
+    return read_file(c, c->in->text, &root, &given);
 }

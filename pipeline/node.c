@@ -67,6 +67,7 @@ void node_append(struct arena *a, struct node *list, const struct node *item)
     list->items[list->count++] = item;
     list->weight += item->weight;
     list->has_reference |= item->has_reference;
+    list->has_block |= item->has_block;
 }
 
 static void mapping_grow(struct arena *a, struct node *m, uint32_t cap)
@@ -100,6 +101,7 @@ static void add_pair(struct arena *a, struct node *mapping, const struct node *k
     mapping->pairs[mapping->count++] = (struct pair){.key = key, .value = value};
     mapping->weight += key->weight + value->weight;
     mapping->has_reference |= value->has_reference;
+    mapping->has_block |= key->has_block || value->has_block;
     if (mapping->slots) {
         index_put(mapping, mapping->count - 1);
     }
@@ -114,6 +116,7 @@ void node_set(struct arena *a, struct node *mapping, const struct node *key,
     if (old) {
         mapping->weight = mapping->weight - old->value->weight + value->weight;
         mapping->has_reference |= value->has_reference;
+        mapping->has_block |= key->has_block || value->has_block;
         *old = (struct pair){.key = key, .value = value};
         return;
     }

@@ -29,6 +29,8 @@ struct node {
     bool open;             /* still being read */
     bool reference;        /* a list tagged !reference */
     bool has_reference;    /* this or a node below is one */
+    bool plain;            /* a scalar without quotes */
+    bool has_block;        /* `$[[ ... ]]` stands in it or below */
     int64_t integer;       /* SCALAR_INT */
     struct str text;       /* of a scalar: its content without quotes */
     const char *file;

@@ -3,6 +3,7 @@
 #include <yaml.h>
 
 #include "common/limits.h"
+#include "pipeline/block.h"
 #include "pipeline/yaml.h"
 
 #define BOM           "\xEF\xBB\xBF"
@@ -230,7 +231,9 @@ static int read_scalar(struct reader *r, const yaml_event_t *e)
 {
     struct node *n = reader_node(r, NODE_SCALAR, e);
     const yaml_char_t *tag = e->data.scalar.tag;
-    n->text = arena_str(r->arena, str_of(e->data.scalar.value, e->data.scalar.length));
+    n->text = block_restore(
+        r->arena, arena_str(r->arena, str_of(e->data.scalar.value, e->data.scalar.length)));
+    n->has_block = block_in(n->text);
     n->type = SCALAR_STRING;
     if (tag_is(tag, "!reference")) {
         diag_add(r->diags, DIAG_ERROR, "reference-invalid", node_at(n), "!reference [job, keyword]",
@@ -244,6 +247,7 @@ static int read_scalar(struct reader *r, const yaml_event_t *e)
     } else if (tag && !tag_is(tag, YAML_STR_TAG) && !tag_is(tag, "!")) {
         return refuse_tag(r, e, tag);
     }
+    n->plain = plain;
     if (plain) {
         if (scalar_is_date(n->text)) {
             diag_add(r->diags, DIAG_ERROR, "yaml-date", node_at(n), "put it in quotes",
@@ -419,6 +423,7 @@ int yaml_read(struct arena *arena, const char *file, struct str text, struct dia
     if (check_text(&r) < 0) {
         return -E_PIPELINE;
     }
+    r.text = block_protect(arena, r.text);
     check(yaml_parser_initialize(&r.parser));
     yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
     yaml_parser_set_input_string(&r.parser, (const unsigned char *)(r.text.p ? r.text.p : ""),

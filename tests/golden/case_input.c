@@ -10,11 +10,14 @@ static int include(void *ctx, const struct include_ref *ref, struct included *re
     (void)ret_why;
     for (size_t i = 1; i < c->file_count; i++) {
         if (strcmp(c->files[i].path, name) == 0) {
+            bool known = ref->kind == INCLUDE_PROJECT || ref->kind == INCLUDE_COMPONENT;
             ret->text = c->files[i].text;
+            ret->sha = known ? STR("00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee") : STR_NULL;
+            ret->version = ref->kind == INCLUDE_COMPONENT ? STR("1.2.3") : STR_NULL;
             return 0;
         }
     }
-    return -E_NOT_FOUND;
+    return c->offline && ref->kind != INCLUDE_LOCAL ? -E_UNSUPPORTED : -E_NOT_FOUND;
 }
 
 struct str case_text_of(void *ctx, const char *file)
@@ -55,6 +58,15 @@ static bool set_fact(struct case_input *c, struct str line)
             return false;
         }
         vars_set(&c->submitted, (struct var){.name = name, .value = line});
+    } else if (str_eqz(word, "input") || str_eqz(word, "json")) {
+        struct str name = STR_NULL;
+        if (!str_split(&line, '=', &name) || c->in.input_count == ARRAY_LEN(c->inputs)) {
+            return false;
+        }
+        c->inputs[c->in.input_count++] = (struct pipeline_value){
+            .name = name, .text = line, .json = str_eqz(word, "json")};
+    } else if (str_eqz(word, "offline")) {
+        c->offline = true;
     } else if (str_eqz(word, "path")) {
         return push(c->paths, &c->in.path_count, ARRAY_LEN(c->paths), line);
     } else if (str_eqz(word, "change")) {
@@ -79,8 +91,9 @@ static bool split_files(struct case_input *c, struct str text)
         if (str_starts(line, STR("#--- "))) {
             struct str path = str_sub(line, 5, line.n);
             last->text.n = (size_t)(line.p - last->text.p);
+            bool foreign = str_chr(path, ':') >= 0; /* not of the repository */
             if (c->file_count == ARRAY_LEN(c->files) ||
-                !push(c->paths, &c->in.path_count, ARRAY_LEN(c->paths), path)) {
+                (!foreign && !push(c->paths, &c->in.path_count, ARRAY_LEN(c->paths), path))) {
                 return false;
             }
             c->files[c->file_count++] = (struct case_file){.path = arena_strdup(&c->arena, path),
@@ -132,6 +145,7 @@ void case_input_prepare(struct case_input *c)
     c->in.paths = c->paths;
     c->in.changes = c->changes;
     c->in.only = c->only;
+    c->in.inputs = c->inputs;
     c->in.predefined = c->predefined.items;
     c->in.predefined_count = c->predefined.count;
     c->in.submitted = c->submitted.items;

@@ -1,9 +1,11 @@
 /* The input of the compiler for tests, with usual facts: branch main of group/demo, pushed.
  *
  * A text of several files is split at lines "#--- PATH"; what stands before the first is the root
- * file. Lines that begin with "#! " set facts:
+ * file; a PATH with a colon is the canonical name of an included file from elsewhere. Lines that
+ * begin with "#! " set facts:
  *   #! ref NAME | tag NAME | origin WORD | var NAME=VALUE | path PATH | change PATH | changes none
  *   #! only JOB
+ *   #! input NAME=TEXT | json NAME=JSON | offline (what is not there needs a network)
  */
 #ifndef DAVIT_TESTS_CASE_INPUT_H
 #define DAVIT_TESTS_CASE_INPUT_H
@@ -26,6 +28,8 @@ struct case_input {
     struct str paths[256];
     struct str changes[64];
     struct str only[16];
+    struct pipeline_value inputs[16];
+    bool offline;
 };
 
 /* False: too many files or facts, or unknown ones; release it all the same. */

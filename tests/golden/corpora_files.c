@@ -30,7 +30,7 @@ struct run {
 
 static bool is_not_yet(const char *code)
 {
-    return strcmp(code, "not-supported") == 0 || strcmp(code, "include-not-supported") == 0;
+    return strcmp(code, "not-supported") == 0 || strcmp(code, "include-offline") == 0;
 }
 
 static bool is_no_pipeline(const char *code)

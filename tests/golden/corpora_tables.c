@@ -1,12 +1,12 @@
-/* GitLab's own unit tests as tables: rules:if, changes, extends, !reference, create-pipeline; and
- * the configurations of the processing cases, which must compile. A case that needs a keyword that
- * is not supported yet is counted as such; any other difference fails. */
+/* GitLab's own unit tests as tables: rules:if, changes, extends, !reference, inputs, interpolation,
+ * create-pipeline; and the configurations of the processing cases, which must compile. A case that
+ * needs a keyword that is not supported yet is counted as such; any other difference fails. */
 #include "common/base.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "pipeline/compile.h"
+#include "pipeline/front.h"
 #include "pipeline/yaml.h"
 #include "tests/golden/case_input.h"
 #include "tests/golden/corpora.h"
@@ -322,6 +322,9 @@ static json_t *node_json(const struct node *n)
     if (n->type == SCALAR_INT) {
         return json_integer(n->integer);
     }
+    if (n->type == SCALAR_BOOL) {
+        return json_boolean(n->truth);
+    }
     return json_stringn(n->text.p, n->text.n);
 }
 
@@ -360,6 +363,66 @@ static enum outcome run_extends(const json_t *c)
     json_decref(got);
     diags_release(&diags);
     free(text);
+    return ok ? CASE_PASSED : CASE_DIFFERS;
+}
+
+/* A JSON value as the compiler's tree; NULL: it is null. */
+static const struct node *json_node(struct compile *c, const json_t *j)
+{
+    struct yaml_file file = {0};
+    char *text = json_dumps(j, JSON_ENCODE_ANY);
+    check(yaml_read(c->arena, "value", str_from(text), c->diags, &file) == 0);
+    free(text);
+    return file.body;
+}
+
+/* spec:inputs with given values: what they come to. */
+static enum outcome run_inputs(const json_t *c)
+{
+    struct arena arena;
+    struct diags diags;
+    struct pipeline_input in = {.file = "table.yml"};
+    struct compile compile = {.arena = &arena, .in = &in, .diags = &diags};
+    arena_init(&arena, 0);
+    diags_init(&diags);
+    const struct given given = {.values = json_node(&compile, json_object_get(c, "args"))};
+    const struct node *spec = json_node(&compile, json_object_get(c, "spec"));
+    json_t *got = node_json(inputs_read(&compile, spec, &given));
+    const json_t *errors = json_object_get(c, "errors");
+    bool ok = errors ? diags.errors == json_array_size(errors)
+                     : diags.errors == 0 && json_equal(got, json_object_get(c, "merged"));
+    if (!ok) {
+        print_errors(&diags);
+    }
+    json_decref(got);
+    diags_release(&diags);
+    arena_release(&arena);
+    return ok ? CASE_PASSED : CASE_DIFFERS;
+}
+
+/* One function of interpolation: its syntax, or what it makes of a value. */
+static enum outcome run_function(const json_t *c)
+{
+    struct arena arena;
+    struct diags diags;
+    struct pipeline_input in = {.file = "table.yml"};
+    struct compile compile = {.arena = &arena, .in = &in, .diags = &diags};
+    if (text_of(c, "syntax")) {
+        bool valid = interpolate_call_valid(str_from(text_of(c, "syntax")));
+        return valid == json_is_true(json_object_get(c, "valid")) ? CASE_PASSED : CASE_DIFFERS;
+    }
+    arena_init(&arena, 0);
+    diags_init(&diags);
+    const struct node nothing = {.file = in.file};
+    const struct node *value = json_node(&compile, json_object_get(c, "input"));
+    const struct node *made = interpolate_call(&compile, str_from(text_of(c, "call")),
+                                               value ? value : &nothing, &nothing);
+    json_t *got = made ? node_json(made) : NULL;
+    bool ok = text_of(c, "error") ? !made && has_error(&diags, "interpolation")
+                                  : made && json_equal(got, json_object_get(c, "output"));
+    json_decref(got);
+    diags_release(&diags);
+    arena_release(&arena);
     return ok ? CASE_PASSED : CASE_DIFFERS;
 }
 
@@ -440,6 +503,8 @@ static const struct {
     {"tables/parallel_matrix.json", run_matrix},
     {"tables/extends.json", run_extends},
     {"tables/reference_tag.json", run_reference},
+    {"tables/inputs.json", run_inputs},
+    {"tables/interpolation_functions.json", run_function},
     {"pipeline-processing/cases.json", run_processing},
     {"schema-items/items.json", run_schema},
 };
