@@ -23,6 +23,7 @@ struct texts {
 };
 
 struct variables {
+    const struct node *at; /* the mapping; NULL: none is written */
     struct var *items;
     size_t count;
 };
@@ -98,6 +99,7 @@ struct policy_condition {
 };
 
 struct policy {
+    const struct node *at; /* NULL: it is not written */
     bool present;
     bool has_refs;
     struct policy_ref *refs;
@@ -188,6 +190,7 @@ struct compile {
     struct str name; /* of the pipeline, expanded */
     Pb__AutoCancelOnFailure on_job_failure;
     Pb__AutoCancelOnNewCommit on_new_commit;
+    struct explain_decision *decision; /* being made and recorded; NULL: nobody asked */
     struct job *jobs;
     size_t job_count;
     size_t job_cap;
@@ -297,6 +300,22 @@ void select_jobs(struct compile *c);
 struct str expand_text(struct compile *c, const struct vars *env, struct str text, unsigned flags);
 void set_all(struct vars *env, const struct var *items, size_t count);
 void expand_all(struct compile *c, struct vars *env, const struct node *at);
+
+/* The record for explain.h; each does nothing when nobody asked for one. */
+void explain_workflow(struct compile *c);                   /* its rules are judged next */
+void explain_job(struct compile *c, const struct job *job); /* this one's */
+void explain_rule(struct compile *c, const char *keyword, const struct node *at);
+void explain_condition(struct compile *c, const struct node *at, const struct expr *e,
+                       const struct vars *env, bool holds);
+enum globs { GLOBS_CHANGES, GLOBS_EXISTS };
+void explain_globs(struct compile *c, enum globs what, const struct texts *globs,
+                   const struct str *found); /* the path that matches, or NULL */
+void explain_refs(struct compile *c, const struct policy *p, const struct str *found);
+void explain_matched(struct compile *c); /* the last rule does */
+void explain_decided(struct compile *c, bool in);
+/* Of a job that is in: where its variables are from. */
+void explain_variables(struct compile *c, const struct job *job, const struct rule *rule,
+                       const struct vars *env);
 
 bool stage_find(const struct compile *c, struct str name, uint32_t *ret);
 Pb__Plan *plan_build(struct compile *c); /* NULL: reported */

@@ -390,3 +390,18 @@ bool expr_holds(struct expr_value v)
 {
     return v.kind == EXPR_BOOL ? v.truth : v.kind == EXPR_TEXT && str_trim(v.text).n > 0;
 }
+
+size_t expr_variables(const struct expr *e, struct str *ret, size_t max)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < e->count && count < max; i++) {
+        bool known = e->items[i].kind != TOKEN_VARIABLE;
+        for (size_t k = 0; k < count && !known; k++) {
+            known = str_eq(ret[k], e->items[i].text);
+        }
+        if (!known) {
+            ret[count++] = e->items[i].text;
+        }
+    }
+    return count;
+}

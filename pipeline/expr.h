@@ -34,6 +34,9 @@ int expr_parse(struct arena *arena, struct str text, struct expr **ret,
 /* 0; -E_LIMIT when a regular expression took too long. */
 int expr_evaluate(struct expr *e, const struct vars *vars, struct expr_value *ret);
 
+/* The names of its variables, each once, in their order; at most `max` of them. Gives how many. */
+size_t expr_variables(const struct expr *e, struct str *ret, size_t max);
+
 /* Does the result let a rule match: true, or a text that is not blank. */
 bool expr_holds(struct expr_value v);
 

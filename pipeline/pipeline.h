@@ -63,6 +63,8 @@ struct pipeline_value {
     bool json; /* `text` is a JSON value; else it is read as the input's type asks */
 };
 
+struct explain;
+
 struct pipeline_input {
     const char *file; /* path of the root file, for messages */
     struct str text;
@@ -91,7 +93,8 @@ struct pipeline_input {
     /* Facts behind only/except; also in CI_* of predefined. */
     const char *ref;
     bool tag;
-    const char *origin; /* CI_PIPELINE_SOURCE */
+    const char *origin;      /* CI_PIPELINE_SOURCE */
+    struct explain *explain; /* gets a record of what was decided (explain.h); NULL: not wanted */
 };
 
 /* 0 and a plan; -E_PIPELINE with at least one error in `diags`. A file that is right, but whose

@@ -66,6 +66,7 @@ static void read_conditions(struct compile *c, const struct node *n, struct poli
 
 void policy_read(struct compile *c, const struct node *n, const char *what, struct policy *ret)
 {
+    ret->at = n;
     ret->present = true;
     if (n->kind != NODE_MAPPING) {
         read_refs(c, n, ret);
@@ -140,9 +141,11 @@ static bool any_ref(struct compile *c, const struct policy *p, const struct vars
 {
     for (size_t i = 0; i < p->ref_count; i++) {
         if (ref_matches(c, &p->refs[i], env)) {
+            explain_refs(c, p, &p->refs[i].text);
             return true;
         }
     }
+    explain_refs(c, p, NULL);
     return false;
 }
 
@@ -161,14 +164,27 @@ bool policy_all(struct compile *c, const struct policy *p, const struct vars *en
     if (!p->present) {
         return c->in->tag || is_branch(c->in); /* as if it said [branches, tags] */
     }
-    return (!p->has_refs || any_ref(c, p, env)) &&
-           (!p->has_conditions || any_condition(c, p, env)) &&
-           (!p->has_changes || changes_hold(c, &p->changes, env));
+    explain_rule(c, "only", p->at);
+    bool holds = (!p->has_refs || any_ref(c, p, env)) &&
+                 (!p->has_conditions || any_condition(c, p, env)) &&
+                 (!p->has_changes || changes_hold(c, &p->changes, env));
+    if (holds) {
+        explain_matched(c);
+    }
+    return holds;
 }
 
 bool policy_any(struct compile *c, const struct policy *p, const struct vars *env)
 {
-    return p->present && ((p->has_refs && any_ref(c, p, env)) ||
-                          (p->has_conditions && any_condition(c, p, env)) ||
-                          (p->has_changes && changes_hold(c, &p->changes, env)));
+    if (!p->present) {
+        return false;
+    }
+    explain_rule(c, "except", p->at);
+    bool holds = (p->has_refs && any_ref(c, p, env)) ||
+                 (p->has_conditions && any_condition(c, p, env)) ||
+                 (p->has_changes && changes_hold(c, &p->changes, env));
+    if (holds) {
+        explain_matched(c);
+    }
+    return holds;
 }

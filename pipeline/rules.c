@@ -199,12 +199,14 @@ bool condition_holds(struct compile *c, const struct node *at, struct expr *e,
         c->slow_regex = true;
         return false;
     }
-    return expr_holds(v);
+    bool holds = expr_holds(v);
+    explain_condition(c, at, e, env, holds);
+    return holds;
 }
 
 /* Does any path match any glob, once its variables are replaced. */
-static bool any_match(struct compile *c, const struct texts *globs, const struct str *paths,
-                      size_t path_count, const struct vars *env)
+static bool any_match(struct compile *c, enum globs what, const struct texts *globs,
+                      const struct str *paths, size_t path_count, const struct vars *env)
 {
     for (size_t i = 0; i < globs->count; i++) {
         struct str glob = expand_text(c, env, globs->items[i], EXPAND_KEEP_UNKNOWN);
@@ -213,29 +215,38 @@ static bool any_match(struct compile *c, const struct texts *globs, const struct
         }
         for (size_t k = 0; k < path_count; k++) {
             if (glob_match(GLOB_RUBY, glob, paths[k])) {
+                explain_globs(c, what, globs, &paths[k]);
                 return true;
             }
         }
     }
+    explain_globs(c, what, globs, NULL);
     return false;
 }
 
 bool changes_hold(struct compile *c, const struct texts *globs, const struct vars *env)
 {
-    return !c->in->changes_known || any_match(c, globs, c->in->changes, c->in->change_count, env);
+    if (!c->in->changes_known) {
+        explain_globs(c, GLOBS_CHANGES, globs, NULL);
+        return true;
+    }
+    return any_match(c, GLOBS_CHANGES, globs, c->in->changes, c->in->change_count, env);
 }
 
 static bool rule_matches(struct compile *c, const struct rule *rule, const struct vars *env)
 {
     return (!rule->condition || condition_holds(c, rule->if_at, rule->condition, env)) &&
            (!rule->has_changes || changes_hold(c, &rule->changes, env)) &&
-           (!rule->has_exists || any_match(c, &rule->exists, c->in->paths, c->in->path_count, env));
+           (!rule->has_exists ||
+            any_match(c, GLOBS_EXISTS, &rule->exists, c->in->paths, c->in->path_count, env));
 }
 
 const struct rule *rules_match(struct compile *c, const struct rules *rules, const struct vars *env)
 {
     for (size_t i = 0; i < rules->count; i++) {
+        explain_rule(c, "rules", rules->items[i].at);
         if (rule_matches(c, &rules->items[i], env)) {
+            explain_matched(c);
             return &rules->items[i];
         }
     }

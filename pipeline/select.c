@@ -118,8 +118,10 @@ bool select_workflow(struct compile *c)
     job_env(c, NULL, NULL, &scratch, &env);
     check_all(c, &env);
     if (c->workflow.present) {
+        explain_workflow(c);
         const struct rule *rule = rules_match(c, &c->workflow, &env);
         yes = rule && !rule->never;
+        explain_decided(c, yes);
         if (!yes) {
             report(c, rule ? rule->at : node_get(c->root, "workflow"), "workflow-false", NULL,
                    rule ? "this rule of `workflow` says: no pipeline"
@@ -263,6 +265,7 @@ static void select_job(struct compile *c, struct job *job, struct arena *scratch
     struct vars env;
     const struct rule *rule = NULL;
     job_env(c, job, NULL, scratch, &env);
+    explain_job(c, job);
     if (job->rules.present) {
         rule = rules_match(c, &job->rules, &env);
         job->selected = select_by_rules(c, job, rule);
@@ -272,6 +275,7 @@ static void select_job(struct compile *c, struct job *job, struct arena *scratch
         bool only = (!job->only.present && c->workflow.present) || policy_all(c, &job->only, &env);
         job->selected = only && !policy_any(c, &job->except, &env);
     }
+    explain_decided(c, job->selected);
     if (!job->selected) {
         return;
     }
@@ -288,6 +292,7 @@ static void select_job(struct compile *c, struct job *job, struct arena *scratch
     set_resource_group(c, job, &env);
     set_variables(c, job, rule, scratch);
     check_env(c, &env, job->at);
+    explain_variables(c, job, rule, &env);
 }
 
 void select_jobs(struct compile *c)

@@ -55,7 +55,7 @@ bool read_variables(struct compile *c, const struct node *n, struct variables *r
         report(c, n, "limit", NULL, "more than %u variables", LIMIT_VARIABLES);
         return false;
     }
-    struct variables v = {.items = arena_array(c->arena, n->count + 1, sizeof(*v.items))};
+    struct variables v = {.at = n, .items = arena_array(c->arena, n->count + 1, sizeof(*v.items))};
     for (uint32_t i = 0; i < n->count && compile_charge(c, 1, n); i++) {
         const struct pair *p = &n->pairs[i];
         struct var *var = &v.items[v.count++];
