@@ -7,29 +7,10 @@
 
 #include "cli/request.h"
 
-static json_t *diag_json(const struct diag *d)
-{
-    json_t *notes = json_array();
-    for (size_t i = 0; i < d->note_count; i++) {
-        const struct diag_note *n = &d->notes[i];
-        json_array_append_new(notes,
-                              json_pack("{s:s, s:s, s:i, s:i}", "message", n->message, "file",
-                                        n->file, "line", (int)n->line, "column", (int)n->column));
-    }
-    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:s, s:s?, s:o}", "level",
-                     d->level == DIAG_ERROR ? "error" : "warning", "code", d->code, "file", d->file,
-                     "line", (int)d->line, "column", (int)d->column, "length", (int)d->length,
-                     "end_line", (int)d->end_line, "end_column", (json_int_t)d->end_column,
-                     "message", d->message, "hint", d->hint, "notes", notes);
-}
-
 static void print_json(const struct request *r, bool valid)
 {
-    json_t *diagnostics = json_array();
+    json_t *diagnostics = request_diags_json(r);
     json_t *jobs = json_array();
-    for (size_t i = 0; i < r->diags.count; i++) {
-        json_array_append_new(diagnostics, diag_json(&r->diags.items[i]));
-    }
     for (size_t i = 0; r->plan != NULL && i < r->plan->n_jobs; i++) {
         const Pb__PlanJob *j = r->plan->jobs[i];
         json_array_append_new(

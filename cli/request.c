@@ -7,6 +7,8 @@
 #include "common/limits.h"
 #include "common/os.h"
 
+#define REQUEST_STDIN "<stdin>"
+
 struct request_file {
     const char *path;
     struct str text;
@@ -65,6 +67,21 @@ static bool read_file(struct reader *reader, const char *path, struct str *ret_t
     return ok;
 }
 
+/* What stands on standard input is a file that was read already. */
+static int read_stdin(struct request *r, struct str *ret_text)
+{
+    struct buf text = BUF_INIT;
+    int res = os_read_file("/dev/stdin", LIMIT_YAML_BYTES + 1, &text);
+    if (res == 0) {
+        struct request_file *f = &r->files[r->file_count++];
+        f->path = REQUEST_STDIN;
+        f->text = arena_str(&r->arena, buf_str(&text));
+        *ret_text = f->text;
+    }
+    buf_release(&text);
+    return res;
+}
+
 static int include_file(void *ctx, const struct include_ref *ref, struct included *ret,
                         const char **ret_why)
 {
@@ -120,8 +137,8 @@ static const struct str *list_names(struct request *r, const struct opt_list *l)
 }
 
 static int compile(struct repo *repo, const struct pipeline_facts *facts,
-                   const struct var *variables, size_t variable_count, const struct opt_list *jobs,
-                   struct request *r)
+                   const struct var *variables, size_t variable_count,
+                   const struct request_options *o, struct request *r)
 {
     struct reader reader = {.repo = repo, .request = r};
     struct vars predefined;
@@ -140,15 +157,28 @@ static int compile(struct repo *repo, const struct pipeline_facts *facts,
         .tag = facts->tag,
         .origin = facts->origin,
     };
-    if (!read_file(&reader, in.file, &in.text)) {
-        return -E_NOT_FOUND;
+    int res = 0;
+    if (strcmp(in.file, REQUEST_STDIN) == 0) {
+        res = read_stdin(r, &in.text);
+    } else if (!read_file(&reader, in.file, &in.text)) {
+        res = -E_NOT_FOUND;
     }
-    in.only = list_names(r, jobs);
-    in.only_count = jobs->count;
+    if (res < 0) {
+        return res;
+    }
+    in.only = list_names(r, &o->jobs);
+    in.only_count = o->jobs.count;
+    if (o->changes.count > 0) {
+        in.changes_known = true;
+        in.changes = list_names(r, &o->changes);
+        in.change_count = o->changes.count;
+    }
+    in.explain = o->explain ? &r->explain : NULL;
     vars_init(&predefined, &r->arena);
     pipeline_predefined(&predefined, facts);
     in.predefined = predefined.items;
     in.predefined_count = predefined.count;
+    r->in = in;
     return pipeline_compile(&r->arena, &in, &r->diags, &r->plan);
 }
 
@@ -194,6 +224,7 @@ void request_options_release(struct request_options *o)
 {
     free(o->variables.items);
     free(o->jobs.items);
+    free(o->changes.items);
 }
 
 int request_build(struct cli *c, struct repo *repo, const struct request_options *o,
@@ -218,12 +249,15 @@ int request_build(struct cli *c, struct repo *repo, const struct request_options
         .commit_timestamp = repo->timestamp,
         .config_path = o->file != NULL ? o->file : ".gitlab-ci.yml",
     };
+    if (o->file != NULL && strcmp(o->file, "-") == 0) {
+        facts.config_path = REQUEST_STDIN;
+    }
     if (o->ref != NULL) {
         facts.ref = repo_ref_name(o->ref, &facts.tag);
     }
     int r = parse_variables(c, ret, &o->variables, &variables, &count);
     if (r == 0) {
-        r = compile(repo, &facts, variables, count, &o->jobs, ret);
+        r = compile(repo, &facts, variables, count, o, ret);
         if (r == -E_NOT_FOUND) {
             cli_fail(c, r, "there is no %s in %s", facts.config_path, repo->root);
         } else if (r < 0 && r != -E_PIPELINE) {
@@ -266,4 +300,29 @@ void request_print_diags(const struct cli *c, const struct request *r, FILE *out
     }
     fputs(buf_cstr(&text), out);
     buf_release(&text);
+}
+
+static json_t *diag_json(const struct diag *d)
+{
+    json_t *notes = json_array();
+    for (size_t i = 0; i < d->note_count; i++) {
+        const struct diag_note *n = &d->notes[i];
+        json_array_append_new(notes,
+                              json_pack("{s:s, s:s, s:i, s:i}", "message", n->message, "file",
+                                        n->file, "line", (int)n->line, "column", (int)n->column));
+    }
+    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:s, s:s?, s:o}", "level",
+                     d->level == DIAG_ERROR ? "error" : "warning", "code", d->code, "file", d->file,
+                     "line", (int)d->line, "column", (int)d->column, "length", (int)d->length,
+                     "end_line", (int)d->end_line, "end_column", (json_int_t)d->end_column,
+                     "message", d->message, "hint", d->hint, "notes", notes);
+}
+
+json_t *request_diags_json(const struct request *r)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < r->diags.count; i++) {
+        json_array_append_new(list, diag_json(&r->diags.items[i]));
+    }
+    return list;
 }

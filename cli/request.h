@@ -5,9 +5,11 @@
 #define DAVIT_CLI_REQUEST_H
 
 #include "cli/repo.h"
+#include "pipeline/explain.h"
 #include "pipeline/pipeline.h"
 
-/* How a pipeline is asked for: the options shared by run, submit and lint. */
+/* How a pipeline is asked for: the options shared by run, submit, lint and explain. The file `-` is
+ * standard input. */
 struct request_options {
     const char *file;          /* NULL: .gitlab-ci.yml */
     const char *ref;           /* NULL: the tree's own */
@@ -15,6 +17,8 @@ struct request_options {
     const char *project;       /* NULL: the tree's own */
     struct opt_list variables; /* NAME=VALUE */
     struct opt_list jobs;      /* none: all */
+    struct opt_list changes;   /* paths that changed; none: what git says */
+    bool explain;              /* record why it is as it is */
 };
 
 #define REQUEST_OPTIONS(o)                                                                       \
@@ -31,6 +35,8 @@ struct request {
     struct arena arena;
     struct diags diags;
     Pb__Plan *plan;             /* NULL: the file has errors */
+    struct pipeline_input in;   /* what it was made of */
+    struct explain explain;     /* when asked for */
     json_t *body;               /* without `source` */
     struct request_file *files; /* that were read, the root file first */
     size_t file_count;
@@ -45,5 +51,6 @@ int request_build(struct cli *c, struct repo *repo, const struct request_options
 void request_release(struct request *r);
 /* Prints the diagnostics to `out` with the lines they speak of. */
 void request_print_diags(const struct cli *c, const struct request *r, FILE *out);
+json_t *request_diags_json(const struct request *r); /* as in docs/http-api.md */
 
 #endif

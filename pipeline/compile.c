@@ -37,6 +37,7 @@ static int compile(struct compile *c, Pb__Plan **ret_plan)
     c->root = extends_resolve(c, c->root);
     config_read(c);
     jobs_read(c);
+    explain_merged(c);
     Pb__Plan *plan = plan_build(c);
     if (!plan) {
         check(compile_failed(c));

@@ -262,6 +262,8 @@ void jobs_read(struct compile *c);
 /* The value of one keyword of a job into `job`; false: the compiler has no code for it. */
 bool job_read_keyword(struct compile *c, struct job *job, const char *name, const struct node *n);
 bool inherits(const struct inherit *i, struct str name);
+/* Does a default count for the job: where it says nothing itself, and inherits it. */
+bool job_takes_default(const struct job *job, const struct pair *p);
 bool has_job_key(const struct job *job, const char *name); /* written in the job, and not null */
 /* Keywords that are checked only (checked.c). */
 void secrets_read(struct compile *c, const struct node *n, struct job *job);
@@ -313,6 +315,7 @@ void explain_globs(struct compile *c, enum globs what, const struct texts *globs
 void explain_refs(struct compile *c, const struct policy *p, const struct str *found);
 void explain_matched(struct compile *c); /* the last rule does */
 void explain_decided(struct compile *c, bool in);
+void explain_merged(struct compile *c); /* the jobs are read: the file as it came to be */
 /* Of a job that is in: where its variables are from. */
 void explain_variables(struct compile *c, const struct job *job, const struct rule *rule,
                        const struct vars *env);

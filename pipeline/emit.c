@@ -111,7 +111,8 @@ static void emit_quoted(struct str s, struct buf *out)
     buf_add_char(out, special ? '"' : '\'');
 }
 
-/* A block says by its first line how deep it is indented, so that one must begin with a character. */
+/* A block says by its first line how deep it is indented, so that one must begin with a character.
+ */
 static bool is_block(struct str s)
 {
     return s.n > 1 && str_chr(s, '\n') > 0 && s.p[0] != ' ' && s.p[0] != '\t' && is_printable(s);

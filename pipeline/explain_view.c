@@ -179,12 +179,16 @@ void explain_text(const struct explain_view *v, struct buf *out)
 {
     const struct explain *e = v->explain;
     if (!v->job) {
-        buf_addf(out, "%s `%s` (%s): %zu of %zu jobs\n", v->in->tag ? "tag" : "branch",
-                 v->in->ref ? v->in->ref : "", v->in->origin ? v->in->origin : "", count_in(e),
-                 e->job_count);
+        bool none = e->has_workflow && !e->workflow.in;
+        buf_addf(out, "%s `%s` (%s): ", v->in->tag ? "tag" : "branch", v->in->ref ? v->in->ref : "",
+                 v->in->origin ? v->in->origin : "");
+        if (none) {
+            buf_addz(out, "no pipeline\n");
+        } else {
+            buf_addf(out, "%zu of %zu jobs\n", count_in(e), e->job_count);
+        }
         if (e->has_workflow) {
-            buf_addf(out, "workflow: %s: %s\n", e->workflow.in ? "yes" : "no pipeline",
-                     e->workflow.why);
+            buf_addf(out, "workflow: %s\n", e->workflow.why);
             decision_text(&e->workflow, out);
         }
     }

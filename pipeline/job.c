@@ -354,15 +354,19 @@ static void read_mapping(struct compile *c, const struct node *m, struct job *jo
     }
 }
 
-/* A default counts where the job itself says nothing. */
+bool job_takes_default(const struct job *job, const struct pair *p)
+{
+    const struct pair *own = node_find(job->body, p->key->text);
+    return keyword_find(SCOPE_DEFAULT, p->key->text) && !node_is_null(p->value) &&
+           (!own || node_is_null(own->value)) && inherits(&job->inherit_defaults, p->key->text);
+}
+
 static void read_inherited(struct compile *c, struct job *job)
 {
     for (uint32_t i = 0; i < c->defaults->count; i++) {
         const struct pair *p = &c->defaults->pairs[i];
         const struct keyword *k = keyword_find(SCOPE_DEFAULT, p->key->text);
-        const struct pair *own = node_find(job->body, p->key->text);
-        if (k && !node_is_null(p->value) && (!own || node_is_null(own->value)) &&
-            inherits(&job->inherit_defaults, p->key->text)) {
+        if (job_takes_default(job, p)) {
             if (k->support == CHECKED) {
                 note_checked(c, p->key, k->name.p);
             }

@@ -256,6 +256,69 @@ def lint_tells_the_place(build):
         assert davit(build, "lint", "../x.yml", cwd=tree.dir).returncode == 66
 
 
+RULED = """
+stages: [build, deploy]
+.base: {script: [make]}
+make: {extends: .base, stage: build}
+release:
+  extends: .base
+  stage: deploy
+  needs: [make]
+  rules:
+    - if: $CI_COMMIT_TAG =~ /^v/
+    - changes: [src/*]
+      when: manual
+"""
+
+
+def explain_says_why_a_job_is_in_or_absent(build):
+    build = os.path.abspath(build)
+    with Tree(RULED) as tree:
+        def explain(*args):
+            done = davit(build, "explain", *args, cwd=tree.dir)
+            assert done.returncode == 0, done
+            return done.stdout
+        text = explain("--changes", "docs/x", "release")
+        assert "absent: no rule matches" in text and "$CI_COMMIT_TAG is not set" in text, text
+        assert "no changed path matches" in text and "make [build]" not in text, text
+        assert "holds: src/b" in explain("--changes", "a", "--changes", "src/b"), text
+        text = explain("--tag", "v1")
+        assert "tag `v1`" in text and "in: rule 1 matches" in text and '$CI_COMMIT_TAG is "v1"' in text, text
+        assert "for neither" in explain("--mr", "make"), text
+        found = json.loads(explain("--json", "--changes", "docs/x"))
+        jobs = {job["name"]: job for job in found["jobs"]}
+        assert jobs["make"]["in"] and not jobs["release"]["in"], found
+        check = jobs["release"]["rules"][0]["checks"][0]
+        assert check["kind"] == "if" and check["variables"] == {"CI_COMMIT_TAG": None}, check
+        assert jobs["release"]["rules"][1]["checks"][0]["found"] is None, jobs
+        missing = davit(build, "explain", "nothing", cwd=tree.dir)
+        assert missing.returncode == 66 and "nothing" in missing.stderr, missing
+        tree.write(".gitlab-ci.yml", "job: {scirpt: [x]}\n")
+        wrong = davit(build, "explain", cwd=tree.dir)
+        assert wrong.returncode == 65 and "did you mean `script`" in wrong.stderr and not wrong.stdout, wrong
+
+
+def explain_merges_and_draws(build):
+    build = os.path.abspath(build)
+    with Tree(RULED) as tree:
+        merged = davit(build, "explain", "--merged", cwd=tree.dir).stdout
+        assert "extends" not in merged and ".base" not in merged and merged.count("- make") == 3, merged
+        tree.write("merged.yml", merged)
+        plans = [davit(build, "lint", "--json", name, cwd=tree.dir).stdout
+                 for name in (".gitlab-ci.yml", "merged.yml")]
+        assert json.loads(plans[0])["jobs"] == json.loads(plans[1])["jobs"], plans
+        text = davit(build, "explain", "--graph", "text", "--tag", "v1", cwd=tree.dir).stdout
+        assert "release  <- make" in text, text
+        dot = davit(build, "explain", "--graph", "dot", "--tag", "v1", cwd=tree.dir).stdout
+        assert "j0 -> j1" in dot, dot
+        if shutil.which("dot"):
+            drawn = subprocess.run(["dot", "-Tsvg"], input=dot, capture_output=True, text=True, check=False)
+            assert drawn.returncode == 0 and "</svg>" in drawn.stdout, drawn
+        for args in (["--graph", "png"], ["--merged", "--graph", "dot"], ["--tag", "a", "--ref", "b"],
+                     ["--mr", "--origin", "push"]):
+            assert davit(build, "explain", *args, cwd=tree.dir).returncode == 64, args
+
+
 def up_starts_and_stops_everything(build):
     build = os.path.abspath(build)
     data = tempfile.mkdtemp(prefix="davit-up-")
@@ -300,5 +363,6 @@ if __name__ == "__main__":
           ctrl_c_cancels_and_leaves_no_process, submit_status_logs_and_artifacts, submit_by_git_url,
           json_is_all_that_stdout_holds, following_a_lost_broker_says_so_and_goes_on,
           temporary_files_are_under_tmpdir, git_works_in_a_submodule,
-          cancel_retry_play_and_why, lint_tells_the_place, up_starts_and_stops_everything,
+          cancel_retry_play_and_why, lint_tells_the_place, explain_says_why_a_job_is_in_or_absent,
+          explain_merges_and_draws, up_starts_and_stops_everything,
           wrong_usage_is_explained])

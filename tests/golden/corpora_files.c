@@ -11,6 +11,7 @@
 
 #include "common/limits.h"
 #include "common/os.h"
+#include "tests/golden/merged.h"
 #include "tests/golden/tree_input.h"
 
 struct counts {
@@ -85,6 +86,18 @@ static void judge(struct run *run, const char *name, const struct diags *diags)
     run->failed |= wrong;
 }
 
+/* Merged to one file it must be the same pipeline. */
+static void judge_merged(struct run *run, const char *name, const struct pipeline_input *in)
+{
+    struct buf merged = BUF_INIT;
+    if (!merged_compiles_alike(in, &merged)) {
+        run->counts.wrong++;
+        run->failed = true;
+        printf("%-8s %s: merged:\n%s", "WRONG", name, buf_cstr(&merged));
+    }
+    buf_release(&merged);
+}
+
 static void run_file(struct run *run, struct tree *tree, const char *name, const char *path)
 {
     struct diags diags;
@@ -98,6 +111,7 @@ static void run_file(struct run *run, struct tree *tree, const char *name, const
     check(r == 0 || diags.errors > 0);
     check(r < 0 || plan->n_jobs > 0);
     judge(run, name, &diags);
+    judge_merged(run, name, &c->in);
     diags_release(&diags);
     case_input_release(c);
     free(c);
