@@ -284,7 +284,9 @@ def explain_says_why_a_job_is_in_or_absent(build):
         assert "holds: src/b" in explain("--changes", "a", "--changes", "src/b"), text
         text = explain("--tag", "v1")
         assert "tag `v1`" in text and "in: rule 1 matches" in text and '$CI_COMMIT_TAG is "v1"' in text, text
-        assert "for neither" in explain("--mr", "make"), text
+        done = davit(build, "explain", "--mr", "make", cwd=tree.dir)
+        assert done.returncode == 65 and "for neither" in done.stdout, done
+        assert "needs the job `make`" in done.stderr, done
         found = json.loads(explain("--json", "--changes", "docs/x"))
         jobs = {job["name"]: job for job in found["jobs"]}
         assert jobs["make"]["in"] and not jobs["release"]["in"], found
