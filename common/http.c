@@ -127,6 +127,13 @@ static int set_request(struct exchange *ex)
     set_option(ex, CURLOPT_WRITEDATA, ex);
     set_option(ex, CURLOPT_HEADERFUNCTION, take_header);
     set_option(ex, CURLOPT_HEADERDATA, ex);
+    if (req->redirects > 0) {
+        transfer_redirects(&ex->transfer, req->url, req->redirects);
+    }
+    if (req->public_only) {
+        transfer_public_only(&ex->transfer);
+    }
+    ex->transfer.end_ms = req->timeout_ms > 0 ? os_monotonic_ms() + req->timeout_ms : 0;
     ex->transfer.idle_ms = req->idle_timeout_ms > 0 ? req->idle_timeout_ms : IDLE_TIMEOUT_MS;
     return r;
 }

@@ -1,6 +1,6 @@
 /* The HTTP client (libcurl): blocking calls for the CLI and for the worker's helper processes, with
  * streams for bodies. http_global_init() once in main. Proxies from the environment are not used,
- * redirects not followed. Threads: one http at a time per thread. */
+ * redirects followed only where a request says so. Threads: one http at a time per thread. */
 #ifndef DAVIT_HTTP_H
 #define DAVIT_HTTP_H
 
@@ -20,6 +20,9 @@ struct http_request {
     uint64_t out_limit; /* bytes; above: -E_TOO_BIG */
     uint32_t connect_timeout_ms; /* 0: 5 s */
     uint32_t idle_timeout_ms;    /* no byte for so long: -E_TIMEOUT; 0: 60 s */
+    uint32_t timeout_ms;         /* of all of it: -E_TIMEOUT; 0: none */
+    uint32_t redirects;          /* followed, to http and https, never from https to http */
+    bool public_only; /* -E_FORBIDDEN for hosts whose address is of this machine or a private net */
 };
 
 #define HTTP_REQUEST_INIT \

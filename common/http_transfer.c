@@ -1,9 +1,11 @@
 #include "common/base.h"
 
+#include "common/address.h"
 #include "common/http_transfer.h"
 #include "common/os.h"
 
 #include <stdio.h>
+#include <sys/socket.h>
 
 #define LOOK_MS                      200 /* how often `stop` and the idle time are looked at */
 
@@ -54,6 +56,33 @@ int transfer_header(struct transfer *t, const char *name, const char *value)
     return 0;
 }
 
+void transfer_redirects(struct transfer *t, const char *url, uint32_t count)
+{
+    bool secure = str_starts(str_from(url), STR("https://"));
+    set_option(t, CURLOPT_FOLLOWLOCATION, 1L);
+    set_option(t, CURLOPT_MAXREDIRS, (long)count);
+    set_option(t, CURLOPT_REDIR_PROTOCOLS_STR, secure ? "https" : "http,https");
+}
+
+/* libcurl's CURLOPT_OPENSOCKETFUNCTION: the address is the one that it is about to connect to, so
+ * no name can come to another one afterwards. */
+static curl_socket_t open_public(void *ctx, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct transfer *t = ctx;
+    (void)purpose;
+    if (!address_is_public(&address->addr)) {
+        t->failed = -E_FORBIDDEN;
+        return CURL_SOCKET_BAD;
+    }
+    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+void transfer_public_only(struct transfer *t)
+{
+    set_option(t, CURLOPT_OPENSOCKETFUNCTION, open_public);
+    set_option(t, CURLOPT_OPENSOCKETDATA, t);
+}
+
 void transfer_touch(struct transfer *t)
 {
     t->last_ms = os_monotonic_ms();
@@ -97,6 +126,8 @@ static int transfer_result(struct transfer *t, CURLcode code, struct buf *why)
     int r = t->failed < 0 ? t->failed : result_of(code);
     if (r == -E_TOO_BIG) {
         buf_addz(why, "the answer is too big");
+    } else if (r == -E_FORBIDDEN) {
+        buf_addz(why, "the host has no public address, and others are not allowed");
     } else if (r < 0) {
         buf_addz(why, t->error[0] != '\0' ? t->error : curl_easy_strerror(code));
     }
@@ -111,8 +142,19 @@ static bool must_end(struct transfer *t)
     } else if (t->idle_ms > 0 && os_monotonic_ms() - t->last_ms > t->idle_ms) {
         snprintf(t->error, sizeof(t->error), "no answer for %" PRIu64 " ms", t->idle_ms);
         t->failed = -E_TIMEOUT;
+    } else if (t->end_ms > 0 && os_monotonic_ms() > t->end_ms) {
+        snprintf(t->error, sizeof(t->error), "it took too long");
+        t->failed = -E_TIMEOUT;
     }
     return t->finished || t->failed < 0;
+}
+
+/* How long to wait before the next look: not past the end. */
+static int look_ms(const struct transfer *t)
+{
+    uint64_t now_ms = os_monotonic_ms();
+    uint64_t left_ms = t->end_ms > now_ms ? t->end_ms - now_ms : 0;
+    return t->end_ms > 0 && left_ms < LOOK_MS ? (int)left_ms + 1 : LOOK_MS;
 }
 
 int transfer_run(struct transfer *t, struct buf *why)
@@ -130,7 +172,7 @@ int transfer_run(struct transfer *t, struct buf *why)
         if (message != NULL && message->msg == CURLMSG_DONE) {
             code = message->data.result;
         } else if (running > 0) {
-            check(curl_multi_poll(multi, NULL, 0, LOOK_MS, NULL) == CURLM_OK);
+            check(curl_multi_poll(multi, NULL, 0, look_ms(t), NULL) == CURLM_OK);
         }
     }
     curl_multi_remove_handle(multi, t->easy);

@@ -12,6 +12,7 @@ struct transfer {
     struct curl_slist *headers;
     uint64_t idle_ms;          /* no byte for so long ends it; 0: never */
     uint64_t last_ms;          /* monotonic, of the last byte either way */
+    uint64_t end_ms;           /* monotonic; 0: no end */
     const volatile bool *stop; /* NULL: none */
     int failed;                /* set by a callback of ours that ends the transfer: -E_* */
     bool finished;             /* set by a callback that has seen enough; not a failure */
@@ -27,5 +28,9 @@ void transfer_touch(struct transfer *t); /* a byte was seen */
 /* 0 when an answer came to its end, was finished or stopped. */
 int transfer_run(struct transfer *t, struct buf *why);
 int transfer_status(const struct transfer *t);
+/* Follows so many redirects. */
+void transfer_redirects(struct transfer *t, const char *url, uint32_t count);
+/* Refuses to connect to what is no public address (address.h). */
+void transfer_public_only(struct transfer *t);
 
 #endif

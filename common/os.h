@@ -56,6 +56,7 @@ struct os_spawn {
     int stdin_fd;            /* -1: /dev/null */
     int stdout_fd;           /* -1: inherited */
     int stderr_fd;           /* -1: inherited */
+    bool stderr_to_stdout;   /* both to where stdout goes */
     bool new_session;        /* setsid */
 };
 /* Signals reset, mask empty, descriptors above 2 closed. */
@@ -63,6 +64,10 @@ int os_spawn(const struct os_spawn *s, pid_t *ret_pid);
 /* Runs to the end; output (stdout, up to limit) into out, which may be NULL. *ret_status as
  * waitpid. */
 int os_run(const struct os_spawn *s, size_t limit, struct buf *out, int *ret_status);
+/* The same, but with an end: when the output has not ended after timeout_ms (0: never), the process
+ * is killed, with new_session all of its session: -E_TIMEOUT. With a timeout there is an `out`. */
+int os_run_within(const struct os_spawn *s, uint64_t timeout_ms, size_t limit, struct buf *out,
+                  int *ret_status);
 /* Field 22 of /proc/PID/stat: tells a process from a later one with the same pid. */
 int os_process_start_time(pid_t pid, uint64_t *ret_ticks);
 

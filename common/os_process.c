@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -30,7 +31,7 @@ static void set_actions(posix_spawn_file_actions_t *actions, const struct os_spa
     }
     set_stream(actions, s->stdin_fd, STDIN_FILENO);
     set_stream(actions, s->stdout_fd, STDOUT_FILENO);
-    set_stream(actions, s->stderr_fd, STDERR_FILENO);
+    set_stream(actions, s->stderr_to_stdout ? STDOUT_FILENO : s->stderr_fd, STDERR_FILENO);
     check(posix_spawn_file_actions_addclosefrom_np(actions, STDERR_FILENO + 1) == 0);
     if (s->cwd != NULL) {
         check(posix_spawn_file_actions_addchdir_np(actions, s->cwd) == 0);
@@ -72,11 +73,34 @@ int os_spawn(const struct os_spawn *s, pid_t *ret_pid)
     return 0;
 }
 
-static int read_output(int fd, size_t limit, struct buf *out)
+/* Waits for output, or the end of it, until end_ms (0: no end). */
+static int await_output(int fd, uint64_t end_ms)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    for (;;) {
+        uint64_t now_ms = os_monotonic_ms();
+        if (end_ms > 0 && now_ms >= end_ms) {
+            return -E_TIMEOUT;
+        }
+        int n = poll(&p, 1, end_ms > 0 ? (int)MIN(end_ms - now_ms, (uint64_t)INT32_MAX) : -1);
+        if (n > 0) {
+            return 0;
+        }
+        if (n < 0 && errno != EINTR) {
+            return err_from_errno(errno);
+        }
+    }
+}
+
+static int read_output(int fd, uint64_t end_ms, size_t limit, struct buf *out)
 {
     char bytes[4096];
     size_t start = out->n;
     for (;;) {
+        int r = await_output(fd, end_ms);
+        if (r < 0) {
+            return r;
+        }
         ssize_t n = read(fd, bytes, sizeof(bytes));
         if (n < 0 && errno == EINTR) {
             continue;
@@ -108,10 +132,18 @@ static int wait_for(pid_t pid, int *ret_status)
 
 int os_run(const struct os_spawn *s, size_t limit, struct buf *out, int *ret_status)
 {
+    return os_run_within(s, 0, limit, out, ret_status);
+}
+
+int os_run_within(const struct os_spawn *s, uint64_t timeout_ms, size_t limit, struct buf *out,
+                  int *ret_status)
+{
+    uint64_t end_ms = timeout_ms > 0 ? os_monotonic_ms() + timeout_ms : 0;
     struct os_spawn child = *s;
     int ends[2] = {-1, -1};
     pid_t pid;
     int status = 0;
+    check(out != NULL || timeout_ms == 0); /* its output is how we wait */
     if (out != NULL) {
         if (pipe2(ends, O_CLOEXEC) < 0) {
             return err_from_errno(errno);
@@ -123,9 +155,9 @@ int os_run(const struct os_spawn *s, size_t limit, struct buf *out, int *ret_sta
         close(ends[1]);
     }
     if (r == 0) {
-        int read_result = out != NULL ? read_output(ends[0], limit, out) : 0;
+        int read_result = out != NULL ? read_output(ends[0], end_ms, limit, out) : 0;
         if (read_result < 0) {
-            kill(pid, SIGKILL);
+            kill(s->new_session ? -pid : pid, SIGKILL);
         }
         r = wait_for(pid, &status);
         r = read_result < 0 ? read_result : r;
