@@ -5,6 +5,7 @@
 #include "common/os.h"
 
 #include <errno.h>
+#include <strings.h>
 #include <unistd.h>
 
 #define CONNECT_TIMEOUT_MS 5000u
@@ -81,7 +82,15 @@ static size_t take_body(char *p, size_t size, size_t count, void *ctx)
 static size_t take_header(char *p, size_t size, size_t count, void *ctx)
 {
     struct exchange *ex = ctx;
+    struct str line = str_trim(str_of(p, size * count));
+    size_t name = strlen("etag:");
     transfer_touch(&ex->transfer);
+    if (ex->req->etag != NULL && line.n > name && strncasecmp(line.p, "etag:", name) == 0) {
+        struct str tag = str_trim(str_sub(line, name, line.n));
+        bool quoted = tag.n > 1 && tag.p[0] == '"' && tag.p[tag.n - 1] == '"';
+        buf_clear(ex->req->etag);
+        buf_add_str(ex->req->etag, quoted ? str_sub(tag, 1, tag.n - 2) : tag);
+    }
     return size * count;
 }
 

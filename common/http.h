@@ -18,6 +18,7 @@ struct http_request {
     uint64_t body_size;
     int out_fd;         /* -1: the answer goes into `out`; else a 2xx body is written here */
     uint64_t out_limit; /* bytes; above: -E_TOO_BIG */
+    struct buf *etag;   /* NULL: not wanted; gets the answer's ETag without its quotes, if any */
     uint32_t connect_timeout_ms; /* 0: 5 s */
     uint32_t idle_timeout_ms;    /* no byte for so long: -E_TIMEOUT; 0: 60 s */
     uint32_t timeout_ms;         /* of all of it: -E_TIMEOUT; 0: none */

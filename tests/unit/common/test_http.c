@@ -62,6 +62,23 @@ static void test_an_answer_with_any_status_is_an_answer(void **state)
     release(&c, &s);
 }
 
+static void test_an_answers_etag_is_handed_over(void **state)
+{
+    static const char *const rows[][2] = {
+        {"ETag: \"abc\"\r\n", "abc"}, {"etag:  bare \r\n", "bare"}, {"X-ETag: \"no\"\r\n", ""}};
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct buf etag = BUF_INIT;
+        struct server s = {PIECES("HTTP/1.1 200 OK\r\n", rows[i][0], "Content-Length: 0\r\n\r\n")};
+        struct http_request req = HTTP_REQUEST_INIT;
+        req.etag = &etag;
+        struct call c = call(&s, req);
+        assert_int_equal(c.status, 200);
+        assert_string_equal(buf_cstr(&etag), rows[i][1]);
+        buf_release(&etag);
+        release(&c, &s);
+    }
+}
+
 static void test_a_body_is_sent_with_its_type_and_key(void **state)
 {
     struct server s = {PIECES("HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")};
@@ -325,6 +342,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_answer_with_any_status_is_an_answer),
+        cmocka_unit_test(test_an_answers_etag_is_handed_over),
         cmocka_unit_test(test_a_body_is_sent_with_its_type_and_key),
         cmocka_unit_test(test_files_go_out_and_come_in),
         cmocka_unit_test(test_an_error_does_not_end_up_in_the_file),
