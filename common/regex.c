@@ -184,3 +184,36 @@ int regex_search(struct regex *re, struct str text, bool *ret_found)
     *ret_found = r >= 0;
     return 0;
 }
+
+/* Behind a match; behind an empty one, a character further. */
+static size_t next_from(struct str text, const PCRE2_SIZE *span)
+{
+    size_t next = span[1];
+    if (span[0] == span[1]) {
+        do {
+            next++;
+        } while (next < text.n && ((uint8_t)text.p[next] & 0xc0) == 0x80);
+    }
+    return next;
+}
+
+int regex_find(struct regex *re, struct str text, size_t from, struct str *ret_match,
+               size_t *ret_from)
+{
+    uint32_t groups = 0;
+    if (from > text.n) {
+        return -E_NOT_FOUND;
+    }
+    int r = pcre2_match(re->code, (PCRE2_SPTR)(text.p ? text.p : ""), text.n, from, 0, re->match,
+                        re->limits);
+    if (r < 0) {
+        return r == PCRE2_ERROR_NOMATCH ? -E_NOT_FOUND : -E_LIMIT;
+    }
+    pcre2_pattern_info(re->code, PCRE2_INFO_CAPTURECOUNT, &groups);
+    const PCRE2_SIZE *span = pcre2_get_ovector_pointer(re->match);
+    const PCRE2_SIZE *wanted = span + (size_t)2 * groups;
+    bool set = groups < (uint32_t)r && wanted[0] != PCRE2_UNSET && wanted[0] <= wanted[1];
+    *ret_match = set ? str_sub(text, wanted[0], wanted[1] - wanted[0]) : STR_NULL;
+    *ret_from = next_from(text, span);
+    return 0;
+}

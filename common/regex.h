@@ -20,4 +20,10 @@ int regex_compile(struct arena *arena, struct str pattern, struct str flags, str
 /* 0; -E_LIMIT when matching takes too long, the answer is then unknown. */
 int regex_search(struct regex *re, struct str text, bool *ret_found);
 
+/* The next match from an offset on, for all of a text one after the other: *ret_from is where to
+ * look for the next. *ret_match is its last group, STR_NULL where that took no part; without groups
+ * the whole match. 0, -E_NOT_FOUND, -E_LIMIT. */
+int regex_find(struct regex *re, struct str text, size_t from, struct str *ret_match,
+               size_t *ret_from);
+
 #endif
