@@ -16,7 +16,7 @@ struct conf_step {
     const char **envp; /* NULL-terminated, with room for CONF_ENV_EXTRA more */
     size_t env_count;
 };
-#define CONF_ENV_EXTRA 2u
+#define CONF_ENV_EXTRA 3u
 
 struct conf {
     struct buf text;

@@ -201,12 +201,19 @@ static void run_with_marks(struct job *j, const struct conf_step *step,
 {
     struct buf folder = BUF_INIT;
     struct buf outcome = BUF_INIT;
+    struct buf tail = BUF_INIT;
+    struct shim_status now = {0};
+    output_describe(&j->output, &now);
+    buf_addf(&tail, "DAVIT_JOB_TAIL=%" PRIu64 " %" PRIu64 " %" PRIu64, now.tail_bytes,
+             now.elided_bytes, now.tail_start);
     buf_addf(&folder, "DAVIT_JOB_FOLDER=%s", j->folder);
     buf_addf(&outcome, "DAVIT_JOB_STATUS=%s", outcome_so_far(j));
     step->envp[step->env_count] = folder.p;
     step->envp[step->env_count + 1] = step->kind == STEP_MAIN ? NULL : outcome.p;
+    step->envp[step->env_count + 2] = tail.p;
     step->envp[step->env_count + CONF_ENV_EXTRA] = NULL;
     step_run(j, step, ret);
+    buf_release(&tail);
     buf_release(&folder);
     buf_release(&outcome);
 }

@@ -132,6 +132,14 @@ void output_say(struct output *o, const char *fmt, ...)
     buf_release(&line);
 }
 
+void output_describe(const struct output *o, struct shim_status *ret)
+{
+    ret->head_bytes = o->head_bytes;
+    ret->tail_bytes = MIN(o->ring_bytes, o->tail_limit);
+    ret->elided_bytes = o->total_bytes - ret->head_bytes - ret->tail_bytes;
+    ret->tail_start = o->ring_bytes > o->tail_limit ? o->ring_bytes % o->tail_limit : 0;
+}
+
 void output_close(struct output *o, struct shim_status *ret)
 {
     fsync(o->spool_fd);
@@ -140,8 +148,5 @@ void output_close(struct output *o, struct shim_status *ret)
     }
     close(o->spool_fd);
     close(o->tail_fd);
-    ret->head_bytes = o->head_bytes;
-    ret->tail_bytes = MIN(o->ring_bytes, o->tail_limit);
-    ret->elided_bytes = o->total_bytes - ret->head_bytes - ret->tail_bytes;
-    ret->tail_start = o->ring_bytes > o->tail_limit ? o->ring_bytes % o->tail_limit : 0;
+    output_describe(o, ret);
 }

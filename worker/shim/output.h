@@ -28,6 +28,8 @@ int output_open(struct output *o, const char *folder, uint64_t head_limit, uint6
 void output_add(struct output *o, uint32_t stream, const char *p, size_t n);
 /* One line of our own. */
 void output_say(struct output *o, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* What `status` would say of the output now. */
+void output_describe(const struct output *o, struct shim_status *ret);
 /* Brings all to the disk and closes; fills in what `status` says of the output. */
 void output_close(struct output *o, struct shim_status *ret);
 

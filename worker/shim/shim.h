@@ -20,7 +20,8 @@
  *   `after` runs once the step named `script` was begun (a canceled job too, unless killed).
  *   `always` runs unless killed. Both have only their own timeout and are not ended by a cancel.
  *   The shim adds DAVIT_JOB_FOLDER to every step's environment and, to those of `after` and
- *   `always`, DAVIT_JOB_STATUS: success, failed or canceled.
+ *   `always`, DAVIT_JOB_STATUS: success, failed or canceled, and DAVIT_JOB_TAIL: what of the output
+ *   is in FOLDER/tail so far, "tail_bytes elided_bytes tail_start" as in `status`.
  * FOLDER/pid         "PID START_TIME\n" of the shim (os_process_start_time), fsynced before the
  *                    first step; START_TIME tells it from a later process with the same pid.
  * FOLDER/spool       frames, see below; the log's head.
@@ -105,6 +106,8 @@ int shim_status_read(const char *folder, struct shim_status *ret); /* -E_NOT_FOU
 /* Appends the kept tail in order, with the mark of what was elided before it. It is the rest of the
  * log behind the spool's head_bytes. */
 int shim_tail_read(const char *folder, const struct shim_status *status, struct buf *out);
+/* Reads DAVIT_JOB_TAIL into those three. -E_INVALID. */
+int shim_tail_parse(struct str text, struct shim_status *ret);
 
 /* Building shim.conf. Names have at most 31 bytes; no field is empty. */
 struct shim_conf;

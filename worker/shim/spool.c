@@ -195,3 +195,19 @@ int shim_tail_read(const char *folder, const struct shim_status *status, struct 
     close(fd);
     return r;
 }
+
+int shim_tail_parse(struct str text, struct shim_status *ret)
+{
+    struct shim_status found = {0};
+    uint64_t *const fields[] = {&found.tail_bytes, &found.elided_bytes, &found.tail_start};
+    struct str part;
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+        if (!str_split(&text, ' ', &part) || str_to_u64(part, fields[i]) < 0) {
+            return -E_INVALID;
+        }
+    }
+    ret->tail_bytes = found.tail_bytes;
+    ret->elided_bytes = found.elided_bytes;
+    ret->tail_start = found.tail_start;
+    return text.n == 0 ? 0 : -E_INVALID;
+}

@@ -52,6 +52,46 @@ static void the_head_and_the_tail_together_are_the_log(void **state)
     assert_file_is_log(f, &s, "bytes");
 }
 
+static void a_step_behind_the_script_can_read_all_of_the_log(void **state)
+{
+    static const struct {
+        unsigned printed;
+        const char *tail;
+    } rows[] = {{500, "0 0 "}, {1500, "500 0 "}, {4000, "2000 1000 "}};
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if (i > 0) {
+            assert_int_equal(fixture_teardown(state), 0);
+            fixture_setup(state); /* a folder is run once */
+        }
+        struct fixture *f = *state;
+        struct shim_status now = {0};
+        struct buf said = BUF_INIT;
+        char script[64];
+        snprintf(script, sizeof(script), "head -c %u /dev/zero; echo [$DAVIT_JOB_TAIL] >main",
+                 rows[i].printed);
+        job_limits(f, 1000, 2000, 1000, 30000);
+        job_step(f, "script", "main", script);
+        job_step(f, "after", "after", "printf %s \"$DAVIT_JOB_TAIL\" >said");
+        job_start(f);
+        struct shim_status s = job_wait(f);
+        char *path = job_path(f, "said");
+        assert_int_equal(os_read_file(path, PLENTY, &said), 0);
+        assert_true(str_starts(buf_str(&said), str_from(rows[i].tail)));
+        assert_int_equal(shim_tail_parse(buf_str(&said), &now), 0);
+        assert_int_equal(now.tail_bytes, s.tail_bytes);
+        assert_int_equal(now.elided_bytes, s.elided_bytes);
+        assert_int_equal(now.tail_start, s.tail_start);
+        free(path);
+        path = job_path(f, "main");
+        buf_clear(&said);
+        assert_int_equal(os_read_file(path, PLENTY, &said), 0);
+        assert_string_equal(said.p, "[]\n");
+        free(path);
+        buf_release(&said);
+    }
+    assert_int_equal(shim_tail_parse(STR("1 2"), &(struct shim_status){0}), -E_INVALID);
+}
+
 /* Line i of the long output is "%015d\n". */
 static void assert_numbered(const char *p, uint64_t offset, size_t n)
 {
@@ -222,6 +262,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(random_bytes_come_as_they_are),
         TEST(the_head_and_the_tail_together_are_the_log),
+        TEST(a_step_behind_the_script_can_read_all_of_the_log),
         TEST(of_100_mb_the_head_the_mark_and_the_tail_are_kept),
         TEST(output_is_readable_while_the_job_runs),
         TEST(a_spool_is_read_from_any_offset_in_any_portion),
