@@ -103,6 +103,10 @@
 #define LIMIT_PAGE_PATH 4096u             /* below a published folder */
 #define LIMIT_ARTIFACT_FILES 200000u
 #define LIMIT_ARTIFACT_BYTES (4ull * 1024 * MIB)
+#define LIMIT_RELEASE_TEXT (64u * KIB)    /* a release's description */
+#define LIMIT_KEY_FILES 10000u            /* hashed for one cache key */
+#define LIMIT_WORKER_CACHE_BYTES (8ull * 1024 * MIB) /* copies of caches that a worker keeps */
+#define LIMIT_COVERAGE_LINE (64u * KIB)   /* a longer line is searched in pieces */
 #define LIMIT_SNAPSHOT_FILES 1000000u    /* with folders, .git included */
 #define LIMIT_SNAPSHOT_BYTES (32ull * 1024 * MIB)
 

@@ -35,12 +35,12 @@ void assignment_put(struct core *c, const Pb__AssignmentRecord *a)
 }
 
 /* The timeout is the shim's work. This is for a worker that fails at it: the job's timeout bounds
- * the script and then, each by itself, after_script and the upload of artifacts. */
+ * the script and then, each by itself, after_script, the upload of caches and that of artifacts. */
 uint64_t job_deadline_ms(const struct core *c, const Pb__JobRecord *job)
 {
     const uint64_t from = job->started_ms != 0 ? job->started_ms : c->now_ms;
 
-    return from + 3 * job->timeout_ms + CORE_TIMEOUT_GRACE_MS;
+    return from + 4 * job->timeout_ms + CORE_TIMEOUT_GRACE_MS;
 }
 
 /* Whether the worker may be given the job now. The scheduler saw it so, perhaps before other

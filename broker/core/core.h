@@ -19,7 +19,7 @@
 /* Times in ms that the core uses; set once before the first command (they are configuration, equal
  * for every replay of a store: kept in docs/operating.md). */
 #define CORE_UNACKED_MS          10000u  /* an assignment nobody acknowledged goes back */
-#define CORE_TIMEOUT_GRACE_MS    360000u /* what a worker may overrun its time */
+#define CORE_TIMEOUT_GRACE_MS    480000u /* what a worker may overrun its time */
 #define CORE_CANCELING_MS        90000u  /* a cancel nobody confirmed becomes canceled */
 #define CORE_WAIT_WORKER_MS      600000u /* on_worker_lost: wait */
 #define CORE_WORKER_LOSS_RETRIES 2u

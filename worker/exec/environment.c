@@ -75,6 +75,7 @@ static void set_facts(const struct exec_context *cx, const Pb__JobSpec *spec,
     set_text(vars, "CI_JOB_STARTED_AT", str_time(os_realtime_ms(), now, sizeof(now)));
     set_number(vars, "CI_JOB_TIMEOUT", spec->timeout_ms / 1000);
     set_text(vars, "CI_SHARED_ENVIRONMENT", "true");
+    set_text(vars, "CI_JOB_STATUS", "running"); /* after_script is told how it went */
 }
 
 static int refuse(struct buf *why, int r, const Pb__Variable *v, const char *text)

@@ -52,6 +52,7 @@ void exec_outcome(const struct exec_context *cx, const Pb__JobSpec *spec,
 #define STEP_EXIT_SOURCE   101 /* source_failure */
 #define STEP_EXIT_ARTIFACT 102 /* artifact_missing, artifact_failure */
 #define STEP_EXIT_SYSTEM   103 /* system_failure */
+#define STEP_EXIT_RESULT   104 /* script_failure: what the job promises cannot be made of it */
 int step_main(const char *name, const char *folder);
 
 #endif

@@ -23,10 +23,16 @@ static bool ended_well(const struct shim_step_status *s)
     return is(s->result, "exit") && s->code == 0;
 }
 
+/* Lines of the user's: the exit code is theirs. */
+static bool is_script(const struct shim_step_status *s)
+{
+    return is(s->name, "script") || is(s->name, "pre_get_sources");
+}
+
 /* A main step that ended with another code than 0. */
 static Pb__Reason exit_reason(const struct shim_step_status *s)
 {
-    if (is(s->name, "script")) {
+    if (is_script(s)) {
         return REASON_SCRIPT_FAILURE;
     }
     if (s->code == STEP_EXIT_SOURCE) {
@@ -47,7 +53,7 @@ static void main_failed(const struct shim_step_status *s, const Pb__JobSpec *spe
             arena_printf(arena, STR_FMT " ran out of time: the job may take %" PRIu64 " s",
                          STR_ARG(name), spec->timeout_ms / 1000));
     } else if (is(s->result, "exit")) {
-        int code = is(s->name, "script") ? s->code : 0;
+        int code = is_script(s) ? s->code : 0;
         set(o, JOB_FAILED, exit_reason(s), code,
             arena_printf(arena, STR_FMT " ended with exit code %d", STR_ARG(name), s->code));
     } else if (is(s->result, "signal")) {
@@ -63,36 +69,89 @@ static void main_failed(const struct shim_step_status *s, const Pb__JobSpec *spe
     }
 }
 
-/* Looked at once all main steps ended well. A failing after_script changes nothing. */
-static void upload_ended(const struct shim_step_status *s, struct arena *arena, Pb__Outcome *o)
+/* The steps behind the script, in their order. Only what a job promises can fail it then: that a
+ * cache was not kept, or the coverage not found, changes nothing; nor does after_script. */
+static const struct after_step {
+    const char *name;
+    bool adds;     /* leaves a part of the outcome */
+    bool promised; /* the job is not good without it */
+    const char *what;
+    int exit_code;     /* with which it says that it failed for a reason in the job itself ... */
+    Pb__Reason reason; /* ... and what this and running out of time mean */
+} after_steps[] = {
+    {"after_script", .adds = false},
+    {"cache_out", .adds = false},
+    {"artifacts_out", true, true, "artifacts were not uploaded", STEP_EXIT_ARTIFACT,
+     REASON_ARTIFACT_FAILURE},
+    {"result", true, true, "job's results were not gathered", STEP_EXIT_RESULT,
+     REASON_SCRIPT_FAILURE},
+    {"coverage", .adds = true},
+};
+
+static const struct after_step *after_step(const struct shim_step_status *s)
 {
-    if (!is(s->name, "artifacts_out") || ended_well(s)) {
-        return;
+    for (size_t i = 0; i < ARRAY_LEN(after_steps); i++) {
+        if (is(after_steps[i].name, s->name)) {
+            return &after_steps[i];
+        }
     }
+    return NULL;
+}
+
+/* Looked at once all main steps ended well. `detail` is what the step itself says of its failure.
+ */
+static void promised_failed(const struct after_step *step, const struct shim_step_status *s,
+                            char *detail, struct arena *arena, Pb__Outcome *o)
+{
     if (is(s->result, "killed") || is(s->result, "skipped")) {
-        set(o, JOB_CANCELED, REASON_NONE, 0,
-            arena_printf(arena, "ended before the artifacts were"));
+        set(o, JOB_CANCELED, REASON_NONE, 0, arena_printf(arena, "ended before %s", step->name));
         return;
     }
-    bool ours = is(s->result, "exit") && s->code == STEP_EXIT_ARTIFACT;
-    set(o, JOB_FAILED,
-        ours || is(s->result, "timeout") ? REASON_ARTIFACT_FAILURE : REASON_SYSTEM_FAILURE, 0,
-        arena_printf(arena, "the artifacts were not uploaded: %s %d", s->result, s->code));
-}
-
-static void add_artifacts(const struct exec_context *cx, struct arena *arena, Pb__Outcome *o)
-{
-    Pb__ArtifactOut *artifact;
-    if (prepared_artifacts_read(cx->job_dir, arena, &artifact) == 0) {
-        o->artifacts = arena_array(arena, 1, sizeof(*o->artifacts));
-        o->artifacts[0] = artifact;
-        o->n_artifacts = 1;
+    bool ours = is(s->result, "timeout") || (is(s->result, "exit") && s->code == step->exit_code);
+    if (detail[0] == '\0') {
+        detail = arena_printf(arena, "the %s: %s %d", step->what, s->result, s->code);
     }
+    set(o, JOB_FAILED, ours ? step->reason : REASON_SYSTEM_FAILURE, 0, detail);
 }
 
-static bool is_after(const struct shim_step_status *s)
+static void add_part(const Pb__Outcome *part, Pb__Outcome *o)
 {
-    return is(s->name, "after_script") || is(s->name, "artifacts_out");
+    if (part->n_artifacts > 0) {
+        o->n_artifacts = part->n_artifacts;
+        o->artifacts = part->artifacts;
+    }
+    if (part->n_dotenv > 0) {
+        o->n_dotenv = part->n_dotenv;
+        o->dotenv = part->dotenv;
+    }
+    if (part->has_coverage) {
+        o->has_coverage = true;
+        o->coverage_hundredths = part->coverage_hundredths;
+    }
+    if (part->environment_url.len > 0) {
+        o->environment_url = part->environment_url;
+    }
+    o->release = part->release != NULL ? part->release : o->release;
+    o->pages = part->pages != NULL ? part->pages : o->pages;
+}
+
+/* A step behind the script: what it adds, and whether the job was good for it. */
+static void after_ended(const struct exec_context *cx, const struct shim_step_status *s,
+                        struct arena *arena, Pb__Outcome *o)
+{
+    const struct after_step *step = after_step(s);
+    Pb__Outcome *part;
+    char *detail = arena_strdup(arena, STR(""));
+    if (step == NULL || !step->adds) {
+        return;
+    }
+    if (prepared_part_read(cx->job_dir, s->name, arena, &part) == 0) {
+        add_part(part, o);
+        detail = part->detail;
+    }
+    if (step->promised && !ended_well(s) && o->result == JOB_SUCCESS) {
+        promised_failed(step, s, detail, arena, o);
+    }
 }
 
 void exec_outcome(const struct exec_context *cx, const Pb__JobSpec *spec,
@@ -106,13 +165,16 @@ void exec_outcome(const struct exec_context *cx, const Pb__JobSpec *spec,
     }
     for (size_t i = 0; well && i < status->step_count; i++) {
         const struct shim_step_status *s = &status->steps[i];
-        well = is_after(s) || ended_well(s);
+        well = after_step(s) != NULL || ended_well(s);
         if (!well) {
             main_failed(s, spec, arena, ret);
         }
     }
-    for (size_t i = 0; well && i < status->step_count; i++) {
-        upload_ended(&status->steps[i], arena, ret);
+    for (size_t i = 0; i < status->step_count; i++) {
+        after_ended(cx, &status->steps[i], arena, ret);
     }
-    add_artifacts(cx, arena, ret);
+    if (ret->result != JOB_SUCCESS) {
+        ret->release = NULL;
+        ret->pages = NULL;
+    }
 }

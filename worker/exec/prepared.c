@@ -10,8 +10,8 @@
 #include "common/os.h"
 
 /* Expansion may lengthen what came in one message. */
-#define PREPARED_MAX  ((size_t)16 * MIB)
-#define ARTIFACTS_MAX ((size_t)64 * KIB)
+#define PREPARED_MAX ((size_t)16 * MIB)
+#define PART_MAX     ((size_t)512 * KIB)
 
 static int write_message(const char *folder, const char *name, const ProtobufCMessage *m,
                          int (*put)(const char *, const void *, size_t, mode_t))
@@ -40,10 +40,9 @@ static int read_message(const char *folder, const char *name, struct arena *aren
     return r;
 }
 
-static void set_variables(Pb__JobSpec *spec, struct arena *arena, const struct vars *vars)
+Pb__Variable **prepared_variables(struct arena *arena, const struct vars *vars)
 {
-    spec->n_variables = vars->count;
-    spec->variables = arena_array(arena, vars->count, sizeof(*spec->variables));
+    Pb__Variable **all = arena_array(arena, vars->count, sizeof(*all));
     for (size_t i = 0; i < vars->count; i++) {
         const struct var *var = &vars->items[i];
         Pb__Variable *v = arena_alloc(arena, sizeof(*v));
@@ -53,8 +52,9 @@ static void set_variables(Pb__JobSpec *spec, struct arena *arena, const struct v
         v->raw = true;
         v->file = var->file;
         v->masked = var->masked;
-        spec->variables[i] = v;
+        all[i] = v;
     }
+    return all;
 }
 
 static int expand_bytes(const struct vars *vars, struct arena *arena, ProtobufCBinaryData *bytes)
@@ -70,14 +70,46 @@ static int expand_bytes(const struct vars *vars, struct arena *arena, ProtobufCB
     return r;
 }
 
+static int expand_list(const struct vars *vars, struct arena *arena, ProtobufCBinaryData *list,
+                       size_t count)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < count; i++) {
+        r = expand_bytes(vars, arena, &list[i]);
+    }
+    return r;
+}
+
 static int expand_artifacts(const struct vars *vars, struct arena *arena, Pb__ArtifactSpec *a)
 {
     int r = expand_bytes(vars, arena, &a->name);
-    for (size_t i = 0; r == 0 && i < a->n_paths; i++) {
-        r = expand_bytes(vars, arena, &a->paths[i]);
+    r = r < 0 ? r : expand_list(vars, arena, a->paths, a->n_paths);
+    r = r < 0 ? r : expand_list(vars, arena, a->exclude, a->n_exclude);
+    for (size_t i = 0; r == 0 && i < a->n_reports; i++) {
+        r = expand_list(vars, arena, a->reports[i]->paths, a->reports[i]->n_paths);
     }
-    for (size_t i = 0; r == 0 && i < a->n_exclude; i++) {
-        r = expand_bytes(vars, arena, &a->exclude[i]);
+    return r;
+}
+
+static int expand_cache(const struct vars *vars, struct arena *arena, Pb__CacheSpec *c)
+{
+    int r = expand_bytes(vars, arena, &c->key);
+    r = r < 0 ? r : expand_bytes(vars, arena, &c->key_prefix);
+    r = r < 0 ? r : expand_bytes(vars, arena, &c->policy);
+    r = r < 0 ? r : expand_list(vars, arena, c->key_files, c->n_key_files);
+    r = r < 0 ? r : expand_list(vars, arena, c->paths, c->n_paths);
+    return r < 0 ? r : expand_list(vars, arena, c->fallback_keys, c->n_fallback_keys);
+}
+
+static int expand_all(const struct vars *vars, struct arena *arena, Pb__JobSpec *spec)
+{
+    int r = spec->artifacts != NULL ? expand_artifacts(vars, arena, spec->artifacts) : 0;
+    for (size_t i = 0; r == 0 && i < spec->n_caches; i++) {
+        r = expand_cache(vars, arena, spec->caches[i]);
+    }
+    if (r == 0 && spec->pages != NULL) {
+        r = expand_bytes(vars, arena, &spec->pages->publish);
+        r = r < 0 ? r : expand_bytes(vars, arena, &spec->pages->path_prefix);
     }
     return r;
 }
@@ -87,8 +119,9 @@ int prepared_write(const char *folder, const Pb__JobSpec *spec, const struct var
     struct arena arena;
     arena_init(&arena, 0);
     Pb__JobSpec *copy = (Pb__JobSpec *)pb_copy(&arena, &spec->base);
-    set_variables(copy, &arena, vars);
-    int r = copy->artifacts != NULL ? expand_artifacts(vars, &arena, copy->artifacts) : 0;
+    copy->n_variables = vars->count;
+    copy->variables = prepared_variables(&arena, vars);
+    int r = expand_all(vars, &arena, copy);
     if (r == 0) {
         r = write_message(folder, "prepared.pb", &copy->base, os_put_file);
     }
@@ -109,14 +142,26 @@ void prepared_remove(const char *folder)
     free(path);
 }
 
-int prepared_artifacts_write(const char *folder, const Pb__ArtifactOut *out)
+static char *part_name(const char *step)
 {
-    /* Durable before the step's end is: a success must not lose its artifacts. */
-    return write_message(folder, "artifacts.pb", &out->base, os_write_file);
+    struct buf name = BUF_INIT;
+    buf_addf(&name, "%s.part", step);
+    return buf_take(&name);
 }
 
-int prepared_artifacts_read(const char *folder, struct arena *arena, Pb__ArtifactOut **ret)
+int prepared_part_write(const char *folder, const char *step, const Pb__Outcome *part)
 {
-    return read_message(folder, "artifacts.pb", arena, ARTIFACTS_MAX, &pb__artifact_out__descriptor,
-                        (ProtobufCMessage **)ret);
+    char *name = part_name(step);
+    int r = write_message(folder, name, &part->base, os_write_file);
+    free(name);
+    return r;
+}
+
+int prepared_part_read(const char *folder, const char *step, struct arena *arena, Pb__Outcome **ret)
+{
+    char *name = part_name(step);
+    int r = read_message(folder, name, arena, PART_MAX, &pb__outcome__descriptor,
+                         (ProtobufCMessage **)ret);
+    free(name);
+    return r;
 }

@@ -16,6 +16,7 @@
 #define LOG_MARK_BYTES  (4ull * KIB) /* of what was left out */
 #define LOG_HEAD_BYTES  (LIMIT_LOG_BYTES - LOG_TAIL_BYTES - LOG_MARK_BYTES)
 #define AFTER_SCRIPT_MS (5ull * 60 * 1000)
+#define RESULT_MS       (60ull * 1000) /* for each step that only reads what the job left */
 
 struct shell {
     const char *path;
@@ -59,16 +60,24 @@ static bool shell_usable(struct buf *why)
 }
 
 /* The last guard: the scheduler should not have sent it here. */
-static int refuse_image(const Pb__JobSpec *spec, struct buf *why)
+static int refuse_containers(const Pb__JobSpec *spec, struct buf *why)
 {
-    if (spec->image == NULL || spec->image->name[0] == '\0') {
-        return 0;
+    if (spec->image != NULL && spec->image->name[0] != '\0') {
+        buf_addf(why,
+                 "job `%s` asks for image `%s`: the shell executor runs on the host; give the job "
+                 "to a worker with a docker executor or remove `image`",
+                 spec->name, spec->image->name);
+        return -E_UNSUPPORTED;
     }
-    buf_addf(why,
-             "job `%s` asks for image `%s`: the shell executor runs on the host; give the job to a "
-             "worker with a docker executor or remove `image`",
-             spec->name, spec->image->name);
-    return -E_UNSUPPORTED;
+    if (spec->n_services > 0) {
+        const Pb__Image *image = spec->services[0]->image;
+        buf_addf(why,
+                 "job `%s` asks for service `%s`: the shell executor starts no containers; give "
+                 "the job to a worker with a docker executor or remove `services`",
+                 spec->name, image != NULL ? image->name : "");
+        return -E_UNSUPPORTED;
+    }
+    return 0;
 }
 
 static uint64_t variable_duration_ms(const struct preparation *p, struct str name, uint64_t usual)
@@ -89,9 +98,10 @@ static void add_own_step(struct preparation *p, const char *name, const char *ki
     shim_conf_arg(p->conf, p->cx->job_dir);
     environment_to_conf(&p->vars, p->conf);
     shim_conf_env(p->conf, STR("DAVIT_API_URL"), str_from(p->cx->api_url));
+    shim_conf_env(p->conf, STR("DAVIT_CACHE_DIR"), str_from(p->cx->cache_dir));
 }
 
-static int add_script(struct preparation *p, const char *name, const char *kind,
+static int add_script(struct preparation *p, const char *name, const char *kind, const char *cwd,
                       uint64_t timeout_ms, const ProtobufCBinaryData *lines, size_t count)
 {
     struct buf text = BUF_INIT;
@@ -109,7 +119,7 @@ static int add_script(struct preparation *p, const char *name, const char *kind,
     } else {
         r = os_put_file(path.p, text.p, text.n, 0600);
     }
-    shim_conf_step(p->conf, name, kind, timeout_ms, p->project_dir);
+    shim_conf_step(p->conf, name, kind, timeout_ms, cwd);
     shim_conf_arg(p->conf, p->shell->path);
     shim_conf_arg(p->conf, path.p);
     environment_to_conf(&p->vars, p->conf);
@@ -118,26 +128,86 @@ static int add_script(struct preparation *p, const char *name, const char *kind,
     return r;
 }
 
+static void count_name(void *ctx, const char *name)
+{
+    (void)name;
+    ++*(size_t *)ctx;
+}
+
+/* Each step costs the start of a program: only those that have something to do are added. Without
+ * sources that is to empty the folder, which it often is. */
+static bool needs_source(const struct preparation *p)
+{
+    const Pb__Source *source = p->spec->source;
+    size_t names = 0;
+    bool from = source != NULL && source->from_case != PB__SOURCE__FROM__NOT_SET;
+    return from || p->spec->n_pre_get_sources > 0 ||
+           os_list_dir(p->project_dir, count_name, &names) < 0 || names > 0;
+}
+
+static bool has_uploads(const Pb__JobSpec *spec)
+{
+    const Pb__ArtifactSpec *a = spec->artifacts;
+    return spec->pages != NULL ||
+           (a != NULL && (a->n_paths > 0 || a->untracked || a->n_reports > 0));
+}
+
+static int add_steps_before(struct preparation *p)
+{
+    const Pb__JobSpec *spec = p->spec;
+    int r = 0;
+    if (spec->n_pre_get_sources > 0) {
+        r = add_script(p, "pre_get_sources", "main", p->cx->builds_dir, 0, spec->pre_get_sources,
+                       spec->n_pre_get_sources);
+    }
+    if (needs_source(p)) {
+        add_own_step(p, "source", "main", 0);
+    }
+    if (spec->n_caches > 0) {
+        add_own_step(p, "cache_in", "main", 0);
+    }
+    if (spec->n_artifacts_in > 0) {
+        add_own_step(p, "artifacts_in", "main", 0);
+    }
+    return r;
+}
+
+/* `after`, not `always`: before the script, the tree is that of some job before. The broker's own
+ * timeout (job_deadline_ms in broker/core/attempt.c) counts on the times that are given here. */
+static void add_steps_behind(struct preparation *p)
+{
+    const Pb__JobSpec *spec = p->spec;
+    if (spec->n_caches > 0) {
+        add_own_step(p, "cache_out", "after", spec->timeout_ms);
+    }
+    if (has_uploads(spec)) {
+        add_own_step(p, "artifacts_out", "after", spec->timeout_ms);
+    }
+    if (spec->release != NULL || spec->environment_url.len > 0) {
+        add_own_step(p, "result", "after", RESULT_MS);
+    }
+    if (spec->coverage.len > 0) {
+        add_own_step(p, "coverage", "after", RESULT_MS);
+    }
+}
+
 static int add_steps(struct preparation *p)
 {
     const Pb__JobSpec *spec = p->spec;
     uint64_t script_ms = variable_duration_ms(p, STR("RUNNER_SCRIPT_TIMEOUT"), 0);
     uint64_t after_ms = variable_duration_ms(p, STR("RUNNER_AFTER_SCRIPT_TIMEOUT"),
                                              AFTER_SCRIPT_MS);
-    after_ms = MIN(after_ms, MAX(spec->timeout_ms, AFTER_SCRIPT_MS)); /* the broker counts on it */
-    add_own_step(p, "source", "main", 0);
-    if (spec->n_artifacts_in > 0) {
-        add_own_step(p, "artifacts_in", "main", 0);
+    after_ms = MIN(after_ms, MAX(spec->timeout_ms, AFTER_SCRIPT_MS));
+    int r = add_steps_before(p);
+    if (r == 0) {
+        r = add_script(p, "script", "main", p->project_dir, script_ms, spec->script,
+                       spec->n_script);
     }
-    int r = add_script(p, "script", "main", script_ms, spec->script, spec->n_script);
     if (r == 0 && spec->n_after_script > 0) {
-        r = add_script(p, "after_script", "after", after_ms, spec->after_script,
+        r = add_script(p, "after_script", "after", p->project_dir, after_ms, spec->after_script,
                        spec->n_after_script);
     }
-    /* `after`, not `always`: before the script, the tree is that of some job before. */
-    if (spec->artifacts != NULL && (spec->artifacts->n_paths > 0 || spec->artifacts->untracked)) {
-        add_own_step(p, "artifacts_out", "after", spec->timeout_ms);
-    }
+    add_steps_behind(p);
     return r;
 }
 
@@ -163,7 +233,7 @@ static int prepare_all(struct preparation *p)
 static int shell_prepare(const struct exec_context *cx, const Pb__JobSpec *spec, struct buf *why)
 {
     struct preparation p = {.cx = cx, .spec = spec, .shell = find_shell(), .why = why};
-    int r = refuse_image(spec, why);
+    int r = refuse_containers(spec, why);
     if (r < 0) {
         return r;
     }

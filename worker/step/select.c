@@ -16,9 +16,9 @@
 
 #define LISTING_MAX ((size_t)64 * MIB)
 
-void selection_init(struct selection *sel, struct step *s, const Pb__ArtifactSpec *spec)
+void selection_init(struct selection *sel, struct step *s)
 {
-    *sel = (struct selection){.s = s, .spec = spec};
+    *sel = (struct selection){.s = s, .root = s->project_dir};
 }
 
 void selection_release(struct selection *sel)
@@ -29,8 +29,8 @@ void selection_release(struct selection *sel)
 
 static bool is_excluded(const struct selection *sel, struct str path)
 {
-    for (size_t i = 0; i < sel->spec->n_exclude; i++) {
-        struct str pattern = pb_str(sel->spec->exclude[i]);
+    for (size_t i = 0; i < sel->exclude_count; i++) {
+        struct str pattern = pb_str(sel->exclude[i]);
         if (str_starts(pattern, STR("./"))) {
             pattern = str_sub(pattern, 2, pattern.n);
         }
@@ -215,7 +215,7 @@ static struct str tidy_pattern(struct selection *sel, struct str pattern)
     return pattern.n > 0 ? pattern : STR(".");
 }
 
-void selection_add_pattern(struct selection *sel, struct str written)
+static void add_pattern(struct selection *sel, struct str written)
 {
     struct walk w = {.sel = sel, .pattern = tidy_pattern(sel, written)};
     size_t before = sel->count;
@@ -232,6 +232,9 @@ void selection_add_pattern(struct selection *sel, struct str written)
         }
     }
     buf_release(&w.path);
+    if (sel->quiet) {
+        return;
+    }
     if (outside) {
         step_warn(STR_FMT ": is not in the project's folder, left out", STR_ARG(written));
     } else if (sel->count == before) {
@@ -242,7 +245,7 @@ void selection_add_pattern(struct selection *sel, struct str written)
     }
 }
 
-int selection_add_untracked(struct selection *sel)
+static void add_untracked(struct selection *sel)
 {
     static const char *const argv[] = {"git", "ls-files", "-o", "-z", NULL};
     struct os_spawn spawn = {.argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1};
@@ -267,7 +270,6 @@ int selection_add_untracked(struct selection *sel)
         step_say("untracked: found %zu files", sel->count - before);
     }
     buf_release(&out);
-    return r;
 }
 
 static int compare(const void *a, const void *b)
@@ -275,7 +277,7 @@ static int compare(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-void selection_finish(struct selection *sel)
+static void finish(struct selection *sel)
 {
     size_t kept = 0;
     if (sel->count == 0) {
@@ -288,4 +290,39 @@ void selection_finish(struct selection *sel)
         }
     }
     sel->count = kept;
+}
+
+void selection_add_all(struct selection *sel, const ProtobufCBinaryData *patterns, size_t count,
+                       bool untracked)
+{
+    for (size_t i = 0; i < count; i++) {
+        add_pattern(sel, pb_str(patterns[i]));
+    }
+    if (untracked) {
+        add_untracked(sel);
+    }
+    finish(sel);
+}
+
+int selection_add_folder(struct selection *sel, const char *folder)
+{
+    struct walk w = {.sel = sel};
+    bool outside;
+    struct arena *arena = &sel->s->arena;
+    const char *base = canonical(sel, tidy_pattern(sel, str_from(folder)), &outside);
+    if (base == NULL || (base[0] != '\0' && !is_folder(base))) {
+        return -E_NOT_FOUND;
+    }
+    buf_addz(&w.path, base);
+    walk_folder(&w, true);
+    buf_release(&w.path);
+    if (base[0] != '\0') {
+        sel->root = arena_printf(arena, "%s/%s", sel->s->project_dir, base);
+        for (size_t i = 0; i < sel->count; i++) {
+            sel->paths[i] += strlen(base) + 1;
+        }
+    }
+    finish(sel);
+    step_say("%s: found %zu files and folders", folder, sel->count);
+    return 0;
 }

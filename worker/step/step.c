@@ -2,9 +2,12 @@
 
 #include "worker/step/step.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/http.h"
@@ -17,8 +20,12 @@ static const struct {
     int (*run)(struct step *s);
 } programs[] = {
     {"source", step_source},
+    {"cache_in", step_cache_in},
     {"artifacts_in", step_artifacts_in},
+    {"cache_out", step_cache_out},
     {"artifacts_out", step_artifacts_out},
+    {"result", step_result},
+    {"coverage", step_coverage},
 };
 
 PRINTF_LIKE(3, 0)
@@ -96,6 +103,68 @@ const char *step_size_text(struct step *s, uint64_t bytes)
         unit++;
     }
     return arena_printf(&s->arena, "%.*f %s", unit > 0 && value < 10 ? 1 : 0, value, units[unit]);
+}
+
+bool step_is_wanted(Pb__ArtifactWhen when)
+{
+    const char *status = getenv("DAVIT_JOB_STATUS");
+    bool success = status != NULL && strcmp(status, "success") == 0;
+    bool canceled = status != NULL && strcmp(status, "canceled") == 0;
+    switch (when) {
+    case PB__ARTIFACT_WHEN__ARTIFACT_WHEN_ON_SUCCESS:
+        return success;
+    case PB__ARTIFACT_WHEN__ARTIFACT_WHEN_ON_FAILURE:
+        return !success && !canceled;
+    case PB__ARTIFACT_WHEN__ARTIFACT_WHEN_ALWAYS:
+        return true;
+    case _PB__ARTIFACT_WHEN_IS_INT_SIZE:
+        break;
+    }
+    return success;
+}
+
+int step_open_project_file(const struct step *s, const char *path, int *ret_fd)
+{
+    struct stat st;
+    size_t root = strlen(s->project_dir);
+    char *real = os_absolute_path(path);
+    if (real == NULL) {
+        return -E_NOT_FOUND;
+    }
+    bool inside = strncmp(real, s->project_dir, root) == 0 && real[root] == '/';
+    int fd = inside ? open(real, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW) : -1;
+    int r = !inside ? -E_INVALID : fd < 0 ? err_from_errno(errno) : 0;
+    if (r == 0 && (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))) {
+        close(fd);
+        r = -E_INVALID;
+    }
+    free(real);
+    if (r == 0) {
+        *ret_fd = fd;
+    }
+    return r;
+}
+
+int step_read_project_file(const struct step *s, const char *path, size_t limit, struct buf *out)
+{
+    int fd;
+    int r = step_open_project_file(s, path, &fd);
+    if (r < 0) {
+        return r;
+    }
+    char *bytes = xmalloc(limit + 1);
+    size_t n = 0;
+    ssize_t got = 1;
+    while (n <= limit && (got = read(fd, bytes + n, limit + 1 - n)) > 0) {
+        n += (size_t)got;
+    }
+    r = got < 0 ? err_from_errno(errno) : n > limit ? -E_TOO_BIG : 0;
+    if (r == 0) {
+        buf_add(out, bytes, n);
+    }
+    free(bytes);
+    close(fd);
+    return r;
 }
 
 static void load_vars(struct step *s)

@@ -51,9 +51,11 @@ static void pause_before_retry(unsigned tries)
     os_sleep_ms(longest / 2 + random % (longest / 2));
 }
 
-/* Asks until there is an answer that another try would not change. */
-static int ask(const struct http_request *req, int *ret_status, struct buf *out, struct buf *why)
+/* Asks until there is an answer that another try would not change, or patience ends. */
+static int ask(const struct http_request *req, uint64_t patience_ms, int *ret_status,
+               struct buf *out, struct buf *why)
 {
+    uint64_t end_ms = patience_ms == STEP_FOREVER ? UINT64_MAX : os_monotonic_ms() + patience_ms;
     int status = 0;
     for (unsigned tries = 0;; tries++) {
         buf_clear(out);
@@ -63,7 +65,7 @@ static int ask(const struct http_request *req, int *ret_status, struct buf *out,
             return err_from_errno(errno);
         }
         int r = http_do(req, &status, out, why);
-        if (!worth_another_try(r, status)) {
+        if (!worth_another_try(r, status) || os_monotonic_ms() >= end_ms) {
             *ret_status = status;
             return r;
         }
@@ -77,7 +79,7 @@ static int ask(const struct http_request *req, int *ret_status, struct buf *out,
     }
 }
 
-static int read_digest(int fd, uint8_t ret[SHA256_BYTES], uint64_t *ret_size)
+int step_file_digest(int fd, uint8_t ret[SHA256_BYTES], uint64_t *ret_size)
 {
     char *bytes = xmalloc(READ_BYTES);
     struct sha256 *hash = sha256_new();
@@ -114,7 +116,7 @@ static int get(struct step *s, const char *hex, uint64_t size, int fd)
     req.token = s->spec->token;
     req.out_fd = fd;
     req.out_limit = size;
-    int r = ask(&req, &status, &out, &why);
+    int r = ask(&req, STEP_FOREVER, &status, &out, &why);
     if (r < 0) {
         step_error("cannot get %.12s from the broker: %s", hex,
                    why.n > 0 ? buf_cstr(&why) : err_text(r));
@@ -132,7 +134,7 @@ static int verify(int fd, const uint8_t *digest, uint64_t size)
 {
     uint8_t got[SHA256_BYTES];
     uint64_t got_size = 0;
-    int r = read_digest(fd, got, &got_size);
+    int r = step_file_digest(fd, got, &got_size);
     if (r < 0) {
         return r;
     }
@@ -170,11 +172,27 @@ int step_download(struct step *s, ProtobufCBinaryData digest, uint64_t size, int
     return 0;
 }
 
-int step_upload(struct step *s, int fd, uint64_t size, const uint8_t *digest)
+/* The one line for people of an answer that is not what was hoped for. */
+static int refused(int r, int status, struct buf *out, struct buf *why)
+{
+    if (r < 0) {
+        if (why->n == 0) {
+            buf_addz(why, err_text(r));
+        }
+        return r;
+    }
+    struct str text = str_trim(str_sub(buf_str(out), 0, 200));
+    buf_clear(why);
+    buf_addf(why, "the broker answers with HTTP status %d%s" STR_FMT, status,
+             text.n > 0 ? ": " : "", STR_ARG(text));
+    return status_error(status);
+}
+
+int step_upload(struct step *s, int fd, uint64_t size, const uint8_t *digest, uint64_t patience_ms,
+                struct buf *why)
 {
     char hex[2 * SHA256_BYTES + 1];
     struct buf out = BUF_INIT;
-    struct buf why = BUF_INIT;
     int status = 0;
     struct http_request req = HTTP_REQUEST_INIT;
     req.method = "POST";
@@ -184,17 +202,121 @@ int step_upload(struct step *s, int fd, uint64_t size, const uint8_t *digest)
     req.body_fd = fd;
     req.body_size = size;
     str_to_hex(digest, SHA256_BYTES, hex);
-    int r = ask(&req, &status, &out, &why);
-    if (r < 0) {
-        step_error("cannot upload: %s", why.n > 0 ? buf_cstr(&why) : err_text(r));
-    } else if (status != 201 && status != 200) {
-        r = status_error(status);
-        step_error("the broker refuses the upload: HTTP status %d %.200s", status, buf_cstr(&out));
+    int r = ask(&req, patience_ms, &status, &out, why);
+    if (r < 0 || (status != 201 && status != 200)) {
+        r = refused(r, status, &out, why);
     } else if (str_find(buf_str(&out), str_from(hex)) < 0) {
         r = -E_CORRUPT;
-        step_error("the broker got something else than was sent");
+        buf_addz(why, "the broker got something else than was sent");
     }
     buf_release(&out);
-    buf_release(&why);
+    return r;
+}
+
+/* The address of this job's view of one key. */
+static const char *cache_url(struct step *s, struct str key)
+{
+    static const char plain[] = "-._~/";
+    struct buf url = BUF_INIT;
+    buf_addf(&url, "%s/api/v1/jobs/%" PRIu64 "/cache", s->api_url,
+             s->spec->key != NULL ? s->spec->key->job_id : 0);
+    for (size_t i = 0; i < key.n; i++) {
+        char c = key.p[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        buf_addz(&url, i == 0 ? "?key=" : "");
+        if (letter || strchr(plain, c) != NULL) {
+            buf_add_char(&url, c);
+        } else {
+            buf_addf(&url, "%%%02X", (unsigned)(uint8_t)c);
+        }
+    }
+    const char *text = arena_strdup(&s->arena, buf_str(&url));
+    buf_release(&url);
+    return text;
+}
+
+static int cache_ask(struct http_request *req, struct step *s, uint64_t patience_ms,
+                     uint8_t ret_digest[SHA256_BYTES], struct buf *why)
+{
+    struct buf out = BUF_INIT;
+    struct buf etag = BUF_INIT;
+    int status = 0;
+    req->token = s->spec->token;
+    req->etag = &etag;
+    int r = ask(req, patience_ms, &status, &out, why);
+    if (r < 0 || status != 200) {
+        r = refused(r, status, &out, why);
+    } else if (str_from_hex(buf_str(&etag), ret_digest, SHA256_BYTES) < 0) {
+        r = -E_PROTOCOL;
+        buf_addz(why, "the broker does not say what it has");
+    }
+    buf_release(&out);
+    buf_release(&etag);
+    return r;
+}
+
+int step_cache_look(struct step *s, struct str key, uint64_t patience_ms,
+                    uint8_t ret_digest[SHA256_BYTES], struct buf *why)
+{
+    struct http_request req = HTTP_REQUEST_INIT;
+    req.method = "HEAD";
+    req.url = cache_url(s, key);
+    return cache_ask(&req, s, patience_ms, ret_digest, why);
+}
+
+int step_cache_get(struct step *s, struct str key, int fd, uint64_t patience_ms,
+                   uint8_t ret_digest[SHA256_BYTES], uint64_t *ret_size, struct buf *why)
+{
+    uint8_t said[SHA256_BYTES];
+    struct http_request req = HTTP_REQUEST_INIT;
+    req.url = cache_url(s, key);
+    req.out_fd = fd;
+    req.out_limit = LIMIT_BLOB_BYTES;
+    int r = cache_ask(&req, s, patience_ms, said, why);
+    if (r == 0) {
+        r = step_file_digest(fd, ret_digest, ret_size);
+    }
+    if (r == 0 && memcmp(said, ret_digest, sizeof(said)) != 0) {
+        r = -E_CORRUPT;
+        buf_addz(why, "the broker sent something else than it said");
+    }
+    return r;
+}
+
+/* Text without control characters as a JSON string. */
+static void add_json(struct buf *out, struct str text)
+{
+    buf_add_char(out, '"');
+    for (size_t i = 0; i < text.n; i++) {
+        if (text.p[i] == '"' || text.p[i] == '\\') {
+            buf_add_char(out, '\\');
+        }
+        buf_add_char(out, text.p[i]);
+    }
+    buf_add_char(out, '"');
+}
+
+int step_cache_set(struct step *s, struct str key, const uint8_t *digest, uint64_t size,
+                   uint64_t patience_ms, struct buf *why)
+{
+    char hex[2 * SHA256_BYTES + 1];
+    struct buf body = BUF_INIT;
+    struct buf out = BUF_INIT;
+    int status = 0;
+    struct http_request req = HTTP_REQUEST_INIT;
+    str_to_hex(digest, SHA256_BYTES, hex);
+    buf_addz(&body, "{\"key\":");
+    add_json(&body, key);
+    buf_addf(&body, ",\"digest\":\"%s\",\"size\":%" PRIu64 "}", hex, size);
+    req.method = "PUT";
+    req.url = cache_url(s, STR_NULL);
+    req.token = s->spec->token;
+    req.body = buf_str(&body);
+    int r = ask(&req, patience_ms, &status, &out, why);
+    if (r < 0 || status < 200 || status > 299) {
+        r = refused(r, status, &out, why);
+    }
+    buf_release(&body);
+    buf_release(&out);
     return r;
 }

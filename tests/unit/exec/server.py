@@ -1,13 +1,16 @@
-"""Stands in for the broker's blobs and for a plain web server: server.py ROOT PORT.
+"""Stands in for the broker's blobs and caches, and for a plain web server: server.py ROOT PORT.
 
-POST /api/v1/blobs, GET /api/v1/blobs/DIGEST in ROOT/blobs, with the token of the fixture; GET /files/...
-from ROOT/files. Each line in ROOT/faults answers one request with that HTTP status, or with `cut`:
+POST /api/v1/blobs, GET /api/v1/blobs/DIGEST in ROOT/blobs, with the token of the fixture; GET, HEAD
+and PUT of /api/v1/jobs/ID/cache, by the keys of ROOT/caches.json; GET /files/... from ROOT/files.
+ROOT/requests has a line for each request: method, path, bytes sent. Each line in ROOT/faults answers one request with that HTTP status, or with `cut`:
 half an answer. Writes ROOT/port once it listens.
 """
 import hashlib
 import http.server
+import json
 import os
 import sys
+import urllib.parse
 
 root, port = sys.argv[1], int(sys.argv[2])
 
@@ -18,10 +21,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def answer(self, status, body=b"", cut=False):
+    def answer(self, status, body=b"", cut=False, etag=None):
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        if etag:
+            self.send_header("ETag", '"%s"' % etag)
         self.end_headers()
+        with open(root + "/requests", "a") as f:
+            f.write("%s %s %d\n" % (self.command, self.path, len(body)))
+        if self.command == "HEAD":
+            return
         self.wfile.write(body[: len(body) // 2] if cut else body)
         if cut:
             self.close_connection = True
@@ -54,13 +63,49 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except OSError:
             self.answer(404)
 
+    def caches(self):
+        try:
+            with open(root + "/caches.json") as f:
+                return json.load(f)
+        except FileNotFoundError:
+            return {}
+
+    def send_cache(self, cut):
+        key = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)["key"][0]
+        cache = self.caches().get(key)
+        if cache is None:
+            self.answer(404)
+            return
+        with open(root + "/blobs/" + cache["digest"], "rb") as f:
+            self.answer(200, f.read(), cut, etag=cache["digest"])
+
+    def do_PUT(self):
+        said = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.refused(self.fault()):
+            return
+        if os.path.getsize(root + "/blobs/" + said["digest"]) != said["size"]:
+            self.answer(409)
+            return
+        caches = self.caches()
+        caches[said["key"]] = said
+        with open(root + "/caches.json", "w") as f:
+            json.dump(caches, f)
+        self.answer(200, b"{}")
+
+    def do_HEAD(self):
+        self.do_GET()
+
     def do_GET(self):
         path = self.path.split("?")[0]
         if path.startswith("/files/") and ".." not in path:
             self.send_file(root + path, False)
             return
         fault = self.fault()
-        if not self.refused(fault):
+        if self.refused(fault):
+            return
+        if path.endswith("/cache"):
+            self.send_cache(fault == "cut")
+        else:
             self.send_file(root + "/blobs/" + os.path.basename(path), fault == "cut")
 
     def do_POST(self):

@@ -20,11 +20,19 @@ struct expectation {
     int exit_code;
 };
 
-static const char *const steps[] = {"source", "artifacts_in", "script", "after_script",
-                                    "artifacts_out"};
+static const char *const steps[] = {
+    "pre_get_sources", "source",    "cache_in",      "artifacts_in", "script",
+    "after_script",    "cache_out", "artifacts_out", "result",       "coverage",
+};
+_Static_assert(ARRAY_LEN(steps) <= SHIM_STEPS_MAX, "a job may need all of them");
 
 static const struct expectation expectations[] = {
     {"", "", 0, JOB_SUCCESS, REASON_NONE, 0},
+    {"pre_get_sources", "exit", 7, JOB_FAILED, REASON_SCRIPT_FAILURE, 7},
+    {"pre_get_sources", "canceled", 15, JOB_CANCELED, REASON_NONE, 0},
+    {"cache_in", "signal", 11, JOB_FAILED, REASON_SYSTEM_FAILURE, 0},
+    {"cache_in", "timeout", 15, JOB_FAILED, REASON_JOB_TIMEOUT, 0},
+    {"cache_in", "canceled", 15, JOB_CANCELED, REASON_NONE, 0},
     {"source", "exit", STEP_EXIT_SOURCE, JOB_FAILED, REASON_SOURCE_FAILURE, 0},
     {"source", "exit", STEP_EXIT_SYSTEM, JOB_FAILED, REASON_SYSTEM_FAILURE, 0},
     {"source", "exit", 1, JOB_FAILED, REASON_SYSTEM_FAILURE, 0},
@@ -48,6 +56,14 @@ static const struct expectation expectations[] = {
     {"artifacts_out", "exit", STEP_EXIT_SYSTEM, JOB_FAILED, REASON_SYSTEM_FAILURE, 0},
     {"artifacts_out", "signal", 9, JOB_FAILED, REASON_SYSTEM_FAILURE, 0},
     {"artifacts_out", "killed", 9, JOB_CANCELED, REASON_NONE, 0},
+    {"cache_out", "exit", STEP_EXIT_SYSTEM, JOB_SUCCESS, REASON_NONE, 0},
+    {"cache_out", "timeout", 15, JOB_SUCCESS, REASON_NONE, 0},
+    {"cache_out", "signal", 11, JOB_SUCCESS, REASON_NONE, 0},
+    {"result", "exit", STEP_EXIT_RESULT, JOB_FAILED, REASON_SCRIPT_FAILURE, 0},
+    {"result", "exit", STEP_EXIT_SYSTEM, JOB_FAILED, REASON_SYSTEM_FAILURE, 0},
+    {"result", "skipped", 0, JOB_CANCELED, REASON_NONE, 0},
+    {"coverage", "exit", STEP_EXIT_SYSTEM, JOB_SUCCESS, REASON_NONE, 0},
+    {"coverage", "timeout", 15, JOB_SUCCESS, REASON_NONE, 0},
 };
 
 static struct shim_status status_of(const struct expectation *e)
@@ -90,10 +106,13 @@ static void the_first_failure_is_the_reason(void **state)
     (void)state;
     struct exec_context cx = {.job_dir = "/nowhere"};
     Pb__JobSpec spec = PB__JOB_SPEC__INIT;
-    struct shim_status s = status_of(&expectations[10]);
+    const struct expectation script = {.step = "script", .result = "exit", .code = 1};
+    const struct expectation upload = {.step = "artifacts_out", .result = "timeout", .code = 15};
+    struct shim_status s = status_of(&script);
+    struct shim_status later = status_of(&upload);
     struct arena arena;
     Pb__Outcome o;
-    s.steps[4] = status_of(&expectations[19]).steps[4];
+    memcpy(s.steps + 5, later.steps + 5, 5 * sizeof(*s.steps));
     arena_init(&arena, 0);
     exec_outcome(&cx, &spec, &s, &arena, &o);
     assert_int_equal(o.reason, REASON_SCRIPT_FAILURE);

@@ -19,13 +19,71 @@ static void each_line_is_shown_and_run_in_one_shell(void **state)
     SCRIPT(f, "x=1", "  cd /tmp  ", "echo \"it's $x in $PWD\"", "", "if true\nthen echo two\nfi");
     run_job(f);
     assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
-    assert_string_equal(f->log, "Starting in an empty folder\n"
-                                "\033[32;1m$ x=1\033[0;m\n"
+    assert_string_equal(f->log, "\033[32;1m$ x=1\033[0;m\n"
                                 "\033[32;1m$ cd /tmp\033[0;m\n"
                                 "\033[32;1m$ echo \"it's $x in $PWD\"\033[0;m\n"
                                 "it's 1 in /tmp\n"
                                 "\033[32;1m$ if true # collapsed multi-line command\033[0;m\n"
                                 "two\n");
+}
+
+/* Without sources, what the job before left is taken away; the program that does it is started only
+ * where something is there. */
+static void a_job_without_sources_starts_in_an_empty_folder(void **state)
+{
+    struct fixture *f = *state;
+    SCRIPT(f, "touch left .hidden; ls -A");
+    run_job(f);
+    assert_not_in_log(f, "Starting in an empty folder");
+    fixture_new_job(f);
+    SCRIPT(f, "echo [$(ls -A)]");
+    run_job(f);
+    assert_in_log(f, "Starting in an empty folder\n");
+    assert_in_log(f, "\n[]\n");
+}
+
+static void a_hook_runs_before_the_sources_in_the_builds_folder(void **state)
+{
+    struct fixture *f = *state;
+    ProtobufCBinaryData hook[] = {pb_bytes(&f->arena, STR("x=1")),
+                                  pb_bytes(&f->arena, STR("echo hook $x in $PWD"))};
+    f->spec.pre_get_sources = hook;
+    f->spec.n_pre_get_sources = 2;
+    SCRIPT(f, "echo script [$x]");
+    run_job(f);
+    assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
+    assert_in_log(f, arena_printf(&f->arena, "\nhook 1 in %s/builds\n", f->root));
+    assert_in_log(f, "\nscript []\n");
+    assert_true(strstr(f->log, "hook 1") < strstr(f->log, "Starting in an empty folder"));
+}
+
+static void a_failing_hook_fails_the_job_before_its_sources(void **state)
+{
+    struct fixture *f = *state;
+    ProtobufCBinaryData hook = pb_bytes(&f->arena, STR("exit 4"));
+    f->spec.pre_get_sources = &hook;
+    f->spec.n_pre_get_sources = 1;
+    SCRIPT(f, "echo never");
+    spec_after_script(f, "echo never after");
+    run_job(f);
+    assert_outcome(f, JOB_FAILED, REASON_SCRIPT_FAILURE, 4);
+    assert_not_in_log(f, "never");
+}
+
+static void services_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    Pb__Image image = PB__IMAGE__INIT;
+    Pb__Service service = PB__SERVICE__INIT;
+    Pb__Service *list[] = {&service};
+    image.name = arena_strdup(&f->arena, STR("postgres:16"));
+    service.image = &image;
+    f->spec.services = list;
+    f->spec.n_services = 1;
+    SCRIPT(f, "true");
+    assert_int_equal(run_prepare(f), -E_UNSUPPORTED);
+    assert_non_null(strstr(f->why, "asks for service `postgres:16`"));
+    assert_non_null(strstr(f->why, "starts no containers"));
 }
 
 static void the_first_failure_ends_the_script(void **state)
@@ -244,6 +302,9 @@ static void a_link_in_the_way_of_the_working_folder_is_not_followed(void **state
 static void a_step_that_cannot_run_is_a_system_failure(void **state)
 {
     struct fixture *f = *state;
+    Pb__SnapshotSource snapshot = PB__SNAPSHOT_SOURCE__INIT;
+    f->source.from_case = PB__SOURCE__FROM_SNAPSHOT;
+    f->source.snapshot = &snapshot;
     f->cx.step_program = "/nowhere/davit-worker";
     SCRIPT(f, "true");
     run_job(f);
@@ -256,6 +317,10 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         TEST(each_line_is_shown_and_run_in_one_shell),
+        TEST(a_job_without_sources_starts_in_an_empty_folder),
+        TEST(a_hook_runs_before_the_sources_in_the_builds_folder),
+        TEST(a_failing_hook_fails_the_job_before_its_sources),
+        TEST(services_are_refused),
         TEST(the_first_failure_ends_the_script),
         TEST(a_failure_in_a_pipe_counts),
         TEST(a_closed_pipe_ends_its_writer_as_in_a_clean_shell),
