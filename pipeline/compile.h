@@ -169,6 +169,7 @@ struct compile {
     bool exhausted;         /* the work limit was reported */
     bool slow_regex;        /* one took too long: no further ones are run */
     struct memo conditions; /* expressions that were read already */
+    struct memo rules;      /* lists of rules */
     struct vars outer;      /* predefined and submitted variables, expanded: what include sees */
     const struct node *root;
     const struct node *written; /* the root before !reference and extends */

@@ -434,7 +434,7 @@ static void check_job(struct compile *c, const struct job *job)
 static struct job *new_job(struct compile *c)
 {
     if (c->job_count == c->job_cap) {
-        c->job_cap = MAX(2 * c->job_cap, (size_t)64);
+        c->job_cap = MAX(2 * c->job_cap, (size_t)c->root->count); /* as a rule, all fit */
         struct job *jobs = arena_array(c->arena, c->job_cap, sizeof(*jobs));
         if (c->job_count > 0) {
             memcpy(jobs, c->jobs, c->job_count * sizeof(*jobs));

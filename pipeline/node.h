@@ -21,18 +21,19 @@ struct pair {
     const struct node *merge; /* the `<<` by which it came; NULL: it is written here */
 };
 
+/* There are many of them: kept small. */
 struct node {
-    enum node_kind kind;
-    enum scalar_type type; /* of a scalar */
-    bool truth;            /* SCALAR_BOOL */
-    bool surprising;       /* YAML 1.1 reads something else than the text says: yes, 010, 1:30 */
-    bool open;             /* still being read */
-    bool reference;        /* a list tagged !reference */
-    bool has_reference;    /* this or a node below is one */
-    bool plain;            /* a scalar without quotes */
-    bool has_block;        /* `$[[ ... ]]` stands in it or below */
-    int64_t integer;       /* SCALAR_INT */
-    struct str text;       /* of a scalar: its content without quotes */
+    enum node_kind kind : 8;
+    enum scalar_type type : 8; /* of a scalar */
+    bool truth : 1;            /* SCALAR_BOOL */
+    bool surprising : 1;    /* YAML 1.1 reads something else than the text says: yes, 010, 1:30 */
+    bool open : 1;          /* still being read */
+    bool reference : 1;     /* a list tagged !reference */
+    bool has_reference : 1; /* this or a node below is one */
+    bool plain : 1;         /* a scalar without quotes */
+    bool has_block : 1;     /* `$[[ ... ]]` stands in it or below */
+    int64_t integer;        /* SCALAR_INT */
+    struct str text;        /* of a scalar: its content without quotes */
     const char *file;
     uint32_t line;
     uint32_t column;
@@ -41,10 +42,12 @@ struct node {
     uint32_t end_column;
     uint32_t count; /* of items or pairs */
     uint32_t cap;
-    const struct node **items;
-    struct pair *pairs;
-    uint32_t *slots; /* hash index of a larger mapping: place + 1, 0 is free */
     uint32_t slot_count;
+    union {
+        const struct node **items; /* of a list */
+        struct pair *pairs;        /* of a mapping */
+    };
+    uint32_t *slots; /* hash index of a larger mapping: place + 1, 0 is free */
     uint64_t weight;
 };
 

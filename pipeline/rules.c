@@ -168,7 +168,7 @@ static void read_list(struct compile *c, const struct node *n, enum scope scope,
     }
 }
 
-void rules_read(struct compile *c, const struct node *n, enum scope scope, struct rules *ret)
+static void read_rules(struct compile *c, const struct node *n, enum scope scope, struct rules *ret)
 {
     ret->present = true;
     if (n->kind != NODE_LIST) {
@@ -184,6 +184,23 @@ void rules_read(struct compile *c, const struct node *n, enum scope scope, struc
     }
     ret->items = arena_array(c->arena, count + 1, sizeof(*ret->items));
     read_list(c, n, scope, ret);
+}
+
+/* What many jobs extend is read once, where there was nothing to say about it. */
+void rules_read(struct compile *c, const struct node *n, enum scope scope, struct rules *ret)
+{
+    const struct rules *known = scope == SCOPE_RULE ? memo_get(&c->rules, n) : NULL;
+    if (known) {
+        *ret = *known;
+        return;
+    }
+    size_t messages = c->diags->errors + c->diags->warnings;
+    read_rules(c, n, scope, ret);
+    if (scope == SCOPE_RULE && c->diags->errors + c->diags->warnings == messages) {
+        struct rules *made = arena_alloc(c->arena, sizeof(*made));
+        *made = *ret;
+        memo_set(c->arena, &c->rules, n, made);
+    }
 }
 
 bool condition_holds(struct compile *c, const struct node *at, struct expr *e,
