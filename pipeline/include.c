@@ -158,9 +158,9 @@ static void set_home(struct source *s, const struct entry *e, const struct inclu
     }
 }
 
-/* Merges one file of the entry over *sum. */
+/* Merges one file of the entry into *sum. */
 static void include_file(struct compile *c, const struct entry *e, const struct include_ref *ref,
-                         const struct node *at, const struct source *outer, const struct node **sum)
+                         const struct node *at, const struct source *outer, struct node **sum)
 {
     struct included got = {0};
     const char *file = pipeline_include_name(c->arena, ref);
@@ -183,7 +183,10 @@ static void include_file(struct compile *c, const struct entry *e, const struct 
     const struct given given = {.values = e->inputs, .at = at};
     const struct node *node = read_file(c, got.text, &source, &given);
     if (node) {
-        *sum = *sum ? node_merge(c->arena, *sum, node, &c->work) : node;
+        if (!*sum) {
+            *sum = node_new(c->arena, NODE_MAPPING, node);
+        }
+        node_merge_into(c->arena, *sum, node, &c->work);
         compile_charge(c, node->count, at);
     }
 }
@@ -234,7 +237,7 @@ static struct regex *wildcard(struct compile *c, struct str pattern)
 
 static void include_wildcard(struct compile *c, const struct entry *e,
                              const struct include_ref *ref, const struct node *at,
-                             const struct source *source, const struct node **sum)
+                             const struct source *source, struct node **sum)
 {
     struct regex *re = wildcard(c, ref->name);
     for (size_t i = 0; re && i < c->in->path_count && compile_charge(c, 1, at); i++) {
@@ -247,7 +250,7 @@ static void include_wildcard(struct compile *c, const struct entry *e,
 }
 
 static void include_entry(struct compile *c, const struct node *n, const struct source *source,
-                          const struct node **sum)
+                          struct node **sum)
 {
     struct entry e;
     if (!entry_read(c, n, source, &e)) {
@@ -285,7 +288,7 @@ static const struct node *merge_includes(struct compile *c, const struct node *f
                                          const struct source *source)
 {
     const struct node *include = node_get(file, "include");
-    const struct node *sum = NULL;
+    struct node *sum = NULL; /* of what is included, nobody else's yet */
     if (!include) {
         return file;
     }
@@ -302,7 +305,11 @@ static const struct node *merge_includes(struct compile *c, const struct node *f
         include_entry(c, include, source, &sum);
     }
     const struct node *own = without(c, file, STR("include"));
-    return sum ? node_merge(c->arena, sum, own, &c->work) : own;
+    if (!sum) {
+        return own;
+    }
+    node_merge_into(c->arena, sum, own, &c->work);
+    return sum;
 }
 
 const struct node *include_all(struct compile *c)
