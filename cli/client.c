@@ -82,11 +82,24 @@ static char *find_token(const struct cli *c, const json_t *config)
     return xstrdup(env != NULL ? env : json_text(config, "token"));
 }
 
-int client_open(struct cli *c, struct client *ret)
+char *client_cache_dir(void)
+{
+    return home_path("XDG_CACHE_HOME", ".cache");
+}
+
+json_t *client_config(void)
 {
     char *dir = home_path("XDG_CONFIG_HOME", ".config");
     char *path = os_path_join(dir, "config.json");
     json_t *config = json_load_file(path, 0, NULL);
+    free(path);
+    free(dir);
+    return config;
+}
+
+int client_open(struct cli *c, struct client *ret)
+{
+    json_t *config = client_config();
     const char *url = c->url != NULL ? c->url : getenv("DAVIT_URL");
     int r = 0;
     if (url == NULL && c->data == NULL) {
@@ -110,8 +123,6 @@ int client_open(struct cli *c, struct client *ret)
         free(data);
     }
     json_decref(config);
-    free(path);
-    free(dir);
     return r;
 }
 

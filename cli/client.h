@@ -21,6 +21,10 @@ void client_release(struct client *cl);
 /* The default data folder, heap: --data, DAVIT_DATA, $XDG_STATE_HOME/davit, ~/.local/state/davit.
  */
 char *client_data_dir(const struct cli *c);
+/* $XDG_CACHE_HOME/davit, ~/.cache/davit; heap. */
+char *client_cache_dir(void);
+/* ~/.config/davit/config.json; NULL: there is none that can be read. */
+json_t *client_config(void);
 
 /* One call; `body` may be NULL and is not consumed; `key` is an idempotency key or NULL. On success
  * *ret_json (may be NULL) holds the answer, the caller's. Errors are printed: the problem's detail,

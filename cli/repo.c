@@ -217,6 +217,39 @@ static void read_changes(struct repo *r, struct buf *out)
     list_finish(&l, &r->arena, &r->changes, &r->change_count);
 }
 
+/* GitLab compares with the ref of the server: here that is the remote's, where both are there. */
+static const char *find_commit(struct repo *r, const char *ref, struct buf *out)
+{
+    static const char *const below[] = {"refs/remotes/origin/", "refs/heads/", "refs/tags/", ""};
+    for (size_t i = 0; i < ARRAY_LEN(below); i++) {
+        const char *name = arena_printf(&r->arena, "%s%s^{commit}", below[i], ref);
+        const char *sha = GIT_LINE(r, out, "rev-parse", "--verify", "-q", "--end-of-options", name);
+        if (sha != NULL) {
+            return sha;
+        }
+    }
+    return NULL;
+}
+
+bool repo_compare(struct repo *r, const char *ref, struct str **ret, size_t *ret_count)
+{
+    struct buf out = BUF_INIT;
+    struct list l = {0};
+    const char *other = r->git ? find_commit(r, ref, &out) : NULL;
+    const char *base = other != NULL ? GIT_LINE(r, &out, "merge-base", other, "HEAD") : NULL;
+    base = base != NULL ? base : other; /* without a common commit all that differs counts */
+    bool ok = base != NULL && GIT(r->root, &out, "diff", "--name-only", "-z", base);
+    if (ok) {
+        add_names(&r->arena, &l, "", &out);
+        if (GIT(r->root, &out, "ls-files", "-z", "--others", "--exclude-standard")) {
+            add_names(&r->arena, &l, "", &out);
+        }
+        list_finish(&l, &r->arena, ret, ret_count);
+    }
+    buf_release(&out);
+    return ok;
+}
+
 static void read_git_facts(struct repo *r, struct buf *out)
 {
     r->sha = GIT_LINE(r, out, "rev-parse", "HEAD");
@@ -243,6 +276,7 @@ static void read_git_facts(struct repo *r, struct buf *out)
     }
     const char *url = GIT_LINE(r, out, "config", "--get", "remote.origin.url");
     if (url != NULL) {
+        r->origin = url;
         r->project = project_of_url(r, str_from(url));
     }
 }
@@ -308,6 +342,7 @@ int repo_clone(struct cli *c, const char *url, const char *ref, const char *tmp,
     if (r < 0) {
         return r;
     }
+    ret->origin = arena_strdup(&ret->arena, str_from(url));
     ret->project = project_of_url(ret, str_from(url));
     if (ref == NULL) {
         struct buf line = BUF_INIT; /* "ref: refs/heads/main\tHEAD" */

@@ -12,6 +12,7 @@ struct repo {
     const char *root;    /* of the working tree, absolute */
     bool git;            /* it is a git repository with at least one commit */
     const char *project; /* "group/name" of the origin, else the folder's name */
+    const char *origin;  /* the origin's URL; NULL: none */
     const char *ref;     /* branch or tag */
     bool tag;
     const char *sha;
@@ -27,6 +28,9 @@ struct repo {
     bool changes_known;
 };
 
+/* What differs between `ref` and the working tree since they parted. False: there is no such ref.
+ */
+bool repo_compare(struct repo *r, const char *ref, struct str **ret, size_t *ret_count);
 /* Reads the repository that holds `dir` (the folder itself, if there is no git). */
 int repo_open(struct cli *c, const char *dir, struct repo *ret);
 /* A shallow clone of a URL at a branch, tag or commit into the folder `tmp`, then its facts. */

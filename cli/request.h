@@ -4,6 +4,7 @@
 #ifndef DAVIT_CLI_REQUEST_H
 #define DAVIT_CLI_REQUEST_H
 
+#include "cli/files.h"
 #include "cli/repo.h"
 #include "pipeline/explain.h"
 #include "pipeline/pipeline.h"
@@ -16,6 +17,10 @@ struct request_options {
     const char *origin;        /* NULL: push */
     const char *project;       /* NULL: the tree's own */
     struct opt_list variables; /* NAME=VALUE */
+    struct opt_list inputs;    /* NAME=VALUE */
+    struct opt_list projects;  /* NAME=PATH_OR_URL of include:project */
+    const char *templates;     /* NULL: the installed ones */
+    bool offline;              /* nothing is fetched */
     struct opt_list jobs;      /* none: all */
     struct opt_list changes;   /* paths that changed; none: what git says */
     bool explain;              /* record why it is as it is */
@@ -26,20 +31,35 @@ struct request_options {
         {"ref", 0, OPT_TEXT, &(o)->ref, "REF", "the branch, or refs/tags/TAG, it runs for"},     \
         {"origin", 0, OPT_TEXT, &(o)->origin, "ORIGIN", "CI_PIPELINE_SOURCE (push)"},            \
         {"project", 0, OPT_TEXT, &(o)->project, "NAME", "the project's name"},                   \
+        {"input", 0, OPT_LIST, &(o)->inputs, "NAME=VALUE", "an input of the pipeline file"},     \
+        {"include-project", 0, OPT_LIST, &(o)->projects, "NAME=URL", "where a project is"},      \
+        {"templates", 0, OPT_TEXT, &(o)->templates, "DIR", "templates (DAVIT_TEMPLATES)"},       \
+        {"offline", 0, OPT_FLAG, &(o)->offline, NULL, "fetch nothing that it includes"},         \
         {"job", 0, OPT_LIST, &(o)->jobs, "JOB", "only this and what it needs; repeat for more"}, \
     {                                                                                            \
         "variable", 'v', OPT_LIST, &(o)->variables, "NAME=VALUE", "a variable; may be repeated"  \
     }
 
+/* An answer to rules:changes:compare_to. */
+struct compared {
+    struct compared *next;
+    const char *ref;
+    bool known;
+    struct str *paths;
+    size_t count;
+};
+
 struct request {
     struct arena arena;
     struct diags diags;
-    Pb__Plan *plan;             /* NULL: the file has errors */
-    struct pipeline_input in;   /* what it was made of */
-    struct explain explain;     /* when asked for */
-    json_t *body;               /* without `source` */
-    struct request_file *files; /* that were read, the root file first */
-    size_t file_count;
+    Pb__Plan *plan;           /* NULL: the file has errors */
+    struct pipeline_input in; /* what it was made of */
+    struct explain explain;   /* when asked for */
+    json_t *body;             /* without `source` */
+    struct fetcher *fetcher;
+    struct files files; /* that were read, the root file first */
+    struct compared *compared;
+    struct repo *repo;
 };
 
 void request_options_release(struct request_options *o);
