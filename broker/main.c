@@ -7,6 +7,9 @@
 #include "broker/serve.h"
 #include "common/log.h"
 #include "common/str.h"
+#include "pipeline/fetch/fetch.h"
+
+#define PROJECTS_MAX 256
 
 /* davitd: reads the command line, hands over. */
 
@@ -22,6 +25,11 @@ static const char usage[] =
     "  --http ADDRESS      where the API is (127.0.0.1:7080); port 0: any\n"
     "  --heartbeat-ms N    how often workers are to be heard (3000)\n"
     "  --lease-ms N        how long a silent worker keeps its jobs (10000)\n"
+    "  --fetch-includes    fetch included files that a submit does not bring along: URLs, and of\n"
+    "                      projects and components those that --include-project names\n"
+    "  --fetch-private     from addresses of this machine and of private networks, too\n"
+    "  --include-project NAME=URL  where git finds a project; may be repeated\n"
+    "  --templates DIR     the templates (DAVIT_TEMPLATES, else those installed)\n"
     "  --log-level LEVEL   error, warn, info (default) or debug\n"
     "  --help              this text\n"
     "\n"
@@ -30,6 +38,7 @@ static const char usage[] =
 
 struct arguments {
     struct serve_options serve;
+    struct fetch_project projects[PROJECTS_MAX];
     enum log_level level;
     bool help;
     const char *words[2]; /* a command and its argument */
@@ -63,6 +72,18 @@ static bool take_option(struct arguments *a, int option)
         return read_ms(optarg, &a->serve.heartbeat_ms);
     case 'e':
         return read_ms(optarg, &a->serve.lease_ms);
+    case 'f':
+        a->serve.fetch_includes = true;
+        return true;
+    case 'p':
+        a->serve.fetch_private = true;
+        return true;
+    case 'i':
+        return a->serve.project_count < PROJECTS_MAX &&
+               fetch_project_parse(optarg, &a->projects[a->serve.project_count++]);
+    case 't':
+        a->serve.templates = optarg;
+        return true;
     case 'v':
         return log_level_from(optarg, &a->level) == 0;
     case 'h':
@@ -76,10 +97,18 @@ static bool take_option(struct arguments *a, int option)
 static bool read_arguments(struct arguments *a, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"data", required_argument, NULL, 'd'},     {"listen", required_argument, NULL, 'l'},
-        {"http", required_argument, NULL, 'w'},     {"heartbeat-ms", required_argument, NULL, 'b'},
-        {"lease-ms", required_argument, NULL, 'e'}, {"log-level", required_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
+        {"data", required_argument, NULL, 'd'},
+        {"listen", required_argument, NULL, 'l'},
+        {"http", required_argument, NULL, 'w'},
+        {"heartbeat-ms", required_argument, NULL, 'b'},
+        {"lease-ms", required_argument, NULL, 'e'},
+        {"log-level", required_argument, NULL, 'v'},
+        {"fetch-includes", no_argument, NULL, 'f'},
+        {"fetch-private", no_argument, NULL, 'p'},
+        {"include-project", required_argument, NULL, 'i'},
+        {"templates", required_argument, NULL, 't'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     int index = 0;
     int option;
@@ -134,6 +163,7 @@ int main(int argc, char **argv)
         .level = LOG_INFO,
     };
 
+    a.serve.projects = a.projects;
     if (!read_arguments(&a, argc, argv)) {
         fputs(usage, stderr);
         return err_exit_code(-E_USAGE);

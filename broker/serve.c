@@ -15,8 +15,14 @@
 #include "broker/janitor.h"
 #include "broker/notify.h"
 #include "broker/turn_run.h"
+#include "common/http.h"
 #include "common/log.h"
 #include "common/os.h"
+#include "pipeline/fetch/fetch.h"
+
+/* A work thread is held up so long by one file, and by all of a submit. */
+#define FETCH_TIMEOUT_MS 20000u
+#define FETCH_BUDGET_MS  60000u
 
 struct broker {
     struct address fleet_address;
@@ -32,6 +38,9 @@ struct broker {
     struct fleet *fleet;
     struct turn *turn;
     struct api *api;
+    struct fetch_config includes;
+    char *includes_path;
+    char *templates_path;
     struct janitor *janitor;
 };
 
@@ -133,7 +142,28 @@ static int start_turn(struct broker *b, const struct serve_options *o, struct bu
     return first_start(o->data, b->store, b->turn, why);
 }
 
-static int start_api(struct broker *b, struct buf *why)
+/* From where the broker gets included files itself; false: from nowhere. */
+static bool set_includes(struct broker *b, const struct serve_options *o)
+{
+    if (!o->fetch_includes) {
+        return false;
+    }
+    http_global_init();
+    b->includes_path = os_path_join(o->data, "includes");
+    b->templates_path = o->templates != NULL ? xstrdup(o->templates) : fetch_find_templates();
+    b->includes = (struct fetch_config){
+        .cache = b->includes_path,
+        .templates = b->templates_path,
+        .projects = o->projects,
+        .project_count = o->project_count,
+        .public_only = !o->fetch_private,
+        .timeout_ms = FETCH_TIMEOUT_MS,
+        .budget_ms = FETCH_BUDGET_MS,
+    };
+    return true;
+}
+
+static int start_api(struct broker *b, const struct serve_options *o, struct buf *why)
 {
     struct api_config config = {
         .store = b->store,
@@ -144,6 +174,7 @@ static int start_api(struct broker *b, struct buf *why)
         .bus = b->bus,
         .pages = b->pages,
         .signer = b->signer,
+        .includes = set_includes(b, o) ? &b->includes : NULL,
         .host = b->http_address.host,
         .port = b->http_address.port,
     };
@@ -220,7 +251,7 @@ static int broker_open(struct broker *b, const struct serve_options *o, struct b
     b->endpoints_path = os_path_join(o->data, "endpoints.json");
     unlink(b->endpoints_path); /* of a broker that did not end cleanly */
     r = start_turn(b, o, why);
-    r = r < 0 ? r : start_api(b, why);
+    r = r < 0 ? r : start_api(b, o, why);
     r = r < 0 ? r : start_fleet(b, why);
     r = r < 0 ? r : write_endpoints(b, why);
     if (r == 0) {
@@ -256,6 +287,8 @@ static void broker_close(struct broker *b)
     pages_close(b->pages);
     blobs_close(b->blobs);
     store_close(b->store);
+    free(b->includes_path);
+    free(b->templates_path);
     free(b->endpoints_path);
 }
 

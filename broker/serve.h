@@ -5,12 +5,18 @@
 
 #include "common/err.h"
 
+struct fetch_project;
 struct serve_options {
     const char *data;      /* the folder: store/, logs/, blobs/, tokens, endpoints.json */
     const char *fleet_url; /* tcp://ADDRESS:PORT */
     const char *http;      /* ADDRESS:PORT */
     uint32_t heartbeat_ms; /* 0: the default */
     uint32_t lease_ms;     /* 0: the default */
+    bool fetch_includes;   /* files that a submit does not bring along */
+    bool fetch_private;    /* from private addresses, too */
+    const char *templates; /* a folder; NULL: what is installed */
+    const struct fetch_project *projects;
+    size_t project_count;
 };
 
 /* Serves until SIGTERM or SIGINT. 0, or an error that was logged. */

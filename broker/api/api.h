@@ -15,6 +15,7 @@
 #include "broker/vault/signer.h"
 
 struct api;
+struct fetch_config;
 struct api_config {
     struct store *store;
     struct turn *turn;
@@ -23,10 +24,11 @@ struct api_config {
     struct logs *logs;
     struct bus *bus;
     struct pages *pages;
-    const struct signer *signer; /* of id tokens: its public key is shown */
-    const char *host;            /* loopback only, until there is TLS: else -E_USAGE */
-    uint16_t port;               /* 0: any */
-    uint32_t ping_ms;            /* silence of a follower until it gets a ping; 0: 15 s */
+    const struct signer *signer;         /* of id tokens: its public key is shown */
+    const struct fetch_config *includes; /* for files that did not come along; NULL: none are */
+    const char *host;                    /* loopback only, until there is TLS: else -E_USAGE */
+    uint16_t port;                       /* 0: any */
+    uint32_t ping_ms;                    /* silence of a follower until it gets a ping; 0: 15 s */
     uint32_t head_ms; /* time for the head of a request, a quarter of a body's; 0: 15 s */
 };
 int api_start(const struct api_config *config, struct api **ret, struct buf *why);

@@ -6,6 +6,7 @@
 
 #include "broker/api/answer.h"
 #include "broker/api/body.h"
+#include "broker/api/files.h"
 #include "broker/api/handlers.h"
 #include "broker/api/object.h"
 #include "broker/api/server.h"
@@ -23,7 +24,7 @@ struct submit {
     struct arena arena; /* lists for the compiler */
     const char *project;
     struct pipeline_facts facts;
-    const json_t *files;
+    struct files files;
     struct pipeline_input in;
     Pb__Variable **variables;
     size_t variable_count;
@@ -190,42 +191,21 @@ static int read_list(struct submit *s, const char *name, size_t max, const struc
     return 0;
 }
 
-static bool file_text(const struct submit *s, const char *path, struct str *ret_text)
-{
-    const json_t *text = json_object_get(s->files, path);
-    if (!text) {
-        return false;
-    }
-    *ret_text = str_of(json_string_value(text), json_string_length(text));
-    return true;
-}
-
-static int include_file(void *ctx, const struct include_ref *ref, struct included *ret,
-                        const char **ret_why)
-{
-    struct submit *s = ctx;
-    (void)ret_why;
-    return file_text(s, pipeline_include_name(&s->arena, ref), &ret->text) ? 0 : -E_NOT_FOUND;
-}
-
 static int read_files(struct submit *s)
 {
     bool known;
-    int r = body_object(s->rq, s->body, "files", &s->files);
+    struct included root;
+    int r = files_read(s->rq, s->body, &s->arena, &s->files);
     if (r < 0) {
         return r;
     }
-    void *it = json_object_iter((json_t *)s->files);
-    for (; it; it = json_object_iter_next((json_t *)s->files, it)) {
-        if (!json_is_string(json_object_iter_value(it))) {
-            return request_fail(s->rq, -E_INVALID, "file `%.255s` must be a text",
-                                json_object_iter_key(it));
-        }
-    }
-    if (!s->files || !file_text(s, s->facts.config_path, &s->in.text)) {
+    s->in.inputs = s->files.inputs;
+    s->in.input_count = s->files.input_count;
+    if (!files_find(&s->files, s->facts.config_path, &root)) {
         return request_fail(s->rq, -E_INVALID, "`files` does not hold `%.255s`",
                             s->facts.config_path);
     }
+    s->in.text = root.text;
     if ((r = read_list(s, "paths", LIMIT_HTTP_PATHS, &s->in.paths, &s->in.path_count, &known)) <
             0 ||
         (r = read_list(s, "only", LIMIT_PIPELINE_JOBS, &s->in.only, &s->in.only_count, &known)) <
@@ -241,7 +221,7 @@ static int read_submit(struct submit *s)
     int r;
     if ((r = body_fields(s->rq, s->body, "",
                          "project ref tag sha before_sha origin default_branch commit source file "
-                         "files paths changes only variables")) < 0 ||
+                         "files inputs paths changes compared only variables")) < 0 ||
         (r = read_facts(s)) < 0 || (r = read_files(s)) < 0 || (r = read_source(s)) < 0) {
         return r;
     }
@@ -270,8 +250,10 @@ static int compile(struct submit *s, struct vars *predefined, struct arena *aren
     vars_init(predefined, arena);
     pipeline_predefined(predefined, &s->facts);
     s->in.file = s->facts.config_path;
-    s->in.include = include_file;
-    s->in.include_ctx = s;
+    s->in.include = files_include;
+    s->in.include_ctx = &s->files;
+    s->in.compare = files_compare;
+    s->in.compare_ctx = &s->files;
     s->in.predefined = predefined->items;
     s->in.predefined_count = predefined->count;
     s->in.submitted = submitted_vars(s);
@@ -417,6 +399,7 @@ static int with_submit(struct request *rq, int (*then)(struct submit *s, void *c
     if (r == 0) {
         r = then(&s, ctx);
     }
+    files_release(&s.files);
     arena_release(&s.arena);
     json_decref(body);
     return r;

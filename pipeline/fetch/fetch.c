@@ -14,8 +14,17 @@ struct fetcher *fetch_new(const struct fetch_config *config)
 {
     struct fetcher *f = xcalloc(1, sizeof(*f));
     f->config = *config;
+    f->end_ms = config->budget_ms > 0 ? os_monotonic_ms() + config->budget_ms : 0;
     arena_init(&f->arena, 0);
     return f;
+}
+
+uint32_t fetch_timeout_ms(const struct fetcher *f)
+{
+    uint32_t timeout_ms = f->config.timeout_ms > 0 ? f->config.timeout_ms : TIMEOUT_MS;
+    uint64_t now_ms = os_monotonic_ms();
+    uint64_t left_ms = f->end_ms > now_ms ? f->end_ms - now_ms : 0;
+    return f->end_ms > 0 && left_ms < timeout_ms ? (uint32_t)MAX(left_ms, 1u) : timeout_ms;
 }
 
 void fetch_free(struct fetcher *f)
@@ -41,7 +50,7 @@ static int fetch_remote(struct fetcher *f, struct str url, struct included *ret,
     req.out_limit = LIMIT_YAML_BYTES;
     req.redirects = REDIRECTS;
     req.public_only = f->config.public_only;
-    req.timeout_ms = f->config.timeout_ms > 0 ? f->config.timeout_ms : TIMEOUT_MS;
+    req.timeout_ms = fetch_timeout_ms(f);
     int r = http_do(&req, &status, &text, &why);
     if (r < 0) {
         *ret_why = arena_strdup(&f->arena, buf_str(&why));
@@ -145,6 +154,10 @@ int fetch_include(void *fetcher, const struct include_ref *ref, struct included 
                   const char **ret_why)
 {
     struct fetcher *f = fetcher;
+    if (f->end_ms > 0 && os_monotonic_ms() >= f->end_ms) {
+        *ret_why = "fetching all that this pipeline includes takes too long";
+        return -E_TIMEOUT;
+    }
     switch (ref->kind) {
     case INCLUDE_REMOTE:
         return fetch_remote(f, ref->name, ret, ret_why);

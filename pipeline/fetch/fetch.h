@@ -28,6 +28,7 @@ struct fetch_config {
     bool offline;        /* only what is on this machine */
     bool public_only;    /* remote files from public addresses alone */
     uint32_t timeout_ms; /* of each file; 0: 60 s */
+    uint32_t budget_ms;  /* of all files together, from fetch_new on; 0: no end */
 };
 
 struct fetcher;

@@ -11,17 +11,11 @@
 #include "common/os.h"
 #include "pipeline/fetch/inside.h"
 
-#define TIMEOUT_MS   60000u
 #define LOCK_WAIT_MS 50u
 #define KEY_BYTES    16u /* of a digest, in names of the cache */
 #define SHOWN_BYTES  200u
 #define OUTPUT_BYTES ((size_t)64 * KIB)
 #define TAGS_BYTES   ((size_t)16 * MIB)
-
-static uint32_t timeout_of(const struct fetcher *f)
-{
-    return f->config.timeout_ms > 0 ? f->config.timeout_ms : TIMEOUT_MS;
-}
 
 /* What a git around us (a hook, say) told its children about its own repository. */
 static bool is_foreign_fact(const char *entry)
@@ -79,7 +73,7 @@ bool git_run(struct fetcher *f, const char *dir, bool all, size_t limit, struct 
                              .stderr_to_stdout = all,
                              .new_session = true};
     buf_clear(out);
-    int r = os_run_within(&spawn, timeout_of(f), limit, out, &status);
+    int r = os_run_within(&spawn, fetch_timeout_ms(f), limit, out, &status);
     if (null_fd >= 0) {
         close(null_fd);
     }
@@ -125,7 +119,7 @@ static const char *key_of(struct fetcher *f, struct str text)
 static int lock(struct fetcher *f, const char *dir, int *ret_fd)
 {
     const char *path = arena_printf(&f->arena, "%s.lock", dir);
-    uint64_t end_ms = os_monotonic_ms() + timeout_of(f);
+    uint64_t end_ms = os_monotonic_ms() + fetch_timeout_ms(f);
     int r;
     while ((r = os_lock_file(path, ret_fd)) == -E_BUSY && os_monotonic_ms() < end_ms) {
         os_sleep_ms(LOCK_WAIT_MS);

@@ -10,7 +10,11 @@ struct fetcher {
     struct fetch_config config;
     struct arena arena;
     struct version *versions; /* what refs came to, so far */
+    uint64_t end_ms;          /* of the budget, monotonic; 0: none */
 };
+
+/* How long the next step may take; at least 1. */
+uint32_t fetch_timeout_ms(const struct fetcher *f);
 
 /* The URL or path of a project's repository. -E_UNSUPPORTED: no address is known. */
 int address_of(struct fetcher *f, struct str project, const char **ret_url, const char **ret_why);

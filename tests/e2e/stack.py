@@ -90,7 +90,7 @@ class Child:
 class Stack:
     """Use as a context: `with Stack(build, workers=2) as stack:`"""
 
-    def __init__(self, build, workers=1, slots=4, heartbeat_ms=500, lease_ms=3000, tags=None):
+    def __init__(self, build, workers=1, slots=4, heartbeat_ms=500, lease_ms=3000, tags=None, davitd=()):
         self.build = os.path.abspath(build)
         self.dir = tempfile.mkdtemp(prefix="davit-e2e-")
         self.data = os.path.join(self.dir, "data")
@@ -101,7 +101,7 @@ class Stack:
             self.program("davitd"), "--data", self.data,
             "--listen", f"tcp://127.0.0.1:{self.fleet_port}",
             "--http", f"127.0.0.1:{self.http_port}",
-            "--heartbeat-ms", str(heartbeat_ms), "--lease-ms", str(lease_ms),
+            "--heartbeat-ms", str(heartbeat_ms), "--lease-ms", str(lease_ms), *davitd,
         ], os.path.join(self.dir, "davitd.log"))
         self.workers = []
         for i in range(workers):
