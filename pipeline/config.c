@@ -93,10 +93,6 @@ void config_auto_cancel(struct compile *c, const struct node *n)
     if (!node_is_null(on_commit) &&
         read_choice(c, on_commit, "on_new_commit", commit, ARRAY_LEN(commit), &i)) {
         c->on_new_commit = (Pb__AutoCancelOnNewCommit)i;
-        if (i == 2) {
-            report(c, on_commit, "not-supported", "`conservative` and `none` work",
-                   "`on_new_commit: interruptible` is not supported yet");
-        }
     }
 }
 

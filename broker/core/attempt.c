@@ -240,11 +240,12 @@ void attempt_end(struct run *run, Pb__JobRecord *job, Pb__JobState state, Pb__Re
     }
 }
 
-void job_refuse(struct run *run, Pb__JobRecord *job)
+void job_refuse(struct run *run, Pb__JobRecord *job, const char *detail)
 {
     const Pb__PlanJob *plan = run_plan_job(run, job);
     const char *keyword = plan->n_unsupported > 0 ? plan->unsupported[0] : "";
 
+    job_move(run, job, JOB_PENDING, detail);
     attempt_begin(run, job, JOB_RUNNING, NULL);
     attempt_end(run, job, JOB_FAILED, REASON_CONFIG_ERROR, NULL,
                 arena_printf(run->core->arena,

@@ -87,6 +87,31 @@ static int parent_check(struct core *c, const Pb__PipelineCreate *cmd)
     return tx_error(c->tx);
 }
 
+/* A trigger job that waits for its child holds its resource group meanwhile: a job below that wants
+ * the same group would wait for ever. */
+static int group_check(struct core *c, const Pb__PipelineCreate *cmd)
+{
+    const Pb__JobRecord *holder = cmd->parent_job_id != 0 ? job_get(c->tx, cmd->parent_job_id)
+                                                          : NULL;
+
+    for (uint32_t i = 0; i < LIMIT_PIPELINE_DEPTH && holder != NULL; i++) {
+        const Pb__PipelineRecord *p = pipeline_get(c->tx, holder->pipeline_id);
+        const bool waits = holder->trigger_strategy != PB__TRIGGER_STRATEGY__TRIGGER_STRATEGY_NONE;
+        for (size_t j = 0; waits && holder->resource_group[0] != '\0' && j < cmd->plan->n_jobs;
+             j++) {
+            const Pb__PlanJob *job = cmd->plan->jobs[j];
+            if (strcmp(job->resource_group, holder->resource_group) == 0) {
+                return reject(c, -E_INVALID,
+                              "job %.40s would wait for ever: %.40s above it holds its resource "
+                              "group and waits for it",
+                              job->name, holder->name);
+            }
+        }
+        holder = p != NULL ? pipeline_parent_job(c->tx, p) : NULL;
+    }
+    return tx_error(c->tx);
+}
+
 static int create_check(struct core *c, const Pb__PipelineCreate *cmd)
 {
     int r;
@@ -107,7 +132,8 @@ static int create_check(struct core *c, const Pb__PipelineCreate *cmd)
     r = r < 0 ? r : parent_check(c, cmd);
     r = r < 0 ? r : variables_check(c, cmd->predefined, cmd->n_predefined, "predefined");
     r = r < 0 ? r : variables_check(c, cmd->submitted, cmd->n_submitted, "submitted");
-    return r < 0 ? r : plan_check(c, cmd);
+    r = r < 0 ? r : plan_check(c, cmd);
+    return r < 0 ? r : group_check(c, cmd);
 }
 
 /* 1: this very request was answered before. */

@@ -59,8 +59,7 @@ void job_queue(struct run *run, Pb__JobRecord *job, const char *detail)
     struct tx *tx = run->core->tx;
 
     if (job->unsupported) {
-        job_move(run, job, JOB_PENDING, detail);
-        job_refuse(run, job);
+        job_refuse(run, job, detail);
         return;
     }
     if (job->resource_group[0] != '\0') {

@@ -120,16 +120,24 @@ static bool trigger_ok(const Pb__PlanJob *job)
                          (unsigned)t->strategy <= PB__TRIGGER_STRATEGY__TRIGGER_STRATEGY_MIRROR);
 }
 
+/* What stops an environment must say so itself, or it would start it again. */
+static bool on_stop_ok(const Pb__Plan *plan, const Pb__EnvironmentSpec *e)
+{
+    const Pb__EnvironmentSpec *by = e->on_stop < plan->n_jobs ? plan->jobs[e->on_stop]->environment
+                                                              : NULL;
+
+    return by != NULL && by->action == ENVIRONMENT_STOP && strcmp(by->name, e->name) == 0;
+}
+
 static bool environment_ok(const Pb__Plan *plan, const Pb__PlanJob *job)
 {
     const Pb__EnvironmentSpec *e = job->environment;
 
-    return e == NULL ||
-           (environment_name_ok(e->name) && e->url.len <= LIMIT_URL &&
-            (unsigned)e->action <= PB__ENVIRONMENT_ACTION__ENVIRONMENT_ACTION_ACCESS &&
-            e->auto_stop_in_ms <= 100 * LIMIT_TIMEOUT_MS &&
-            (e->tier[0] == '\0' || environment_tier_ok(e->tier)) &&
-            (!e->has_on_stop || (e->on_stop < plan->n_jobs && plan->jobs[e->on_stop] != job)));
+    return e == NULL || (environment_name_ok(e->name) && e->url.len <= LIMIT_URL &&
+                         (unsigned)e->action <= PB__ENVIRONMENT_ACTION__ENVIRONMENT_ACTION_ACCESS &&
+                         e->auto_stop_in_ms <= 100 * LIMIT_TIMEOUT_MS &&
+                         (e->tier[0] == '\0' || environment_tier_ok(e->tier)) &&
+                         (!e->has_on_stop || on_stop_ok(plan, e)));
 }
 
 static bool lists_ok(const Pb__PlanJob *job)

@@ -13,7 +13,41 @@ struct busy {
     struct world w;
     uint64_t pipeline_id;
     uint64_t worker_id;
+    uint64_t child_id;
 };
+
+/* What a job may leave behind: variables, a release, pages. */
+static void publish(struct world *w, uint64_t job_id, uint64_t worker_id)
+{
+    static uint8_t digest[32] = {1};
+    Pb__Outcome o = PB__OUTCOME__INIT;
+    Pb__Variable variable = PB__VARIABLE__INIT;
+    Pb__Variable *variables[] = {&variable};
+    Pb__ArtifactOut artifact = PB__ARTIFACT_OUT__INIT;
+    Pb__ArtifactOut *artifacts[] = {&artifact};
+    Pb__ReleaseSpec release = PB__RELEASE_SPEC__INIT;
+    Pb__PagesOut pages = PB__PAGES_OUT__INIT;
+    Pb__CacheSet cache = PB__CACHE_SET__INIT;
+
+    variable.name = (char *)"A";
+    artifact.digest = (ProtobufCBinaryData){sizeof(digest), digest};
+    artifact.type = (char *)"pages";
+    release.tag_name = pb_bytes_ref(STR("v1"));
+    pages.expire_in_ms = 1000;
+    o.result = JOB_SUCCESS;
+    o.dotenv = variables;
+    o.n_dotenv = 1;
+    o.artifacts = artifacts;
+    o.n_artifacts = 1;
+    o.release = &release;
+    o.pages = &pages;
+    cache.job_id = job_id;
+    cache.key = pb_bytes_ref(STR("default"));
+    cache.digest = artifact.digest;
+    assert_int_equal(world_assign(w, job_id, worker_id), 0);
+    assert_int_equal(WORLD_APPLY(w, "worker", CACHE_SET, &cache), 0);
+    assert_int_equal(world_finished(w, job_id, &o), 0);
+}
 
 /* A world with a job in nearly every state. */
 static int set_up(void **state)
@@ -31,12 +65,24 @@ static int set_up(void **state)
                                                      "waits: stage=a group=g\n"
                                                      "late: stage=a when=delayed start_in=1h\n"
                                                      "ready: stage=a\n"
+                                                     "halt: stage=a env=e action=stop when=manual\n"
+                                                     "live: stage=a env=e on_stop=halt "
+                                                     "auto_stop=1h\n"
+                                                     "pub: stage=a\n"
+                                                     "open: stage=a trigger=depend\n"
+                                                     "child: stage=a trigger=depend\n"
                                                      "after: stage=b\n"),
                      "main", "1"),
         0);
     b->pipeline_id = w->reply.pipeline_id;
     world_run(w, world_job_id(w, b->pipeline_id, "done"), b->worker_id, JOB_SUCCESS);
     assert_int_equal(world_assign(w, world_job_id(w, b->pipeline_id, "runs"), b->worker_id), 0);
+    world_run(w, world_job_id(w, b->pipeline_id, "live"), b->worker_id, JOB_SUCCESS);
+    publish(w, world_job_id(w, b->pipeline_id, "pub"), b->worker_id);
+    assert_int_equal(world_child(w, world_job_id(w, b->pipeline_id, "child"),
+                                 plan_from_text(tx_arena(w->tx), "work: stage=a\n")),
+                     0);
+    b->child_id = w->reply.pipeline_id;
     *state = b;
     return 0;
 }
@@ -117,6 +163,17 @@ static void a_missing_row_of_any_table_is_found(void **state)
         T_PIPELINE_EVENT,
         T_EVENT,
         T_PIPELINE,
+        T_JOB_DOTENV,
+        T_TRIGGER,
+        T_ENVIRONMENT,
+        T_ENVIRONMENT_NAME,
+        T_DEPLOYMENT,
+        T_RELEASE,
+        T_RELEASE_TAG,
+        T_PAGES,
+        T_CACHE,
+        T_CACHE_AGE,
+        T_BLOB_REF,
     };
     struct busy *b = *state;
 
@@ -132,9 +189,11 @@ static void a_missing_row_of_any_table_is_found(void **state)
 
 static void a_needless_row_is_found(void **state)
 {
-    static const enum table tables[] = {T_READY,      T_WORKER_JOB, T_RESOURCE_HOLD,
-                                        T_BLOB_REF,   T_TIMER,      T_PROJECT_PIPELINE,
-                                        T_ASSIGNMENT, T_PLAN,       T_PIPELINE_EVENT};
+    static const enum table tables[] = {T_READY,           T_WORKER_JOB, T_RESOURCE_HOLD,
+                                        T_BLOB_REF,        T_TIMER,      T_PROJECT_PIPELINE,
+                                        T_ASSIGNMENT,      T_PLAN,       T_PIPELINE_EVENT,
+                                        T_TRIGGER,         T_CACHE_AGE,  T_RELEASE_TAG,
+                                        T_ENVIRONMENT_NAME};
     const struct key k = key_u64_u64(77, 78);
     struct busy *b = *state;
 
@@ -225,6 +284,74 @@ static void an_id_that_was_never_given_is_found(void **state)
     finds_damage(b);
 }
 
+static void a_trigger_job_that_is_at_odds_with_its_child_is_found(void **state)
+{
+    struct busy *b = *state;
+    Pb__JobRecord *child = job(b, "child");
+
+    child->child_pipeline_id = b->pipeline_id;
+    put_job(b, child);
+    finds_damage(b);
+}
+
+static void a_child_at_a_wrong_depth_is_found(void **state)
+{
+    struct busy *b = *state;
+    const struct key k = key_u64(b->child_id);
+    Pb__PipelineRecord *p = (Pb__PipelineRecord *)pipeline_get(b->w.tx, b->child_id);
+
+    p->depth = 2;
+    tx_put_msg(b->w.tx, T_PIPELINE, &k, &p->base);
+    finds_damage(b);
+}
+
+static void wrong_sums_of_caches_and_variables_are_found(void **state)
+{
+    struct busy *b = *state;
+    Pb__PipelineRecord *p = (Pb__PipelineRecord *)pipeline_get(b->w.tx, b->pipeline_id);
+    Pb__ProjectRecord *project = (Pb__ProjectRecord *)project_get(b->w.tx, p->project_id);
+    const struct key of_project = key_u64(project->id);
+    const struct key of_pipeline = key_u64(p->id);
+
+    project->cache_bytes++;
+    tx_put_msg(b->w.tx, T_PROJECT, &of_project, &project->base);
+    finds_damage(b);
+    project->cache_bytes--;
+    tx_put_msg(b->w.tx, T_PROJECT, &of_project, &project->base);
+    the_busy_world_is_sound(state);
+    p = (Pb__PipelineRecord *)pipeline_get(b->w.tx, b->pipeline_id);
+    p->dotenv_bytes++;
+    tx_put_msg(b->w.tx, T_PIPELINE, &of_pipeline, &p->base);
+    finds_damage(b);
+}
+
+static void a_stopped_environment_with_a_timer_is_found(void **state)
+{
+    struct busy *b = *state;
+    const struct key k = key_u64(job(b, "live")->environment_id);
+    Pb__EnvironmentRecord *e = (Pb__EnvironmentRecord *)environment_get(
+        b->w.tx, job(b, "live")->environment_id);
+
+    assert_int_not_equal(e->timer_id, 0);
+    e->state = ENVIRONMENT_STOPPED;
+    e->stopped_ms = 1;
+    tx_put_msg(b->w.tx, T_ENVIRONMENT, &k, &e->base);
+    finds_damage(b);
+}
+
+static void a_deployment_that_outlives_its_job_is_found(void **state)
+{
+    struct busy *b = *state;
+    const Pb__JobRecord *live = job(b, "live");
+    const struct key k = key_u64_u64(live->environment_id, live->deployment_id);
+    Pb__DeploymentRecord *d = (Pb__DeploymentRecord *)deployment_get(b->w.tx, live->environment_id,
+                                                                     live->deployment_id);
+
+    d->status = JOB_RUNNING;
+    tx_put_msg(b->w.tx, T_DEPLOYMENT, &k, &d->base);
+    finds_damage(b);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -240,6 +367,11 @@ int main(void)
         TEST(an_epoch_that_differs_is_found),
         TEST(a_second_holder_of_a_resource_group_is_found),
         TEST(an_id_that_was_never_given_is_found),
+        TEST(a_trigger_job_that_is_at_odds_with_its_child_is_found),
+        TEST(a_child_at_a_wrong_depth_is_found),
+        TEST(wrong_sums_of_caches_and_variables_are_found),
+        TEST(a_stopped_environment_with_a_timer_is_found),
+        TEST(a_deployment_that_outlives_its_job_is_found),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,15 +17,17 @@
 
 #include <cmocka.h>
 
-#define STEPS         1200u
+#define STEPS         1500u
 #define WORKERS       4u
 #define PIPELINES_MAX 14u
+#define CHILDREN_MAX  30u
 
 struct chaos {
     struct world w;
     struct buf log;
     uint64_t seed;
     uint64_t pipelines;
+    uint64_t children;
     uint64_t refused;
     uint64_t finished;
 };
@@ -72,12 +74,29 @@ static void add_needs(struct chaos *c, struct buf *text, unsigned index)
     buf_addz(text, sep[0] == '\0' ? "none" : "");
 }
 
+/* Of what a job does besides running; the job that stops an environment must stand before. */
+static void add_extras(struct chaos *c, struct buf *text, unsigned index)
+{
+    buf_addz(text, CHOOSE(c, "", "", "", "", "", "", "", " unsupported=secrets"));
+    buf_addz(text, CHOOSE(c, "", "", "", " confirm=sure?"));
+    if (index == 0 && one_in(c, 2)) {
+        buf_addz(text, " env=review/x action=stop");
+    } else if (one_in(c, 3)) {
+        buf_addf(text, " env=%s", CHOOSE(c, "staging", "review/x"));
+        buf_addz(text, CHOOSE(c, "", "", " action=stop", " action=verify"));
+        buf_addz(text, CHOOSE(c, "", " auto_stop=40s", " tier=other"));
+        buf_addz(text, CHOOSE(c, "", index > 0 ? " on_stop=j0" : "")); /* wrong at times */
+    }
+}
+
 static void add_job(struct chaos *c, struct buf *text, unsigned index, unsigned stage)
 {
     const bool delayed = one_in(c, 9);
 
     buf_addf(text, "j%u: stage=s%u", index, stage);
-    buf_addz(text, CHOOSE(c, "", "", "", " group=g1", " group=g2"));
+    /* Who waits for a child holds one group alone: two could wait for each other for ever. */
+    buf_addz(text, CHOOSE(c, "", "", "", " group=g1", " group=g2", " trigger=none group=g2",
+                          " trigger=depend", " trigger=mirror group=g1", " trigger=mirror"));
     buf_addz(text, CHOOSE(c, "", "", " allow_failure=yes", " allow_failure=7"));
     buf_addz(text, CHOOSE(c, "", "", " retry=1", " retry=2", " retry=2 retry_when=script_failure",
                           " retry=1 retry_codes=7"));
@@ -92,6 +111,7 @@ static void add_job(struct chaos *c, struct buf *text, unsigned index, unsigned 
     if (one_in(c, 2)) {
         add_needs(c, text, index);
     }
+    add_extras(c, text, index);
     buf_addz(text, "\n");
 }
 
@@ -102,7 +122,8 @@ static Pb__Plan *random_plan(struct chaos *c)
     unsigned stage = 0;
     Pb__Plan *plan;
 
-    buf_addz(&text, CHOOSE(c, "", "plan: on_job_failure=all\n", "plan: auto_cancel=yes\n"));
+    buf_addz(&text, CHOOSE(c, "", "plan: on_job_failure=all\n", "plan: auto_cancel=yes\n",
+                           "plan: auto_cancel=interruptible\n"));
     for (unsigned i = 0; i < jobs; i++) {
         stage += i > 0 && one_in(c, 3);
         add_job(c, &text, i, stage);
@@ -117,7 +138,17 @@ static void spoil(struct chaos *c, Pb__Plan *plan)
 {
     Pb__PlanJob *job = plan->jobs[below(c, plan->n_jobs)];
 
-    switch (below(c, 7)) {
+    switch (below(c, 9)) {
+    case 7:
+        if (job->environment != NULL) {
+            job->environment->name = (char *)"/bad";
+        }
+        break;
+    case 8:
+        if (job->trigger != NULL) {
+            job->trigger->config.len = 0;
+        }
+        break;
     case 0:
         job->stage += 1 + (uint32_t)below(c, 3);
         break;
@@ -169,6 +200,7 @@ static int submit(struct chaos *c)
     source.from_case = PB__SOURCE__FROM_SNAPSHOT;
     source.snapshot = &snapshot;
     body.source = one_in(c, 2) ? &source : NULL;
+    body.bundle = one_in(c, 2) ? &snapshot : NULL;
     r = WORLD_APPLY(&c->w, "tester", PIPELINE_CREATE, &body);
     c->pipelines += r == 0 && !c->w.reply.duplicate;
     return r;
@@ -177,6 +209,52 @@ static int submit(struct chaos *c)
 static uint64_t random_id(struct chaos *c)
 {
     return 1 + below(c, meta_get(c->w.tx)->next_id + 2);
+}
+
+/* The id in some row's key; 0: the table is empty. */
+static uint64_t random_key(struct chaos *c, enum table t)
+{
+    const uint64_t count = tx_count(c->w.tx, t);
+    uint64_t skip, id = 0;
+    struct cursor cur;
+
+    if (count == 0) {
+        return 0;
+    }
+    skip = below(c, count);
+    tx_seek(&cur, c->w.tx, t, STR_NULL, NULL);
+    for (; skip > 0; skip--) {
+        tx_next(&cur);
+    }
+    id = key_read_u64(cur.key, 0);
+    cursor_end(&cur);
+    return id;
+}
+
+/* The child of a trigger job that waits for it, or of any other; or why it cannot be made. */
+static int trigger_command(struct chaos *c)
+{
+    const uint64_t open = random_key(c, T_TRIGGER);
+    const uint64_t id = open != 0 && !one_in(c, 10) ? open : random_id(c);
+    int r;
+
+    if (one_in(c, 4) || c->children >= CHILDREN_MAX) {
+        return world_trigger_failed(&c->w, id, "no such file");
+    }
+    r = world_child(&c->w, id, random_plan(c));
+    c->children += r == 0;
+    if (r == -E_LIMIT || r == -E_INVALID) { /* as its maker does it */
+        return world_trigger_failed(&c->w, id, c->w.reply.text);
+    }
+    return r;
+}
+
+static int environment_command(struct chaos *c)
+{
+    const uint64_t known = random_key(c, T_ENVIRONMENT);
+
+    return world_stop_environment(&c->w, known != 0 && !one_in(c, 10) ? known : random_id(c),
+                                  one_in(c, 3));
 }
 
 static int pipeline_command(struct chaos *c)
@@ -195,8 +273,10 @@ static int job_command(struct chaos *c)
         return world_cancel_job(&c->w, id);
     case 1:
         return world_retry_job(&c->w, id);
-    default:
+    case 2:
         return world_play(&c->w, id);
+    default:
+        return world_play_confirmed(&c->w, id);
     }
 }
 
@@ -251,21 +331,51 @@ static int schedule(struct chaos *c)
 /* Some job that a worker holds; 0: none. */
 static uint64_t random_held(struct chaos *c)
 {
-    const uint64_t count = tx_count(c->w.tx, T_ASSIGNMENT);
-    uint64_t skip, id = 0;
-    struct cursor cur;
+    return random_key(c, T_ASSIGNMENT);
+}
 
-    if (count == 0) {
-        return 0;
+static int cache_command(struct chaos *c)
+{
+    static uint8_t digests[2][SHA256_BYTES] = {{7}, {8}};
+    Pb__CacheSet body = PB__CACHE_SET__INIT;
+    const uint64_t held = random_held(c);
+
+    body.job_id = held != 0 && !one_in(c, 10) ? held : random_id(c);
+    body.key = pb_bytes(tx_arena(c->w.tx), str_from(CHOOSE(c, "", "a", "b", "c", "d")));
+    body.digest = (ProtobufCBinaryData){SHA256_BYTES, digests[below(c, 2)]};
+    body.size = below(c, 2) * LIMIT_BLOB_BYTES;
+    return WORLD_APPLY(&c->w, "fleet", CACHE_SET, &body);
+}
+
+/* Variables, a release, pages of the artifact: right ones and wrong ones. */
+static void add_outcome(struct chaos *c, Pb__Outcome *o)
+{
+    static uint8_t value[36 * 1024];
+    struct arena *a = tx_arena(c->w.tx);
+
+    o->has_coverage = one_in(c, 2);
+    o->environment_url = pb_bytes(a, str_from(CHOOSE(c, "", "http://x")));
+    if (one_in(c, 3)) {
+        o->dotenv = arena_array(a, 2, sizeof(*o->dotenv));
+        o->n_dotenv = 1 + below(c, 2);
+        for (size_t i = 0; i < o->n_dotenv; i++) {
+            o->dotenv[i] = arena_alloc(a, sizeof(Pb__Variable));
+            pb__variable__init(o->dotenv[i]);
+            o->dotenv[i]->name = one_in(c, 20) ? (char *)"1" : (char *)CHOOSE(c, "A", "B", "C");
+            o->dotenv[i]->value = (ProtobufCBinaryData){below(c, sizeof(value)), value};
+        }
     }
-    skip = below(c, count);
-    tx_seek(&cur, c->w.tx, T_ASSIGNMENT, STR_NULL, NULL);
-    for (; skip > 0; skip--) {
-        tx_next(&cur);
+    if (one_in(c, 4)) {
+        o->release = arena_alloc(a, sizeof(*o->release));
+        pb__release_spec__init(o->release);
+        o->release->tag_name = pb_bytes(a, str_from(one_in(c, 9) ? "" : CHOOSE(c, "v1", "v2")));
     }
-    id = key_read_u64(cur.key, 0);
-    cursor_end(&cur);
-    return id;
+    if (o->n_artifacts > 0 && strcmp(o->artifacts[0]->type, one_in(c, 9) ? "" : "pages") == 0) {
+        o->pages = arena_alloc(a, sizeof(*o->pages));
+        pb__pages_out__init(o->pages);
+        o->pages->path_prefix = pb_bytes(a, str_from(CHOOSE(c, "", "mr-1")));
+        o->pages->expire_in_ms = one_in(c, 2) ? 0 : 1 + below(c, 100000);
+    }
 }
 
 static int finish(struct chaos *c, uint64_t id)
@@ -282,8 +392,10 @@ static int finish(struct chaos *c, uint64_t id)
     artifact.digest = (ProtobufCBinaryData){one_in(c, 20) ? 5 : SHA256_BYTES, digests[below(c, 3)]};
     artifact.size = 10;
     artifact.expire_in_ms = one_in(c, 3) ? 0 : 1 + below(c, 100000);
+    artifact.type = (char *)CHOOSE(c, "", "pages", "junit");
     o.artifacts = artifacts;
     o.n_artifacts = one_in(c, 2);
+    add_outcome(c, &o);
     r = world_finished(&c->w, id, &o);
     c->finished += r == 0;
     return r;
@@ -354,8 +466,14 @@ static int step(struct chaos *c)
 {
     const uint64_t dice = below(c, 100);
 
-    if (dice < 8) {
+    if (dice < 5) {
         return c->pipelines < PIPELINES_MAX ? submit(c) : 0;
+    } else if (dice < 9) {
+        return trigger_command(c);
+    } else if (dice < 11) {
+        return environment_command(c);
+    } else if (dice < 13) {
+        return cache_command(c);
     } else if (dice < 35) {
         return schedule(c);
     } else if (dice < 75) {
@@ -388,7 +506,7 @@ static bool play_all(struct chaos *c)
     }
     cursor_end(&cur);
     for (size_t i = 0; i < n; i++) {
-        world_play(&c->w, ids[i]);
+        world_play_confirmed(&c->w, ids[i]);
     }
     return n > 0;
 }
@@ -402,6 +520,9 @@ static void finish_everything(struct chaos *c)
         set.has_paused = set.has_draining = true;
         WORLD_APPLY(&c->w, "ann", WORKER_SET, &set);
         schedule(c);
+        while (tx_count(c->w.tx, T_TRIGGER) > 0) {
+            trigger_command(c);
+        }
         while (tx_count(c->w.tx, T_ASSIGNMENT) > 0) {
             const uint64_t id = random_held(c);
             world_acked(&c->w, id);
@@ -460,9 +581,9 @@ static void run_seed(uint64_t seed)
     }
     applied = c.w.applied;
     finish_everything(&c);
-    printf("%" PRIu64 " pipelines, %" PRIu64 " commands, %" PRIu64 " to the end, %" PRIu64
-           " refused\n",
-           c.pipelines, applied, c.w.applied - applied, c.refused);
+    printf("%" PRIu64 " pipelines, %" PRIu64 " children, %" PRIu64 " commands, %" PRIu64
+           " to the end, %" PRIu64 " refused\n",
+           c.pipelines, c.children, applied, c.w.applied - applied, c.refused);
     assert_true(c.pipelines > 3 && c.finished > 20 && c.refused > 20);
     replay(&c);
     world_release(&c.w);
