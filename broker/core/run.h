@@ -130,7 +130,7 @@ int holding_load(struct holding *h, struct core *c, uint64_t job_id, uint64_t at
 /* A new attempt under a new epoch; `w` NULL: of a job that needs no worker. */
 void attempt_begin(struct run *run, Pb__JobRecord *job, Pb__JobState state,
                    const Pb__WorkerRecord *w);
-/* The turn of a job with keywords that nothing acts on has come: it fails. `detail` as of a move. */
+/* A job with keywords that nothing acts on fails when its turn comes. `detail` as of a move. */
 void job_refuse(struct run *run, Pb__JobRecord *job, const char *detail);
 void attempt_set_state(struct run *run, const Pb__JobRecord *job, Pb__JobState state);
 /* Ends the attempt and the assignment; the job's move follows at once. */
