@@ -51,7 +51,7 @@ static bool read_digits(struct str s, unsigned base, int64_t *ret)
                          : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
                          : c >= 'A' && c <= 'F' ? (unsigned)(c - 'A') + 10
                                                 : 99;
-        if (c == '_') {
+        if (c == '_' || c == ',') {
             continue;
         }
         if (digit >= base || v > (uint64_t)(INT64_MAX / 16)) {
@@ -159,6 +159,24 @@ static bool is_float(struct str s)
     return i == s.n;
 }
 
+/* [-+]?[0-9][0-9_]*(:[0-5]?[0-9]){1,2}\.[0-9_]*: the same with a fraction. */
+static bool is_sexagesimal_float(struct str s)
+{
+    int64_t whole;
+    ptrdiff_t point = str_chr(s, '.');
+    size_t sign = s.n > 0 && (s.p[0] == '-' || s.p[0] == '+');
+    if (point < (ptrdiff_t)sign ||
+        !read_sexagesimal(str_sub(s, sign, (size_t)point - sign), &whole)) {
+        return false;
+    }
+    for (size_t i = (size_t)point + 1; i < s.n; i++) {
+        if (!is_digit(s.p[i]) && s.p[i] != '_') {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Takes up to max digits, at least one. */
 static bool take_digits(struct str *s, size_t max)
 {
@@ -179,6 +197,45 @@ static bool take_char(struct str *s, char c)
     return true;
 }
 
+/* A number of one or two digits, from min to max. */
+static bool take_number(struct str *s, unsigned min, unsigned max)
+{
+    unsigned v = 0;
+    struct str rest = *s;
+    if (!take_digits(&rest, 2)) {
+        return false;
+    }
+    for (size_t i = 0; i < s->n - rest.n; i++) {
+        v = 10 * v + (unsigned)(s->p[i] - '0');
+    }
+    *s = rest;
+    return v >= min && v <= max;
+}
+
+/* (\.\d*)?(\s*(Z|[-+]\d{1,2}:?(\d\d)?))?, and then the end. */
+static bool is_end_of_time(struct str s)
+{
+    if (take_char(&s, '.')) {
+        while (take_digits(&s, 1)) {
+        }
+    }
+    if (s.n == 0) {
+        return true;
+    }
+    while (take_char(&s, ' ')) {
+    }
+    if (take_char(&s, 'Z')) {
+        return s.n == 0;
+    }
+    if (!(take_char(&s, '+') || take_char(&s, '-')) || !take_digits(&s, 2)) {
+        return false;
+    }
+    take_char(&s, ':');
+    return s.n == 0 || (s.n == 2 && take_digits(&s, 2) && s.n == 0);
+}
+
+/* YYYY-MM-DD with a month and a day that there are, which Psych refuses to make; or digits of such
+ * a form with a time behind them: [Tt] or blanks, then hours:minutes:seconds. */
 bool scalar_is_date(struct str s)
 {
     if (s.n < 8 || !is_digit(s.p[0]) || !is_digit(s.p[1]) || !is_digit(s.p[2]) ||
@@ -186,19 +243,18 @@ bool scalar_is_date(struct str s)
         return false;
     }
     struct str rest = str_sub(s, 5, s.n);
-    if (!take_digits(&rest, 2) || !take_char(&rest, '-') || !take_digits(&rest, 2)) {
-        return false;
-    }
-    if (rest.n == 0) {
+    struct str date = rest;
+    if (take_number(&date, 0, 12) && take_char(&date, '-') && take_number(&date, 0, 31) &&
+        date.n == 0) {
         return true;
     }
-    /* A time behind it: [Tt] or blanks, then hours:minutes:seconds. */
-    if (rest.p[0] != 'T' && rest.p[0] != 't' && rest.p[0] != ' ') {
+    if (!take_digits(&rest, 2) || !take_char(&rest, '-') || !take_digits(&rest, 2) || rest.n == 0 ||
+        (rest.p[0] != 'T' && rest.p[0] != 't' && rest.p[0] != ' ')) {
         return false;
     }
-    rest = str_trim(str_sub(rest, 1, rest.n));
+    rest = rest.p[0] == ' ' ? str_trim(rest) : str_sub(rest, 1, rest.n);
     return take_digits(&rest, 2) && take_char(&rest, ':') && take_digits(&rest, 2) &&
-           take_char(&rest, ':') && take_digits(&rest, 2);
+           take_char(&rest, ':') && take_digits(&rest, 2) && is_end_of_time(rest);
 }
 
 /* Most texts are told from all the others by how they begin. */
@@ -219,5 +275,8 @@ void scalar_resolve(struct node *n)
     }
     if (is_float(n->text)) {
         n->type = SCALAR_FLOAT;
+    } else if (is_sexagesimal_float(n->text)) {
+        n->type = SCALAR_FLOAT;
+        n->surprising = true;
     }
 }

@@ -50,7 +50,7 @@ static void numbers_have_all_the_forms_of_yaml_1_1(void **state)
         {"+7", 7, false},       {"010", 8, true},     {"0777", 511, true},
         {"0x1f", 31, true},     {"0b101", 5, true},   {"1_000", 1000, true},
         {"1,000", 1000, true},  {"1:30", 5400, true}, {"1:30:15", 5415, true},
-        {"-1:30", -5400, true},
+        {"-1:30", -5400, true}, {"0x1,f", 31, true},  {"01,0", 8, true},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct node n = resolve(cases[i].text);
@@ -80,7 +80,8 @@ static void what_only_looks_like_a_number_is_a_text(void **state)
 
 static void floats_have_a_point(void **state)
 {
-    static const char *const floats[] = {"3.10", "1.", ".5", "-.inf", ".nan", "1.5e+3", "1_0.5"};
+    static const char *const floats[] = {"3.10",   "1.",    ".5",     "-.inf",    ".nan",
+                                         "1.5e+3", "1_0.5", "1:30.5", "-1:30:15."};
     assert_all(floats, ARRAY_LEN(floats), SCALAR_FLOAT);
 }
 
@@ -90,6 +91,10 @@ static void dates_are_told_from_texts_that_begin_like_one(void **state)
     assert_true(scalar_is_date(STR("2026-2-3")));
     assert_true(scalar_is_date(STR("2026-02-03 04:05:06")));
     assert_true(scalar_is_date(STR("2026-02-03T04:05:06Z")));
+    assert_true(scalar_is_date(STR("2026-02-03 4:05:06.25 +01:00")));
+    assert_false(scalar_is_date(STR("2026-13-03")));
+    assert_false(scalar_is_date(STR("2026-02-33")));
+    assert_false(scalar_is_date(STR("2026-02-03 04:05:06 is when it began")));
     assert_false(scalar_is_date(STR("2026-02-03-04")));
     assert_false(scalar_is_date(STR("2026-02")));
     assert_false(scalar_is_date(STR("20260203")));
