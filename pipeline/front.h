@@ -61,6 +61,12 @@ struct given {
 };
 const struct node *inputs_read(struct compile *c, const struct node *spec,
                                const struct given *given);
+/* The first rule of an input that fits the values so far; NULL: none. */
+const struct node *input_rule(struct compile *c, const struct node *rules,
+                              const struct node *values);
+/* An expression with variables in place of `$[[ inputs.NAME ]]`; their values go into env. */
+struct str input_expression(struct compile *c, struct str text, const struct node *values,
+                            struct vars *env, const struct node *at);
 /* The values that the caller of the compiler gave, as a mapping. */
 const struct node *inputs_submitted(struct compile *c);
 /* The whole header of a file; false: it is wrong, which was reported. */

@@ -294,7 +294,9 @@ static bool keys_fit(struct compile *c, const struct node *entry, enum include_k
         }
     }
     const struct pair *cache = node_find(entry, STR("cache"));
-    if (cache && !node_is_null(cache->value)) {
+    uint64_t ms;
+    if (cache && !node_is_null(cache->value) &&
+        (cache->value->type == SCALAR_BOOL || read_duration(c, cache->value, "cache", &ms))) {
         report_warning(c, cache->key, "no-effect", NULL,
                        "`cache` is not needed: a remote file is fetched once per pipeline");
     }

@@ -14,6 +14,7 @@ struct input {
     const struct node *at;
     enum input_type type;
     const struct node *fallback; /* of `default`; NULL: the input must be given */
+    const struct node *rules;    /* that give default and options; NULL: none */
     const struct node *options;  /* NULL: any value */
     struct regex *regex;         /* NULL: any text */
     bool loose;                  /* what is given is not written in a file */
@@ -137,6 +138,7 @@ static void read_options(struct compile *c, const struct node *n, struct input *
 static void read_regex(struct compile *c, const struct node *n, struct input *in)
 {
     struct str pattern;
+    struct str flags = STR("");
     const char *reason;
     size_t at;
     if (!read_text(c, n, "regex", &pattern)) {
@@ -146,10 +148,21 @@ static void read_regex(struct compile *c, const struct node *n, struct input *in
         report(c, n, "input-invalid", NULL,
                "`regex` goes with strings, input `" STR_FMT "` is of type %s", STR_ARG(in->name),
                type_names[in->type]);
-    } else if (regex_compile(c->arena, pattern, STR(""), &in->regex, &reason, &at) < 0) {
+        return;
+    }
+    regex_split_literal(pattern, &pattern, &flags); /* slashes around it may be left out */
+    if (regex_compile(c->arena, pattern, flags, &in->regex, &reason, &at) < 0) {
         in->regex = NULL;
         report(c, n, "bad-regex", NULL, "`regex` of input `" STR_FMT "`: %s", STR_ARG(in->name),
                reason);
+    }
+}
+
+/* A default of nothing is a value, too: nothing. */
+static void read_default(struct compile *c, const struct node *n, struct input *in)
+{
+    if (n && (node_is_null(n) || check_value(c, in, n, "default"))) {
+        in->fallback = n;
     }
 }
 
@@ -174,6 +187,7 @@ static bool read_input(struct compile *c, const struct pair *p, struct input *re
     const struct node *regex = node_get(p->value, "regex");
     const struct node *description = node_get(p->value, "description");
     const struct node *fallback = node_get(p->value, "default");
+    const struct node *rules = node_get(p->value, "rules");
     if (!node_is_null(type_at) &&
         read_choice(c, type_at, "type", type_names, ARRAY_LEN(type_names), &type)) {
         ret->type = (enum input_type)type;
@@ -187,10 +201,29 @@ static bool read_input(struct compile *c, const struct pair *p, struct input *re
     if (!node_is_null(regex)) {
         read_regex(c, regex, ret);
     }
-    /* A default of nothing is a value, too: nothing. */
-    if (c->diags->errors == errors && fallback &&
-        (node_is_null(fallback) || check_value(c, ret, fallback, "default"))) {
-        ret->fallback = fallback;
+    if (!node_is_null(rules) && (fallback || !node_is_null(options))) {
+        report(c, rules, "keyword-conflict", "put them into a last rule without `if`",
+               "input `" STR_FMT "` has `rules`, so `default` and `options` stand in those",
+               STR_ARG(ret->name));
+    }
+    ret->rules = node_is_null(rules) ? NULL : rules;
+    if (c->diags->errors == errors) {
+        read_default(c, fallback, ret);
+    }
+    return c->diags->errors == errors;
+}
+
+/* What the rule that fits says; without one the input has neither default nor options. */
+static bool apply_rules(struct compile *c, struct input *in, const struct node *values)
+{
+    size_t errors = c->diags->errors;
+    const struct node *rule = input_rule(c, in->rules, values);
+    const struct node *options = node_get(rule, "options");
+    if (!node_is_null(options)) {
+        read_options(c, options, in);
+    }
+    if (c->diags->errors == errors) {
+        read_default(c, node_get(rule, "default"), in);
     }
     return c->diags->errors == errors;
 }
@@ -260,10 +293,15 @@ const struct node *inputs_read(struct compile *c, const struct node *spec,
         return values;
     }
     spec = node_is_null(spec) ? NULL : spec;
-    for (uint32_t i = 0; spec && i < spec->count && compile_charge(c, 1, spec); i++) {
-        struct input in;
-        if (read_input(c, &spec->pairs[i], &in)) {
-            set_value(c, &in, given, values);
+    /* Those with rules after those that the rules speak of. */
+    for (int ruled = 0; ruled < 2; ruled++) {
+        for (uint32_t i = 0; spec && i < spec->count && compile_charge(c, 1, spec); i++) {
+            const struct pair *p = &spec->pairs[i];
+            struct input in;
+            if (!node_is_null(node_get(p->value, "rules")) == ruled && read_input(c, p, &in) &&
+                (!in.rules || apply_rules(c, &in, values))) {
+                set_value(c, &in, given, values);
+            }
         }
     }
     refuse_unknown(c, spec, given);

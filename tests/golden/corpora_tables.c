@@ -58,6 +58,29 @@ static bool same_value(struct expr_value v, const json_t *want)
     return v.kind == EXPR_TEXT && str_eqz(v.text, json_string_value(want));
 }
 
+/* A JSON value as the compiler's tree; NULL: it is null. */
+static const struct node *json_node(struct compile *c, const json_t *j)
+{
+    struct yaml_file file = {0};
+    char *text = json_dumps(j, JSON_ENCODE_ANY);
+    check(yaml_read(c->arena, "value", str_from(text), c->diags, &file) == 0);
+    free(text);
+    return file.body;
+}
+
+/* What an input's rule sees in place of `$[[ inputs.NAME ]]`. */
+static struct str expression_of_inputs(struct arena *arena, struct str text, const json_t *inputs,
+                                       struct vars *vars)
+{
+    struct diags diags;
+    struct pipeline_input in = {.file = "table.yml"};
+    struct compile compile = {.arena = arena, .in = &in, .diags = &diags};
+    diags_init(&diags);
+    text = input_expression(&compile, text, json_node(&compile, inputs), vars, NULL);
+    diags_release(&diags);
+    return text;
+}
+
 static enum outcome run_expression(const json_t *c)
 {
     struct arena arena;
@@ -66,13 +89,14 @@ static enum outcome run_expression(const json_t *c)
     struct expr_error error;
     struct expr_value v = {0};
     const json_t *want = json_object_get(c, "value");
-    if (json_object_get(c, "inputs")) {
-        return CASE_NOT_YET;
-    }
+    struct str text = str_from(text_of(c, "expr"));
     arena_init(&arena, 0);
     vars_init(&vars, &arena);
     set_vars(&vars, json_object_get(c, "vars"));
-    bool parsed = expr_parse(&arena, str_from(text_of(c, "expr")), &e, &error) == 0;
+    if (json_object_get(c, "inputs")) {
+        text = expression_of_inputs(&arena, text, json_object_get(c, "inputs"), &vars);
+    }
+    bool parsed = expr_parse(&arena, text, &e, &error) == 0;
     bool ok = parsed && expr_evaluate(e, &vars, &v) == 0;
     bool same = strcmp(text_of(c, "kind"), "truthful") == 0
                     ? (ok && expr_holds(v)) == json_is_true(want)
@@ -364,16 +388,6 @@ static enum outcome run_extends(const json_t *c)
     diags_release(&diags);
     free(text);
     return ok ? CASE_PASSED : CASE_DIFFERS;
-}
-
-/* A JSON value as the compiler's tree; NULL: it is null. */
-static const struct node *json_node(struct compile *c, const json_t *j)
-{
-    struct yaml_file file = {0};
-    char *text = json_dumps(j, JSON_ENCODE_ANY);
-    check(yaml_read(c->arena, "value", str_from(text), c->diags, &file) == 0);
-    free(text);
-    return file.body;
 }
 
 /* spec:inputs with given values: what they come to. */
