@@ -203,6 +203,7 @@ static void compile_children(struct request *r, const struct pipeline_input *par
         if (!job->trigger || job->trigger->config.len == 0) {
             continue;
         }
+        in.file = arena_printf(&r->arena, "child of %s", job->name);
         in.text = pb_str(job->trigger->config);
         in.input_count = child_inputs(r, job->trigger, &in.inputs);
         in.predefined = predefined.items;

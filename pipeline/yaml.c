@@ -22,6 +22,7 @@ struct reader {
     struct diags *diags;
     const char *file;
     struct str text;
+    bool has_blocks; /* `$[[ ... ]]`: they are hidden in the text that the parser sees */
     yaml_parser_t parser;
     struct frame stack[LIMIT_YAML_DEPTH];
     uint32_t depth;
@@ -234,9 +235,11 @@ static int read_scalar(struct reader *r, const yaml_event_t *e)
 {
     struct node *n = reader_node(r, NODE_SCALAR, e);
     const yaml_char_t *tag = e->data.scalar.tag;
-    n->text = block_restore(
-        r->arena, arena_str(r->arena, str_of(e->data.scalar.value, e->data.scalar.length)));
-    n->has_block = block_in(n->text);
+    n->text = arena_str(r->arena, str_of(e->data.scalar.value, e->data.scalar.length));
+    if (r->has_blocks) {
+        n->text = block_restore(r->arena, n->text);
+        n->has_block = block_in(n->text);
+    }
     n->type = SCALAR_STRING;
     if (tag_is(tag, "!reference")) {
         diag_add(r->diags, DIAG_ERROR, "reference-invalid", node_at(n), "!reference [job, keyword]",
@@ -426,6 +429,7 @@ int yaml_read(struct arena *arena, const char *file, struct str text, struct dia
     if (check_text(&r) < 0) {
         return -E_PIPELINE;
     }
+    r.has_blocks = block_in(r.text);
     r.text = block_protect(arena, r.text);
     check(yaml_parser_initialize(&r.parser));
     yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);

@@ -331,6 +331,62 @@ static void bodies_that_are_no_object_are_refused(void **state)
     }
 }
 
+static void what_comes_along_for_the_compiler_is_read_strictly(void **state)
+{
+    static const char *const fields[] = {
+        "\"files\":{\"a\":1}",
+        "\"files\":{\"a\":{}}",
+        "\"files\":{\"a\":{\"text\":1}}",
+        "\"files\":{\"a\":{\"text\":\"\",\"sah\":\"\"}}",
+        "\"files\":[]",
+        "\"inputs\":[]",
+        "\"compared\":{\"main\":\"a\"}",
+        "\"compared\":{\"main\":[1]}",
+        "\"compared\":[]",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+        struct buf body = BUF_INIT;
+        buf_addf(&body, "{\"file\":\"b\",%s}", fields[i]);
+        assert_problem(*state, &(struct call){.path = "/api/v1/lint", .body = buf_cstr(&body)}, 400,
+                       "invalid");
+        buf_release(&body);
+    }
+}
+
+static json_t *lint(struct fixture *x, const char *body)
+{
+    return post_json(x, 200, body, "/api/v1/lint");
+}
+
+static const char *first_code(const json_t *answer)
+{
+    return text_of(json_array_get(json_object_get(answer, "diagnostics"), 0), "code");
+}
+
+static void files_and_inputs_come_along(void **state)
+{
+    json_t *a = lint(*state, "{\"files\":{\".gitlab-ci.yml\":\"spec: {inputs: {n: {type: number}, "
+                             "l: {type: array}}}\\n---\\ninclude: {component: "
+                             "example.org/a/b/c@~latest}\\n$[[ inputs.l[0] ]] $[[ inputs.n ]]: "
+                             "{script: [a]}\",\"component:example.org/a/b/c@~latest\":{\"text\":"
+                             "\"spec: {component: [version]}\\n---\\nat $[[ component.version ]]: "
+                             "{script: [b]}\",\"sha\":\"abc\",\"version\":\"1.2\"}},"
+                             "\"inputs\":{\"n\":\"7\",\"l\":[\"x\"]}}");
+    json_t *jobs = json_object_get(a, "jobs");
+    assert_int_equal(json_array_size(jobs), 2);
+    assert_string_equal(text_of(json_array_get(jobs, 0), "name"), "at 1.2");
+    assert_string_equal(text_of(json_array_get(jobs, 1), "name"), "x 7");
+    json_decref(a);
+}
+
+static void nothing_is_fetched_unless_it_was_asked_for(void **state)
+{
+    json_t *a = lint(*state, "{\"files\":{\".gitlab-ci.yml\":"
+                             "\"include: http://127.0.0.1:1/a.yml\"}}");
+    assert_string_equal(first_code(a), "include-offline");
+    json_decref(a);
+}
+
 static void heavy_json_is_refused_before_it_is_built(void **state)
 {
     struct fixture *x = *state;
@@ -484,6 +540,9 @@ int main(void)
         TEST(a_get_takes_no_body),
         TEST(bodies_that_are_no_object_are_refused),
         TEST(heavy_json_is_refused_before_it_is_built),
+        TEST(what_comes_along_for_the_compiler_is_read_strictly),
+        TEST(files_and_inputs_come_along),
+        TEST(nothing_is_fetched_unless_it_was_asked_for),
         TEST(a_body_of_17_mib_is_refused_by_its_head),
         TEST(a_chunked_body_of_17_mib_is_refused_when_it_is_too_large),
         TEST(an_endless_body_is_cut_off),
