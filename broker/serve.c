@@ -14,6 +14,7 @@
 #include "broker/first_start.h"
 #include "broker/janitor.h"
 #include "broker/notify.h"
+#include "broker/trigger/trigger.h"
 #include "broker/turn_run.h"
 #include "common/http.h"
 #include "common/log.h"
@@ -36,6 +37,7 @@ struct broker {
     struct bus *bus;
     struct inbox *inbox;
     struct fleet *fleet;
+    struct triggers *triggers;
     struct turn *turn;
     struct api *api;
     struct fetch_config includes;
@@ -127,18 +129,21 @@ static int start_turn(struct broker *b, const struct serve_options *o, struct bu
     };
 
     b->fleet = fleet_new(&fleet);
+    b->triggers = triggers_new(b->store, b->blobs);
     struct turn_config turn = {
         .store = b->store,
         .bus = b->bus,
         .inbox = b->inbox,
         .fleet = b->fleet,
         .alive = turn_is_alive,
+        .trigger = {.start = triggers_request, .ctx = b->triggers},
     };
     int r = turn_start(&turn, &b->turn);
     if (r < 0) {
         buf_addf(why, "cannot read the store: %s", err_text(r));
         return r;
     }
+    triggers_start(b->triggers, b->turn);
     return first_start(o->data, b->store, b->turn, why);
 }
 
@@ -261,8 +266,8 @@ static int broker_open(struct broker *b, const struct serve_options *o, struct b
     return r;
 }
 
-/* The API goes first, as its waiting requests need the turn; the inbox goes last, as everybody
- * pushes into it until they are closed. */
+/* The API goes first, as its waiting requests need the turn, and so do child pipelines; the inbox
+ * goes last, as everybody pushes into it until they are closed. */
 static void broker_close(struct broker *b)
 {
     if (b->endpoints_path != NULL) {
@@ -272,6 +277,9 @@ static void broker_close(struct broker *b)
     if (b->api != NULL) {
         api_stop(b->api);
     }
+    if (b->triggers != NULL) {
+        triggers_stop(b->triggers);
+    }
     if (b->turn != NULL) {
         turn_stop(b->turn);
     }
@@ -280,6 +288,7 @@ static void broker_close(struct broker *b)
     }
     logs_close(b->logs);
     turn_free(b->turn);
+    triggers_free(b->triggers);
     fleet_free(b->fleet);
     inbox_free(b->inbox);
     bus_free(b->bus);

@@ -234,18 +234,27 @@ int client_call(struct cli *c, const struct client *cl, const char *method, cons
     return r;
 }
 
+/* Child pipelines are looked into by their number only. */
 static int newest_pipeline(struct cli *c, const struct client *cl, uint64_t *ret_id)
 {
     json_t *list = NULL;
-    int r = client_call(c, cl, "GET", "/pipelines?limit=1", NULL, NULL, &list);
-    if (r == 0) {
-        *ret_id = json_number(json_array_get(json_object_get(list, "items"), 0), "id");
-        if (*ret_id == 0) {
-            r = cli_fail(c, -E_NOT_FOUND, "there are no pipelines");
-        }
-        json_decref(list);
+    size_t i;
+    json_t *p;
+    int r = client_call(c, cl, "GET", "/pipelines?limit=200", NULL, NULL, &list);
+    if (r < 0) {
+        return r;
     }
-    return r;
+    r = -E_NOT_FOUND;
+    json_array_foreach(json_object_get(list, "items"), i, p)
+    {
+        if (json_number(p, "parent_pipeline_id") == 0) {
+            *ret_id = json_number(p, "id");
+            r = 0;
+            break;
+        }
+    }
+    json_decref(list);
+    return r < 0 ? cli_fail(c, r, "there are no pipelines") : 0;
 }
 
 int client_find_job(struct cli *c, const struct client *cl, const char *job, uint64_t pipeline,

@@ -1,4 +1,4 @@
-/* davit cancel, retry, play: one POST on a pipeline or a job. */
+/* davit cancel, retry: one POST on a pipeline or a job. */
 #include "common/base.h"
 
 #include <stdio.h>
@@ -24,43 +24,35 @@ static int post(struct cli *c, const struct client *cl, const char *what, uint64
     return r;
 }
 
-/* `job_only`: the argument is a job; else a pipeline, unless --job names one. */
-static int act(struct cli *c, int argc, char **argv, const char *verb, bool job_only)
+/* The argument is a pipeline, unless --job names a job. */
+static int act(struct cli *c, int argc, char **argv, const char *verb)
 {
     const char *job = NULL;
     uint64_t pipeline = 0;
     uint64_t id = 0;
     const char **args;
     size_t count;
-    const struct opt of_job[] = {
-        {"pipeline", 'p', OPT_NUMBER, &pipeline, "ID",
-         "JOB is a name in this pipeline (the newest)"},
-        {NULL, 0, OPT_FLAG, NULL, NULL, NULL},
-    };
-    const struct opt of_pipeline[] = {
+    const struct opt opts[] = {
         {"job", 0, OPT_TEXT, &job, "JOB", "this job: a number, or a name in PIPELINE"},
         {NULL, 0, OPT_FLAG, NULL, NULL, NULL},
     };
     struct client cl;
-    int r = cli_options(c, job_only ? of_job : of_pipeline, argc, argv, job_only ? 1 : 0, 1, &args,
-                        &count);
+    int r = cli_options(c, opts, argc, argv, 0, 1, &args, &count);
     if (r < 0) {
         return r;
     }
-    if (!job_only && count == 1 && str_to_u64(str_from(args[0]), &pipeline) < 0) {
+    if (count == 1 && str_to_u64(str_from(args[0]), &pipeline) < 0) {
         r = cli_fail(c, -E_USAGE, "a pipeline is named by its number, not `%s`", args[0]);
-    } else if (!job_only && count == 0 && job == NULL) {
+    } else if (count == 0 && job == NULL) {
         r = cli_fail(c, -E_USAGE, "which pipeline, or --job JOB?");
     }
     r = r < 0 ? r : client_open(c, &cl);
     if (r == 0) {
-        const char *name = job_only ? args[0] : job;
-        if (name != NULL) {
-            r = client_find_job(c, &cl, name, pipeline, &id);
+        if (job != NULL) {
+            r = client_find_job(c, &cl, job, pipeline, &id);
         }
         if (r == 0) {
-            r = post(c, &cl, name != NULL ? "jobs" : "pipelines", name != NULL ? id : pipeline,
-                     verb);
+            r = post(c, &cl, job != NULL ? "jobs" : "pipelines", job != NULL ? id : pipeline, verb);
         }
         client_release(&cl);
     }
@@ -70,15 +62,10 @@ static int act(struct cli *c, int argc, char **argv, const char *verb, bool job_
 
 int cmd_cancel(struct cli *c, int argc, char **argv)
 {
-    return act(c, argc, argv, "cancel", false);
+    return act(c, argc, argv, "cancel");
 }
 
 int cmd_retry(struct cli *c, int argc, char **argv)
 {
-    return act(c, argc, argv, "retry", false);
-}
-
-int cmd_play(struct cli *c, int argc, char **argv)
-{
-    return act(c, argc, argv, "play", true);
+    return act(c, argc, argv, "retry");
 }

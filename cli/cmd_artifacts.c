@@ -12,15 +12,16 @@
 #include "common/limits.h"
 #include "common/os.h"
 
-static int download(struct cli *c, const struct client *cl, uint64_t job_id, int fd)
+static int download(struct cli *c, const struct client *cl, uint64_t job_id, const char *type,
+                    int fd)
 {
     struct http_request req = HTTP_REQUEST_INIT;
     struct buf out = BUF_INIT;
     struct buf why = BUF_INIT;
-    char path[64];
+    struct buf path = BUF_INIT;
     int status = 0;
-    snprintf(path, sizeof(path), "/jobs/%" PRIu64 "/artifacts", job_id);
-    char *url = client_url(cl, path);
+    buf_addf(&path, "/jobs/%" PRIu64 "/artifacts?type=%s", job_id, type);
+    char *url = client_url(cl, buf_cstr(&path));
     req.url = url;
     req.token = cl->token;
     req.out_fd = fd;
@@ -32,12 +33,20 @@ static int download(struct cli *c, const struct client *cl, uint64_t job_id, int
         r = client_problem(c, status, buf_str(&out));
     }
     free(url);
+    buf_release(&path);
     buf_release(&out);
     buf_release(&why);
     return r;
 }
 
-static int fetch(struct cli *c, const struct client *cl, uint64_t job_id, const char *dir)
+/* A word of small letters, as all types are. */
+static bool is_type(const char *type)
+{
+    return type[0] != '\0' && type[strspn(type, "abcdefghijklmnopqrstuvwxyz0123456789_")] == '\0';
+}
+
+static int fetch(struct cli *c, const struct client *cl, uint64_t job_id, const char *type,
+                 const char *dir)
 {
     struct archive_info info;
     struct buf why = BUF_INIT;
@@ -47,7 +56,7 @@ static int fetch(struct cli *c, const struct client *cl, uint64_t job_id, const 
     if (fd < 0) {
         return cli_fail(c, -E_IO, "cannot write to %s", dir);
     }
-    r = download(c, cl, job_id, fd);
+    r = download(c, cl, job_id, type, fd);
     if (r == 0 && lseek(fd, 0, SEEK_SET) == 0) {
         r = archive_unpack(fd, dir, LIMIT_ARTIFACT_FILES, LIMIT_ARTIFACT_BYTES, &info, &why);
         if (r < 0) {
@@ -68,12 +77,14 @@ static int fetch(struct cli *c, const struct client *cl, uint64_t job_id, const 
 int cmd_artifacts(struct cli *c, int argc, char **argv)
 {
     const char *dir = "artifacts";
+    const char *type = "archive";
     uint64_t pipeline = 0;
     uint64_t job_id;
     const char **args;
     size_t count;
     const struct opt opts[] = {
         {"output", 'o', OPT_TEXT, &dir, "DIR", "unpack here (artifacts)"},
+        {"type", 't', OPT_TEXT, &type, "TYPE", "a report: junit, coverage_report, ... (archive)"},
         {"pipeline", 'p', OPT_NUMBER, &pipeline, "ID",
          "JOB is a name in this pipeline (the newest)"},
         {NULL, 0, OPT_FLAG, NULL, NULL, NULL},
@@ -83,10 +94,11 @@ int cmd_artifacts(struct cli *c, int argc, char **argv)
     if (r < 0) {
         return r;
     }
-    r = client_open(c, &cl);
+    r = is_type(type) ? client_open(c, &cl)
+                      : cli_fail(c, -E_USAGE, "`%s` is no type of artifacts", type);
     if (r == 0) {
         r = client_find_job(c, &cl, args[0], pipeline, &job_id);
-        r = r < 0 ? r : fetch(c, &cl, job_id, dir);
+        r = r < 0 ? r : fetch(c, &cl, job_id, type, dir);
         client_release(&cl);
     }
     free(args);

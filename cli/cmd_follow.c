@@ -7,8 +7,6 @@
 #include "cli/follow.h"
 #include "common/str.h"
 
-#define EXIT_PIPELINE_FAILED 1
-
 int follow_to_end(struct cli *c, const struct client *cl, uint64_t pipeline_id, bool quiet)
 {
     struct follow_options o = {.quiet = quiet || c->json};
@@ -31,7 +29,7 @@ int follow_to_end(struct cli *c, const struct client *cl, uint64_t pipeline_id, 
         print_pipeline(c, p);
         json_decref(p);
     }
-    return strcmp(status, "success") == 0 ? 0 : EXIT_PIPELINE_FAILED;
+    return follow_exit_code(c, status);
 }
 
 int cmd_follow(struct cli *c, int argc, char **argv)

@@ -12,8 +12,7 @@
 #include "common/limits.h"
 #include "common/os.h"
 
-#define EXIT_PIPELINE_FAILED 1
-#define EXIT_INTERRUPTED     130
+#define EXIT_INTERRUPTED 130
 
 struct run {
     struct cli *c;
@@ -88,7 +87,7 @@ static int run_pipeline(struct run *run, struct repo *repo, struct request *requ
     if (run->cancels > 0) {
         return EXIT_INTERRUPTED;
     }
-    return strcmp(status, "success") == 0 ? 0 : EXIT_PIPELINE_FAILED;
+    return follow_exit_code(run->c, status);
 }
 
 static int run_in(struct cli *c, const char *data, struct repo *repo, struct request *request,

@@ -7,6 +7,26 @@
 #include "cli/follow.h"
 #include "common/str.h"
 
+/* What only some jobs have. */
+static void print_more(const json_t *j)
+{
+    const json_t *environment = json_object_get(j, "environment");
+    const json_t *coverage = json_object_get(j, "coverage");
+    if (json_is_number(coverage)) {
+        printf(", coverage %.2f %%", json_number_value(coverage));
+    }
+    if (json_is_object(environment)) {
+        printf(", environment %s", json_text(environment, "name"));
+    }
+    if (json_number(j, "child_pipeline_id") != 0) {
+        printf(", pipeline %" PRIu64, json_number(j, "child_pipeline_id"));
+    }
+    if (strcmp(json_text(j, "status"), "manual") == 0 &&
+        json_text(j, "manual_confirmation")[0] != 0) {
+        printf(", asks: %s", json_text(j, "manual_confirmation"));
+    }
+}
+
 static void print_job(const struct cli *c, const json_t *j)
 {
     char took[32] = "";
@@ -24,6 +44,7 @@ static void print_job(const struct cli *c, const json_t *j)
     if (json_number(j, "attempt") > 1) {
         printf(", attempt %" PRIu64, json_number(j, "attempt"));
     }
+    print_more(j);
     if (json_flag(j, "allow_failure") && strcmp(json_text(j, "status"), "failed") == 0) {
         printf(", allowed");
     }
@@ -34,9 +55,17 @@ void print_pipeline(const struct cli *c, const json_t *pipeline)
 {
     size_t i;
     json_t *j;
-    printf("pipeline %" PRIu64 "  %s  %s  %.8s  %s\n", json_number(pipeline, "id"),
+    const json_t *coverage = json_object_get(pipeline, "coverage");
+    printf("pipeline %" PRIu64 "  %s  %s  %.8s  %s", json_number(pipeline, "id"),
            json_text(pipeline, "project"), json_text(pipeline, "ref"), json_text(pipeline, "sha"),
            cli_status(c, json_text(pipeline, "status")));
+    if (json_is_number(coverage)) {
+        printf("  coverage %.2f %%", json_number_value(coverage));
+    }
+    if (json_number(pipeline, "parent_pipeline_id") != 0) {
+        printf("  of pipeline %" PRIu64, json_number(pipeline, "parent_pipeline_id"));
+    }
+    printf("\n");
     json_array_foreach(json_object_get(pipeline, "jobs"), i, j)
     {
         print_job(c, j);
@@ -49,9 +78,13 @@ static void print_list(const struct cli *c, const json_t *list)
     json_t *p;
     json_array_foreach(json_object_get(list, "items"), i, p)
     {
-        printf("%-8" PRIu64 " %-24s %-20s %.8s  %s  %s\n", json_number(p, "id"),
+        printf("%-8" PRIu64 " %-24s %-20s %.8s  %s  %s", json_number(p, "id"),
                json_text(p, "project"), json_text(p, "ref"), json_text(p, "sha"),
                json_text(p, "created_at"), cli_status(c, json_text(p, "status")));
+        if (json_number(p, "parent_pipeline_id") != 0) {
+            printf("  of %" PRIu64, json_number(p, "parent_pipeline_id"));
+        }
+        printf("\n");
     }
     if (json_array_size(json_object_get(list, "items")) == 0) {
         printf("no pipelines yet; davit submit makes one\n");

@@ -1,13 +1,16 @@
-/* Following a pipeline: its events as they come, and the logs of its jobs with the job's name
- * before each line. One thread reads the events, one more a running job its log; all lines go out
- * whole, under one lock. Reconnects when the broker goes away and comes back. */
+/* Following a pipeline and its child pipelines: events as they come, and the logs of the jobs with
+ * the job's name before each line ("deploy/build" for one of the pipeline that `deploy` made). One
+ * thread a pipeline reads its events, one more a running job its log; all lines go out whole, under
+ * one lock. Reconnects when the broker goes away and comes back. */
 #ifndef DAVIT_CLI_FOLLOW_H
 #define DAVIT_CLI_FOLLOW_H
 
 #include "cli/client.h"
 
-/* Follows until the pipeline ends, or `tick` says no. `tick` (may be NULL) is called on the
- * caller's thread every 50 ms. ret_status gets the pipeline's last status. */
+/* Follows until the pipeline and those below it have ended, or nothing moves before somebody starts
+ * a manual job (the status is then "manual" or, with such a child, "running"), or `tick` says no.
+ * `tick` (may be NULL) is called on the caller's thread every 50 ms. ret_status gets the pipeline's
+ * last status. */
 struct follow_options {
     bool quiet; /* no logs, only what becomes of the jobs */
     bool (*tick)(void *ctx);
@@ -15,6 +18,10 @@ struct follow_options {
 };
 int follow_pipeline(struct cli *c, const struct client *cl, uint64_t pipeline_id,
                     const struct follow_options *o, char *ret_status, size_t n);
+
+/* The exit code for the status that follow_pipeline told: 0 for success, and for a pipeline that
+ * waits for somebody to start a manual job, which stderr says; else 1. */
+int follow_exit_code(const struct cli *c, const char *status);
 
 /* The same, then the table of the jobs; the exit code: 0, or 1 when the pipeline did not succeed.
  */

@@ -59,7 +59,11 @@ static int answer_blob(struct request *rq, const uint8_t digest[SHA256_BYTES], c
         return r;
     }
     r = file_response(rq, fd, size, type, &status, &response);
-    return r < 0 ? r : answer_response(rq, status, response);
+    if (r < 0) {
+        return r;
+    }
+    file_etag(response, digest);
+    return answer_response(rq, status, response);
 }
 
 int get_blob(struct request *rq)

@@ -1,7 +1,6 @@
 /* Caches: looked up by a running job under the key that its worker made, and set by it. */
 #include "common/base.h"
 
-#include <stdio.h>
 #include <unistd.h>
 
 #include "broker/api/answer.h"
@@ -43,16 +42,6 @@ static int find_cache(struct request *rq, const char *key, uint8_t ret[SHA256_BY
     return r;
 }
 
-/* A worker that has these bytes already asks by HEAD and takes its own. */
-static void add_etag(struct MHD_Response *response, const uint8_t *digest)
-{
-    char hex[2 * SHA256_BYTES + 1];
-    char etag[sizeof(hex) + 2];
-    str_to_hex(digest, SHA256_BYTES, hex);
-    snprintf(etag, sizeof(etag), "\"%s\"", hex);
-    MHD_add_response_header(response, "ETag", etag);
-}
-
 int get_job_cache(struct request *rq)
 {
     const char *key = request_query(rq, "key");
@@ -77,10 +66,11 @@ int get_job_cache(struct request *rq)
         return r == -E_NOT_FOUND ? request_fail(rq, r, "the cache is gone") : r;
     }
     r = file_response(rq, fd, size, "application/zstd", &status, &response);
-    if (r == 0) {
-        add_etag(response, digest);
+    if (r < 0) {
+        return r;
     }
-    return r < 0 ? r : answer_response(rq, status, response);
+    file_etag(response, digest); /* a worker that has these bytes asks by HEAD, and takes its own */
+    return answer_response(rq, status, response);
 }
 
 static int read_cache_set(struct request *rq, const json_t *body, struct arena *a,

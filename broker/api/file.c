@@ -30,6 +30,16 @@ unsigned file_headers(struct MHD_Response *response, const struct range *range, 
     return range->partial ? MHD_HTTP_PARTIAL_CONTENT : MHD_HTTP_OK;
 }
 
+void file_etag(struct MHD_Response *response, const uint8_t digest[SHA256_BYTES])
+{
+    char etag[2 * SHA256_BYTES + 3] = "\"";
+    if (response) {
+        str_to_hex(digest, SHA256_BYTES, etag + 1);
+        etag[sizeof(etag) - 2] = '"';
+        MHD_add_response_header(response, "ETag", etag);
+    }
+}
+
 int file_response(struct request *rq, int fd, uint64_t size, const char *type, unsigned *ret_status,
                   struct MHD_Response **ret)
 {

@@ -12,6 +12,9 @@ int file_range(struct request *rq, uint64_t total, struct range *ret);
 unsigned file_headers(struct MHD_Response *response, const struct range *range, uint64_t total,
                       const char *type);
 
+/* The digest of the whole as ETag. */
+void file_etag(struct MHD_Response *response, const uint8_t digest[SHA256_BYTES]);
+
 /* The response for an open file, which is taken over; *ret may come as NULL (no memory), which
  * answer_response understands. -E_RANGE. */
 int file_response(struct request *rq, int fd, uint64_t size, const char *type, unsigned *ret_status,

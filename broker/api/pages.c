@@ -1,7 +1,6 @@
 /* Published pages: static files for everybody, under /pages/PROJECT/[PREFIX/]PATH. */
 #include "common/base.h"
 
-#include <stdio.h>
 #include <unistd.h>
 
 #include "broker/api/answer.h"
@@ -11,7 +10,6 @@
 #include "broker/core/query.h"
 
 #define PROJECT_PARTS 32u /* of a path that may be the project's name */
-#define ETAG_CHARS    32u /* of the digest */
 
 /* What a request's path leads to. */
 struct site {
@@ -87,14 +85,10 @@ static int read_site(struct request *rq, struct site *ret)
  * is published, which is for everybody anyway. */
 static void add_headers(struct MHD_Response *response, const struct site *site)
 {
-    char hex[2 * SHA256_BYTES + 1];
-    char etag[ETAG_CHARS + 3];
     if (!response) {
         return;
     }
-    str_to_hex(site->digest, SHA256_BYTES, hex);
-    snprintf(etag, sizeof(etag), "\"%.*s\"", (int)ETAG_CHARS, hex);
-    MHD_add_response_header(response, "ETag", etag);
+    file_etag(response, site->digest);
     MHD_add_response_header(response, "Cache-Control", "no-cache");
     MHD_add_response_header(response, "Content-Security-Policy", "sandbox allow-scripts");
     MHD_add_response_header(response, "Access-Control-Allow-Origin", "*");
@@ -133,7 +127,6 @@ static bool is_known(struct request *rq, const struct site *site)
     char hex[2 * SHA256_BYTES + 1];
     const char *known = request_header(rq, "If-None-Match");
     str_to_hex(site->digest, SHA256_BYTES, hex);
-    hex[ETAG_CHARS] = '\0';
     return known && strstr(known, hex);
 }
 

@@ -6,6 +6,7 @@
 
 #include "broker/api/answer.h"
 #include "broker/api/body.h"
+#include "broker/api/bundle.h"
 #include "broker/api/files.h"
 #include "broker/api/handlers.h"
 #include "broker/api/object.h"
@@ -300,6 +301,10 @@ static int fill_command(struct submit *s, struct post *post, const struct vars *
     create.n_predefined = predefined->count;
     create.submitted = s->variables;
     create.n_submitted = s->variable_count;
+    int r = bundle_of_submit(&s->files, &s->in, plan, &create.bundle);
+    if (r < 0) {
+        return r;
+    }
     create.idempotency_key = pb_bytes_ref(key);
     create.body_hash = pb_bytes_ref(str_of(body_hash, SHA256_BYTES));
     size_t size = pb__pipeline_create__get_packed_size(&create);

@@ -91,6 +91,10 @@ void core_recover_triggers(struct tx *tx, struct effects *fx);
  * 0, -E_NOT_FOUND (no assignment), -E_TOO_BIG. */
 int core_job_spec(struct tx *tx, uint64_t job_id, const char *token, Pb__JobSpec **ret);
 
+/* All variables of a job as its spec would have them now, a later one of the same name wins; of
+ * trigger jobs, too. In tx_arena(tx). -E_NOT_FOUND, -E_CORRUPT. */
+int core_job_variables(struct tx *tx, uint64_t job_id, Pb__Variable ***ret, size_t *ret_count);
+
 /* Checks every rule between all rows of the store: states, indexes, counters, references. Calls
  * `fn` with one line for each breach. Returns the number of breaches. */
 typedef void (*core_audit_fn)(void *ctx, const char *text);

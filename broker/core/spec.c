@@ -82,33 +82,49 @@ static void fill(struct spec *s, const Pb__AssignmentRecord *a)
     spec_add_variables(s);
 }
 
-int core_job_spec(struct tx *tx, uint64_t job_id, const char *token, Pb__JobSpec **ret)
+/* Everything that a spec is made of, but for who holds the job. */
+static int open_spec(struct spec *s, struct tx *tx, uint64_t job_id)
 {
-    const Pb__AssignmentRecord *a = assignment_get(tx, job_id);
     const Pb__JobRecord *job = job_get(tx, job_id);
-    struct spec s = {.tx = tx, .arena = tx_arena(tx), .job = job};
     const Pb__ProjectRecord *project;
     const Pb__StageRecord *stage;
     const Pb__AttemptRecord *attempt;
 
-    if (a == NULL || job == NULL) {
+    if (job == NULL) {
         return tx_ok(tx) ? -E_NOT_FOUND : tx_error(tx);
     }
-    s.pipeline = pipeline_get(tx, job->pipeline_id);
-    s.plan = plan_job_get(tx, job->pipeline_id, job->index);
+    *s = (struct spec){.tx = tx, .arena = tx_arena(tx), .job = job};
+    s->pipeline = pipeline_get(tx, job->pipeline_id);
+    s->plan = plan_job_get(tx, job->pipeline_id, job->index);
     stage = stage_get(tx, job->pipeline_id, job->stage);
     project = project_get(tx, job->project_id);
-    attempt = attempt_get(tx, job_id, a->attempt);
-    if (s.pipeline == NULL || s.plan == NULL || stage == NULL || project == NULL ||
-        attempt == NULL) {
+    attempt = attempt_get(tx, job_id, job->attempt);
+    if (s->pipeline == NULL || s->plan == NULL || stage == NULL || project == NULL ||
+        (attempt == NULL && job->attempt != 0)) {
         tx_fail(tx, -E_CORRUPT);
         return tx_error(tx);
     }
-    s.project = project->name;
-    s.stage = stage->name;
-    s.assigned_ms = attempt->assigned_ms;
-    s.out = arena_alloc(s.arena, sizeof(*s.out));
-    pb__job_spec__init(s.out);
+    s->project = project->name;
+    s->stage = stage->name;
+    s->assigned_ms = attempt != NULL ? attempt->assigned_ms : 0;
+    s->out = arena_alloc(s->arena, sizeof(*s->out));
+    pb__job_spec__init(s->out);
+    return 0;
+}
+
+int core_job_spec(struct tx *tx, uint64_t job_id, const char *token, Pb__JobSpec **ret)
+{
+    const Pb__AssignmentRecord *a = assignment_get(tx, job_id);
+    struct spec s;
+    int r;
+
+    if (a == NULL) {
+        return tx_ok(tx) ? -E_NOT_FOUND : tx_error(tx);
+    }
+    r = open_spec(&s, tx, job_id);
+    if (r < 0) {
+        return r;
+    }
     s.out->token = arena_strdup(s.arena, str_from(token));
     fill(&s, a);
     if (!tx_ok(tx)) {
@@ -118,5 +134,23 @@ int core_job_spec(struct tx *tx, uint64_t job_id, const char *token, Pb__JobSpec
         return -E_TOO_BIG;
     }
     *ret = s.out;
+    return 0;
+}
+
+int core_job_variables(struct tx *tx, uint64_t job_id, Pb__Variable ***ret, size_t *ret_count)
+{
+    struct spec s;
+    const int r = open_spec(&s, tx, job_id);
+
+    if (r < 0) {
+        return r;
+    }
+    spec_add_inputs(&s); /* for what their dotenv reports said */
+    spec_add_variables(&s);
+    if (!tx_ok(tx)) {
+        return tx_error(tx);
+    }
+    *ret = s.out->variables;
+    *ret_count = s.out->n_variables;
     return 0;
 }

@@ -83,6 +83,14 @@ void trigger_set_child(struct core *c, const Pb__PipelineRecord *child)
     tx_del(c->tx, T_TRIGGER, &k);
     job->child_pipeline_id = child->id;
     run_job_changed(&run, job);
+    event_add(c, &(struct event){.kind = EVENT_CHILD,
+                                 .project_id = job->project_id,
+                                 .pipeline_id = job->pipeline_id,
+                                 .job_id = job->id,
+                                 .attempt = job->attempt,
+                                 .to = "created",
+                                 .name = job->name,
+                                 .detail = arena_printf(c->arena, "%" PRIu64, child->id)});
     if (!waits_for_child(job)) {
         end(&run, job, JOB_SUCCESS, arena_printf(c->arena, "pipeline %" PRIu64, child->id));
     }

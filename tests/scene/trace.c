@@ -44,6 +44,8 @@ const char *trace_worker(struct stage *s, uint64_t worker_id)
 
 static void trace_event(struct stage *s, const Pb__EventRecord *e)
 {
+    /* Ids as such say nothing in a trace. */
+    const char *detail = strcmp(e->kind, "child") != 0 ? e->detail : "";
     const char *who = e->name;
 
     if (e->job_id != 0) {
@@ -53,7 +55,7 @@ static void trace_event(struct stage *s, const Pb__EventRecord *e)
                            e->name[0] != '\0' ? " " : "", e->name);
     }
     trace(s, "%s %s: %s%s%s%s%s%s", e->kind, who, e->from, e->from[0] != '\0' ? " -> " : "", e->to,
-          e->detail[0] != '\0' ? " (" : "", e->detail, e->detail[0] != '\0' ? ")" : "");
+          detail[0] != '\0' ? " (" : "", detail, detail[0] != '\0' ? ")" : "");
 }
 
 static void trace_effect(struct stage *s, const struct effect *e)

@@ -261,37 +261,47 @@ void job_start(struct fixture *x, uint64_t job_id)
     post(x, p);
 }
 
-void job_finish(struct fixture *x, uint64_t job_id, Pb__JobState result, const uint8_t *artifact)
+static void post_finished(struct fixture *x, uint64_t job_id, const Pb__Outcome *o)
 {
     struct hold hold = hold_of(x, job_id);
     struct post *p = post_new("worker w1");
-    struct arena *a = post_arena(p);
-    Pb__JobFinished *c = arena_alloc(a, sizeof(*c));
-    Pb__Outcome *o = arena_alloc(a, sizeof(*o));
+    Pb__JobFinished *c = arena_alloc(post_arena(p), sizeof(*c));
     pb__job_finished__init(c);
-    pb__outcome__init(o);
     c->job_id = job_id;
     c->attempt = hold.attempt;
     c->epoch = hold.epoch;
     c->worker_id = x->worker_id;
-    c->outcome = o;
-    o->result = (uint32_t)result;
-    o->reason = result == JOB_FAILED ? (uint32_t)REASON_SCRIPT_FAILURE : 0;
-    o->exit_code = result == JOB_FAILED ? 3 : 0;
-    o->log_size = logs_durable(x->logs, job_id, hold.attempt);
-    if (artifact) {
-        o->artifacts = arena_array(a, 1, sizeof(*o->artifacts));
-        o->artifacts[0] = arena_alloc(a, sizeof(*o->artifacts[0]));
-        pb__artifact_out__init(o->artifacts[0]);
-        o->artifacts[0]->digest = pb_bytes(a, str_of(artifact, SHA256_BYTES));
-        o->artifacts[0]->size = 8;
-        o->artifacts[0]->file_count = 1;
-        o->artifacts[0]->name = arena_strdup(a, STR("artifacts"));
-        o->n_artifacts = 1;
-    }
+    c->outcome = (Pb__Outcome *)pb_copy(post_arena(p), &o->base);
+    c->outcome->log_size = logs_durable(x->logs, job_id, hold.attempt);
     post_command(p)->body_case = PB__COMMAND__BODY_JOB_FINISHED;
     post_command(p)->job_finished = c;
     post(x, p);
+}
+
+void job_finish(struct fixture *x, uint64_t job_id, Pb__JobState result, const uint8_t *artifact)
+{
+    Pb__Outcome o = PB__OUTCOME__INIT;
+    Pb__ArtifactOut out = PB__ARTIFACT_OUT__INIT;
+    Pb__ArtifactOut *artifacts[] = {&out};
+    o.result = (uint32_t)result;
+    o.reason = result == JOB_FAILED ? (uint32_t)REASON_SCRIPT_FAILURE : 0;
+    o.exit_code = result == JOB_FAILED ? 3 : 0;
+    if (artifact) {
+        out.digest = pb_bytes_ref(str_of(artifact, SHA256_BYTES));
+        out.size = 8;
+        out.file_count = 1;
+        out.name = (char *)"artifacts";
+        o.artifacts = artifacts;
+        o.n_artifacts = 1;
+    }
+    post_finished(x, job_id, &o);
+}
+
+void job_finish_with(struct fixture *x, uint64_t job_id, const Pb__Outcome *o)
+{
+    Pb__Outcome good = *o;
+    good.result = (uint32_t)JOB_SUCCESS;
+    post_finished(x, job_id, &good);
 }
 
 void job_log(struct fixture *x, uint64_t job_id, uint64_t offset, const char *text)

@@ -103,6 +103,8 @@ void worker_hello(struct fixture *x);
 void job_assign(struct fixture *x, uint64_t job_id);
 void job_start(struct fixture *x, uint64_t job_id);
 void job_finish(struct fixture *x, uint64_t job_id, Pb__JobState result, const uint8_t *artifact);
+/* A good end with all that `o` says. */
+void job_finish_with(struct fixture *x, uint64_t job_id, const Pb__Outcome *o);
 void job_log(struct fixture *x, uint64_t job_id, uint64_t offset, const char *text);
 char *token_of_job(struct fixture *x, uint64_t job_id); /* heap */
 

@@ -56,8 +56,11 @@ static void start(struct fixture *f)
         .hello_ms = f->options.hello_ms,
     };
     f->fleet = fleet_new(&fleet);
-    struct turn_config turn = {
-        .store = f->store, .bus = f->bus, .inbox = f->inbox, .fleet = f->fleet};
+    struct turn_config turn = {.store = f->store,
+                               .bus = f->bus,
+                               .inbox = f->inbox,
+                               .fleet = f->fleet,
+                               .trigger = f->options.trigger};
     assert_int_equal(turn_start(&turn, &f->turn), 0);
     if (f->options.listen) {
         snprintf(url, sizeof(url), "tcp://127.0.0.1:%u", f->port);

@@ -12,6 +12,7 @@ struct fixture_options {
     uint32_t lease_ms;
     uint32_t hello_ms;
     uint64_t map_bytes;
+    struct turn_trigger trigger;
     bool listen;
     bool empty; /* the store knows nothing, not even tokens */
 };

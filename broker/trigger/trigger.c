@@ -1,0 +1,185 @@
+#include "common/base.h"
+
+#include "broker/trigger/trigger.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+#include <utlist.h>
+
+#include "broker/trigger/child.h"
+#include "common/log.h"
+
+#define RETRY_MS 500u
+
+struct wish {
+    uint64_t job_id;
+    uint64_t epoch;
+    struct wish *next;
+};
+
+struct triggers {
+    struct store *store;
+    struct blobs *blobs;
+    struct turn *turn;
+    pthread_t thread;
+    bool started;
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t wake;
+    struct wish *wishes;
+    bool stop;
+};
+
+struct triggers *triggers_new(struct store *store, struct blobs *blobs)
+{
+    struct triggers *t = xcalloc(1, sizeof(*t));
+    pthread_condattr_t attr;
+    t->store = store;
+    t->blobs = blobs;
+    check(pthread_mutex_init(&t->lock, NULL) == 0);
+    check(pthread_condattr_init(&attr) == 0);
+    check(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
+    check(pthread_cond_init(&t->wake, &attr) == 0);
+    pthread_condattr_destroy(&attr);
+    return t;
+}
+
+void triggers_request(void *ctx, uint64_t job_id, uint64_t epoch)
+{
+    struct triggers *t = ctx;
+    struct wish *w = xcalloc(1, sizeof(*w));
+    w->job_id = job_id;
+    w->epoch = epoch;
+    pthread_mutex_lock(&t->lock);
+    LL_APPEND(t->wishes, w);
+    pthread_cond_signal(&t->wake);
+    pthread_mutex_unlock(&t->lock);
+}
+
+/* NULL: it is time to stop. */
+static struct wish *next_wish(struct triggers *t)
+{
+    pthread_mutex_lock(&t->lock);
+    while (t->wishes == NULL && !t->stop) {
+        pthread_cond_wait(&t->wake, &t->lock);
+    }
+    struct wish *w = t->stop ? NULL : t->wishes;
+    if (w != NULL) {
+        LL_DELETE(t->wishes, w);
+    }
+    pthread_mutex_unlock(&t->lock);
+    return w;
+}
+
+/* False: it is time to stop. */
+static bool rest(struct triggers *t)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_nsec += RETRY_MS * 1000000L;
+    at.tv_sec += at.tv_nsec / 1000000000L;
+    at.tv_nsec %= 1000000000L;
+    pthread_mutex_lock(&t->lock);
+    while (!t->stop && pthread_cond_timedwait(&t->wake, &t->lock, &at) == 0) {
+        /* woken for another wish, or to stop */
+    }
+    bool go_on = !t->stop;
+    pthread_mutex_unlock(&t->lock);
+    return go_on;
+}
+
+/* Another try may find more room. */
+static bool is_passing(int r)
+{
+    return r == -E_BUSY || r == -E_FULL || r == -E_NO_SPACE;
+}
+
+static int say_failed(struct triggers *t, const struct wish *w, const char *why)
+{
+    struct post *p = post_new("trigger");
+    struct arena *a = post_arena(p);
+    Pb__TriggerFailed *failed = arena_alloc(a, sizeof(*failed));
+    struct reply reply;
+    pb__trigger_failed__init(failed);
+    failed->job_id = w->job_id;
+    failed->epoch = w->epoch;
+    failed->detail = arena_strdup(a, str_from(why));
+    post_command(p)->body_case = PB__COMMAND__BODY_TRIGGER_FAILED;
+    post_command(p)->trigger_failed = failed;
+    return turn_call(t->turn, p, &reply);
+}
+
+/* One try. What the core refuses is either no longer wanted, and so is the failure then, or is a
+ * pipeline that it cannot take. */
+static int try_wish(struct triggers *t, const struct wish *w)
+{
+    const struct child_sources sources = {.store = t->store, .blobs = t->blobs};
+    struct buf why = BUF_INIT;
+    struct post *post = NULL;
+    struct reply reply;
+    int r = child_build(&sources, w->job_id, w->epoch, &post, &why);
+    if (r == 0 && post != NULL) {
+        r = turn_call(t->turn, post, &reply);
+        if (r < 0) {
+            buf_addz(&why, reply.text[0] != '\0' ? reply.text : err_text(r));
+        }
+    }
+    if (r < 0 && !is_passing(r) && r != -E_SHUTDOWN) {
+        log_debug("trigger: job %" PRIu64 " makes no pipeline: %s", w->job_id, buf_cstr(&why));
+        r = say_failed(t, w, why.n > 0 ? buf_cstr(&why) : err_text(r));
+    }
+    buf_release(&why);
+    return r;
+}
+
+static void *triggers_main(void *arg)
+{
+    struct triggers *t = arg;
+    struct wish *w;
+    pthread_setname_np(pthread_self(), "trigger");
+    while ((w = next_wish(t)) != NULL) {
+        while (is_passing(try_wish(t, w)) && rest(t)) {
+            /* once more */
+        }
+        free(w);
+    }
+    return NULL;
+}
+
+void triggers_start(struct triggers *t, struct turn *turn)
+{
+    check(!t->started);
+    t->turn = turn;
+    check(pthread_create(&t->thread, NULL, triggers_main, t) == 0);
+    t->started = true;
+}
+
+void triggers_stop(struct triggers *t)
+{
+    if (!t->started) {
+        return;
+    }
+    pthread_mutex_lock(&t->lock);
+    t->stop = true;
+    pthread_cond_signal(&t->wake);
+    pthread_mutex_unlock(&t->lock);
+    pthread_join(t->thread, NULL);
+    t->started = false;
+}
+
+void triggers_free(struct triggers *t)
+{
+    struct wish *w;
+    struct wish *next;
+    if (t == NULL) {
+        return;
+    }
+    check(!t->started);
+    LL_FOREACH_SAFE(t->wishes, w, next)
+    {
+        free(w);
+    }
+    pthread_cond_destroy(&t->wake);
+    pthread_mutex_destroy(&t->lock);
+    free(t);
+}
