@@ -182,6 +182,14 @@ static int pick_tag(struct fetcher *f, struct version *v, const char **ret_why)
     return r;
 }
 
+/* A git that was killed leaves its own locks behind. Ours is held, so nobody else is at work. */
+static bool is_broken(const struct buf *out)
+{
+    return str_find(buf_str(out), STR(".lock': File exists")) >= 0 ||
+           str_find(buf_str(out), STR("not a git repository")) >= 0;
+}
+
+/* -E_CORRUPT: the cached repository has to be made anew. */
 static int fetch_name(struct fetcher *f, struct version *v, const char *local, const char **ret_why)
 {
     struct buf out = BUF_INIT;
@@ -193,7 +201,7 @@ static int fetch_name(struct fetcher *f, struct version *v, const char *local, c
         bool missing = str_find(buf_str(&out), STR("find remote ref")) >= 0 ||
                        str_find(buf_str(&out), STR("not our ref")) >= 0;
         *ret_why = complaint(f, &out);
-        r = missing ? -E_NOT_FOUND : -E_UNREACHABLE;
+        r = missing ? -E_NOT_FOUND : is_broken(&out) ? -E_CORRUPT : -E_UNREACHABLE;
     }
     buf_release(&out);
     return r;
@@ -205,7 +213,8 @@ static int fetch_version(struct fetcher *f, struct version *v, const char *local
 {
     struct buf out = BUF_INIT;
     int r = 0;
-    if (!os_exists(v->dir) && !GIT(f, v->dir, false, OUTPUT_BYTES, &out, "init", "-q", "--bare")) {
+    const char *head = arena_printf(&f->arena, "%s/HEAD", v->dir);
+    if (!os_exists(head) && !GIT(f, v->dir, false, OUTPUT_BYTES, &out, "init", "-q", "--bare")) {
         *ret_why = arena_printf(&f->arena, "git cannot make %s", v->dir);
         r = -E_IO;
     }
@@ -249,6 +258,9 @@ static int settle(struct fetcher *f, struct version *v, const char **ret_why)
         return -E_IO;
     }
     int r = fetch_version(f, v, local, ret_why);
+    if (r == -E_CORRUPT && os_remove_tree(v->dir) == 0) {
+        r = fetch_version(f, v, local, ret_why);
+    }
     close(fd);
     return r;
 }

@@ -185,6 +185,22 @@ static void a_commit_in_the_cache_needs_no_repository(void **state)
     free(gone);
 }
 
+static void a_cache_that_a_killed_git_left_locked_is_made_anew(void **state)
+{
+    struct fixture *f = *state;
+    struct include_ref ref = PROJECT(.project = STR("group/lib"), .name = STR("ci/a.yml"));
+    expect_text(f, ref, "one: 3\n");
+    shell(f->cache, "for d in git-*/; do touch $d/shallow.lock; done");
+    shell(f->repo, "echo 'one: 5' > ci/a.yml && " GIT_ME " commit -qam five");
+    fetch_free(f->fetcher);
+    f->fetcher = fetch_new(&f->config);
+    expect_text(f, ref, "one: 5\n");
+    shell(f->cache, "rm git-*/HEAD; rm -r git-*/refs");
+    fetch_free(f->fetcher);
+    f->fetcher = fetch_new(&f->config);
+    expect_text(f, ref, "one: 5\n");
+}
+
 static void offline_takes_what_the_cache_has(void **state)
 {
     struct fixture *f = *state;
@@ -363,6 +379,7 @@ int main(void)
         TEST(what_is_not_there_is_said),
         TEST(a_component_stands_in_either_of_two_places),
         TEST(a_commit_in_the_cache_needs_no_repository),
+        TEST(a_cache_that_a_killed_git_left_locked_is_made_anew),
         TEST(offline_takes_what_the_cache_has),
         TEST(projects_are_beside_the_own_one),
         cmocka_unit_test(the_highest_version_is_no_pre_release),
