@@ -41,6 +41,9 @@ struct entry {
 /* False: its rules say no, or it is wrong, which was reported. */
 bool entry_read(struct compile *c, const struct node *n, const struct source *source,
                 struct entry *ret);
+/* The text of one of its files, named `file` in messages; false: reported. */
+bool include_provide(struct compile *c, const struct entry *e, const struct include_ref *ref,
+                     const struct node *at, const char *file, struct included *ret);
 /* Without the file, what refers to it is no mistake. */
 void include_refuse(struct compile *c, const struct node *at, const char *code, const char *hint,
                     struct str what, const char *problem);
@@ -61,6 +64,9 @@ struct given {
 };
 const struct node *inputs_read(struct compile *c, const struct node *spec,
                                const struct given *given);
+/* What a header declares, itself and by spec:include; may be NULL. */
+const struct node *spec_inputs(struct compile *c, const struct node *spec,
+                               const struct source *source);
 /* The first rule of an input that fits the values so far; NULL: none. */
 const struct node *input_rule(struct compile *c, const struct node *rules,
                               const struct node *values);

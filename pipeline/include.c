@@ -100,9 +100,8 @@ static bool integrity_fits(const struct entry *e, struct str text)
     return same;
 }
 
-/* The text of a file; false: reported. */
-static bool provide(struct compile *c, const struct entry *e, const struct include_ref *ref,
-                    const struct node *at, const char *file, struct included *ret)
+bool include_provide(struct compile *c, const struct entry *e, const struct include_ref *ref,
+                     const struct node *at, const char *file, struct included *ret)
 {
     const char *why = NULL;
     struct str name = str_from(file);
@@ -175,7 +174,7 @@ static void include_file(struct compile *c, const struct entry *e, const struct 
                        "includes itself, directly or by others");
         return;
     }
-    if (!provide(c, e, ref, at, file, &got)) {
+    if (!include_provide(c, e, ref, at, file, &got)) {
         return;
     }
     set_home(&source, e, ref);

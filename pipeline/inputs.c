@@ -379,7 +379,7 @@ bool header_read(struct compile *c, const struct node *header, const struct sour
         }
     }
     const struct node *component = node_get(spec, "component");
-    *ret = (struct names){.inputs = inputs_read(c, node_get(spec, "inputs"), given)};
+    *ret = (struct names){.inputs = inputs_read(c, spec_inputs(c, spec, source), given)};
     if (!node_is_null(component)) {
         ret->component = component_read(c, component, source);
     }
