@@ -42,6 +42,7 @@ struct broker {
     struct api *api;
     struct fetch_config includes;
     char *includes_path;
+    bool has_includes;
     char *templates_path;
     struct janitor *janitor;
 };
@@ -129,7 +130,7 @@ static int start_turn(struct broker *b, const struct serve_options *o, struct bu
     };
 
     b->fleet = fleet_new(&fleet);
-    b->triggers = triggers_new(b->store, b->blobs);
+    b->triggers = triggers_new(b->store, b->blobs, b->has_includes ? &b->includes : NULL);
     struct turn_config turn = {
         .store = b->store,
         .bus = b->bus,
@@ -168,7 +169,7 @@ static bool set_includes(struct broker *b, const struct serve_options *o)
     return true;
 }
 
-static int start_api(struct broker *b, const struct serve_options *o, struct buf *why)
+static int start_api(struct broker *b, struct buf *why)
 {
     struct api_config config = {
         .store = b->store,
@@ -179,7 +180,7 @@ static int start_api(struct broker *b, const struct serve_options *o, struct buf
         .bus = b->bus,
         .pages = b->pages,
         .signer = b->signer,
-        .includes = set_includes(b, o) ? &b->includes : NULL,
+        .includes = b->has_includes ? &b->includes : NULL,
         .host = b->http_address.host,
         .port = b->http_address.port,
     };
@@ -255,8 +256,9 @@ static int broker_open(struct broker *b, const struct serve_options *o, struct b
     }
     b->endpoints_path = os_path_join(o->data, "endpoints.json");
     unlink(b->endpoints_path); /* of a broker that did not end cleanly */
+    b->has_includes = set_includes(b, o);
     r = start_turn(b, o, why);
-    r = r < 0 ? r : start_api(b, o, why);
+    r = r < 0 ? r : start_api(b, why);
     r = r < 0 ? r : start_fleet(b, why);
     r = r < 0 ? r : write_endpoints(b, why);
     if (r == 0) {

@@ -53,6 +53,7 @@ static const char *status_color(const char *status)
         {"offline", "31"},   {"running", "34"},  {"assigned", "34"},
         {"pending", "33"},   {"canceled", "90"}, {"skipped", "90"},
         {"created", "90"},   {"manual", "35"},   {"scheduled", "35"},
+        {"available", "32"}, {"stopping", "33"}, {"stopped", "90"},
         {"canceling", "33"}, {"suspect", "33"},  {"waiting_for_resource", "33"},
     };
     for (size_t i = 0; i < ARRAY_LEN(COLORS); i++) {

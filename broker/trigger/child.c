@@ -25,6 +25,7 @@ struct child {
     const char *project;
     struct forward forward;
     const Pb__Bundle *bundle;
+    struct fetcher *fetcher; /* NULL: none */
 };
 
 static int fail(struct child *c, int r, const char *text)
@@ -160,6 +161,20 @@ static int include_artifact(struct child *c, const struct include_ref *ref, stru
     return r;
 }
 
+/* What is fetched goes with the fetcher: the plan needs it longer. */
+static int include_fetched(struct child *c, const struct include_ref *ref, struct included *ret,
+                           const char **ret_why)
+{
+    int r = fetch_include(c->fetcher, ref, ret, ret_why);
+    if (r == 0) {
+        ret->text = arena_str(c->arena, ret->text);
+        ret->sha = arena_str(c->arena, ret->sha);
+        ret->project = arena_str(c->arena, ret->project);
+        ret->version = arena_str(c->arena, ret->version);
+    }
+    return r;
+}
+
 static int include_file(void *ctx, const struct include_ref *ref, struct included *ret,
                         const char **ret_why)
 {
@@ -169,6 +184,9 @@ static int include_file(void *ctx, const struct include_ref *ref, struct include
     }
     const Pb__BundleFile *file = bundle_file(c->bundle,
                                              str_from(pipeline_include_name(c->arena, ref)));
+    if (file == NULL && c->fetcher != NULL && ref->kind != INCLUDE_LOCAL) {
+        return include_fetched(c, ref, ret, ret_why);
+    }
     if (file == NULL) {
         *ret_why = "it did not come with the submitted pipeline";
         return -E_NOT_FOUND;
@@ -277,11 +295,14 @@ static int compile(struct child *c, Pb__Plan **ret)
         return r;
     }
     diags_init(&diags);
+    c->fetcher = c->from->includes != NULL ? fetch_new(c->from->includes) : NULL;
     r = pipeline_compile(c->arena, &in, &diags, ret);
     if (r < 0) {
         tell_diags(c, &diags);
     }
     diags_release(&diags);
+    fetch_free(c->fetcher);
+    c->fetcher = NULL;
     return r;
 }
 

@@ -6,10 +6,12 @@
 #include "broker/blob/blob.h"
 #include "broker/store/store.h"
 #include "broker/turn.h"
+#include "pipeline/fetch/fetch.h"
 
 struct child_sources {
     struct store *store;
     struct blobs *blobs;
+    const struct fetch_config *includes; /* NULL: what is not in the bundle is not there */
 };
 
 /* 0 and a PipelineCreate that waits to be submitted; *ret stays NULL when the job needs no child

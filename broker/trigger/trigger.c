@@ -21,6 +21,7 @@ struct wish {
 struct triggers {
     struct store *store;
     struct blobs *blobs;
+    const struct fetch_config *includes;
     struct turn *turn;
     pthread_t thread;
     bool started;
@@ -30,12 +31,14 @@ struct triggers {
     bool stop;
 };
 
-struct triggers *triggers_new(struct store *store, struct blobs *blobs)
+struct triggers *triggers_new(struct store *store, struct blobs *blobs,
+                              const struct fetch_config *includes)
 {
     struct triggers *t = xcalloc(1, sizeof(*t));
     pthread_condattr_t attr;
     t->store = store;
     t->blobs = blobs;
+    t->includes = includes;
     check(pthread_mutex_init(&t->lock, NULL) == 0);
     check(pthread_condattr_init(&attr) == 0);
     check(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
@@ -113,7 +116,8 @@ static int say_failed(struct triggers *t, const struct wish *w, const char *why)
  * pipeline that it cannot take. */
 static int try_wish(struct triggers *t, const struct wish *w)
 {
-    const struct child_sources sources = {.store = t->store, .blobs = t->blobs};
+    const struct child_sources sources = {
+        .store = t->store, .blobs = t->blobs, .includes = t->includes};
     struct buf why = BUF_INIT;
     struct post *post = NULL;
     struct reply reply;

@@ -8,9 +8,12 @@
 #include "broker/blob/blob.h"
 #include "broker/store/store.h"
 #include "broker/turn.h"
+#include "pipeline/fetch/fetch.h"
 
 struct triggers;
-struct triggers *triggers_new(struct store *store, struct blobs *blobs);
+/* `includes`: where files come from that are not in a bundle; NULL: nowhere. */
+struct triggers *triggers_new(struct store *store, struct blobs *blobs,
+                              const struct fetch_config *includes);
 /* Starts the thread; what was asked for before is done first. */
 void triggers_start(struct triggers *t, struct turn *turn);
 /* Ends the thread; to be called while the turn still answers. Nothing happens without a start. */

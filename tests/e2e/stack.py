@@ -160,15 +160,6 @@ class Stack:
             except (OSError, urllib.error.URLError):
                 return False
         wait_for("the broker serves", healthy)
-        wait_for("both of its ports", lambda: self.endpoints_pid() == self.broker.pid)
-
-    def endpoints_pid(self):
-        """Of the broker that wrote endpoints.json, which it does once both its ports are open."""
-        try:
-            with open(os.path.join(self.data, "endpoints.json"), encoding="utf-8") as f:
-                return json.load(f)["pid"]
-        except FileNotFoundError:
-            return None
 
     def token(self):
         with open(os.path.join(self.data, "admin.token"), encoding="ascii") as f:

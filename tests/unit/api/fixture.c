@@ -177,6 +177,41 @@ uint64_t submit(struct fixture *x, const char *yaml, uint64_t *ret_first_job)
     return id;
 }
 
+uint64_t submit_deploy(struct fixture *x, const char *environment)
+{
+    struct post *p = post_new("test");
+    struct arena *a = post_arena(p);
+    Pb__PipelineCreate *create = arena_alloc(a, sizeof(*create));
+    Pb__PlanJob *job = arena_alloc(a, sizeof(*job));
+    Pb__Plan *plan = arena_alloc(a, sizeof(*plan));
+    struct reply reply;
+    pb__pipeline_create__init(create);
+    pb__plan__init(plan);
+    pb__plan_job__init(job);
+    plan->stages = arena_array(a, 1, sizeof(*plan->stages));
+    plan->stages[plan->n_stages++] = arena_strdup(a, STR("deploy"));
+    plan->jobs = arena_array(a, 1, sizeof(*plan->jobs));
+    plan->jobs[plan->n_jobs++] = job;
+    job->name = job->base_name = arena_strdup(a, STR("deploy"));
+    job->script = arena_array(a, 1, sizeof(*job->script));
+    job->script[job->n_script++] = pb_bytes(a, STR("true"));
+    job->environment = arena_alloc(a, sizeof(*job->environment));
+    pb__environment_spec__init(job->environment);
+    job->environment->name = arena_strdup(a, str_from(environment));
+    job->environment->tier = arena_strdup(a, STR("staging"));
+    create->project = arena_strdup(a, STR("group/test"));
+    create->plan = plan;
+    create->ref = arena_strdup(a, STR("main"));
+    create->origin = arena_strdup(a, STR("push"));
+    post_command(p)->body_case = PB__COMMAND__BODY_PIPELINE_CREATE;
+    post_command(p)->pipeline_create = create;
+    assert_int_equal(turn_call(x->turn, p, &reply), 0);
+    json_t *pipeline = get_json(x, 200, "/api/v1/pipelines/%" PRIu64, reply.pipeline_id);
+    uint64_t job_id = id_of(json_array_get(json_object_get(pipeline, "jobs"), 0), "id");
+    json_decref(pipeline);
+    return job_id;
+}
+
 void worker_hello(struct fixture *x)
 {
     struct post *p = post_new("worker w1");

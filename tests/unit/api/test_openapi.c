@@ -281,6 +281,54 @@ static void answers_are_what_the_document_says(void **state)
     }
 }
 
+/* What a deploying job leaves behind, as objects and lists. */
+static void what_jobs_leave_is_what_the_document_says(void **state)
+{
+    struct fixture *x = *state;
+    Pb__Outcome o = PB__OUTCOME__INIT;
+    Pb__ReleaseSpec release = PB__RELEASE_SPEC__INIT;
+    Pb__ReleaseLink link = PB__RELEASE_LINK__INIT;
+    Pb__ReleaseLink *links[] = {&link};
+    struct buf body = BUF_INIT;
+    struct answer a;
+    char path[80];
+    worker_hello(x);
+    uint64_t job_id = submit_deploy(x, "production");
+    job_start(x, job_id);
+    json_t *blob = post_json(x, 201, "cached", "/api/v1/blobs");
+    buf_addf(&body, "{\"key\":\"k\",\"digest\":\"%s\"}", text_of(blob, "digest"));
+    json_decref(blob);
+    char *token = token_of_job(x, job_id);
+    snprintf(path, sizeof(path), "/api/v1/jobs/%" PRIu64 "/cache", job_id);
+    call(x, &(struct call){.method = "PUT", .path = path, .token = token, .body = buf_cstr(&body)},
+         &a);
+    assert_int_equal(a.status, 200);
+    answer_release(&a);
+    free(token);
+    buf_release(&body);
+    release.tag_name = pb_bytes_ref(STR("v1"));
+    release.links = links;
+    release.n_links = 1;
+    o.release = &release;
+    o.has_coverage = true;
+    o.coverage_hundredths = 1234;
+    job_finish_with(x, job_id, &o);
+    answers_as_said(x, "get_environments", "/api/v1/environments?project=group/test", NULL);
+    answers_as_said(x, "get_releases", "/api/v1/releases?project=group/test", NULL);
+    answers_as_said(x, "get_caches", "/api/v1/caches?project=group/test", NULL);
+    snprintf(path, sizeof(path), "/api/v1/jobs/%" PRIu64, job_id);
+    answers_as_said(x, "get_job", path, NULL);
+    json_t *job = get_json(x, 200, "%s", path);
+    uint64_t id = id_of(json_object_get(job, "environment"), "id");
+    snprintf(path, sizeof(path), "/api/v1/pipelines/%" PRIu64, id_of(job, "pipeline_id"));
+    answers_as_said(x, "get_pipeline", path, NULL);
+    json_decref(job);
+    snprintf(path, sizeof(path), "/api/v1/environments/%" PRIu64, id);
+    answers_as_said(x, "get_environment", path, NULL);
+    snprintf(path, sizeof(path), "/api/v1/environments/%" PRIu64 "/stop", id);
+    answers_as_said(x, "post_environment_stop", path, "{}");
+}
+
 static void problems_are_what_the_document_says(void **state)
 {
     struct fixture *x = *state;
@@ -303,6 +351,7 @@ int main(void)
         cmocka_unit_test(every_route_is_in_the_document_and_nothing_else),
         cmocka_unit_test(roles_queries_and_bodies_are_those_of_the_routes),
         TEST(answers_are_what_the_document_says),
+        TEST(what_jobs_leave_is_what_the_document_says),
         TEST(problems_are_what_the_document_says),
     };
     return cmocka_run_group_tests(tests, load, unload);

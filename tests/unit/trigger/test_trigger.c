@@ -69,7 +69,7 @@ static int teardown(void **state)
 
 static void start_triggers(struct trial *t)
 {
-    t->triggers = triggers_new(t->f.store, t->blobs);
+    t->triggers = triggers_new(t->f.store, t->blobs, NULL);
     triggers_start(t->triggers, t->f.turn);
 }
 
@@ -283,6 +283,12 @@ static void assert_fails(struct trial *t, struct post *p, const char *detail)
     tx_abort(tx);
 }
 
+static void set_config(struct post *p, const char *config)
+{
+    post_command(p)->pipeline_create->plan->jobs[0]->trigger->config = pb_bytes(post_arena(p),
+                                                                                str_from(config));
+}
+
 static void a_wrong_child_fails_its_job_with_the_place(void **state)
 {
     struct trial *t = *state;
@@ -291,9 +297,38 @@ static void a_wrong_child_fails_its_job_with_the_place(void **state)
     assert_fails(t, trigger_post(t, "one: ["), "child.yml:2:1: ");
     assert_fails(t, trigger_post(t, "one: {script: x, rules: [{when: never}]}\n"), "job");
     struct post *p = trigger_post(t, "one: {script: x}\n");
-    Pb__TriggerSpec *trigger = post_command(p)->pipeline_create->plan->jobs[0]->trigger;
-    trigger->config = pb_bytes(post_arena(p), STR("{\"include\":[{\"local\":\"other.yml\"}]}"));
+    set_config(p, "{\"include\":[{\"local\":\"other.yml\"}]}");
     assert_fails(t, p, "other.yml");
+}
+
+static void files_that_did_not_come_along_are_fetched_where_that_is_allowed(void **state)
+{
+    static const char config[] = "{\"include\":[{\"template\":\"Own.gitlab-ci.yml\"}]}";
+    static const char text[] = "fetched: {script: x}\n";
+    struct trial *t = *state;
+    struct tx *tx;
+    start_triggers(t);
+    struct post *p = trigger_post(t, "one: {script: x}\n");
+    set_config(p, config);
+    assert_fails(t, p, "Own.gitlab-ci.yml");
+    triggers_stop(t->triggers);
+    triggers_free(t->triggers);
+
+    char *path = os_path_join(t->f.dir, "Own.gitlab-ci.yml");
+    assert_int_equal(os_put_file(path, text, strlen(text), 0600), 0);
+    const struct fetch_config includes = {.cache = t->f.dir, .templates = t->f.dir};
+    t->triggers = triggers_new(t->f.store, t->blobs, &includes);
+    triggers_start(t->triggers, t->f.turn);
+    p = trigger_post(t, "one: {script: x}\n");
+    set_config(p, config);
+    uint64_t job_id = fixture_submit_post(&t->f, p);
+    assert_true(fixture_wait_job(&t->f, job_id, JOB_SUCCESS));
+    assert_int_equal(tx_begin(t->f.store, false, &tx), 0);
+    const Pb__PipelineRecord *child = pipeline_get(tx, child_of(t, job_id));
+    assert_string_equal(job_get(tx, child->first_job_id)->name, "fetched");
+    tx_abort(tx);
+    triggers_stop(t->triggers); /* before `includes` is gone */
+    free(path);
 }
 
 static void a_lost_bundle_fails_the_job(void **state)
@@ -337,7 +372,7 @@ static void a_new_start_asks_again_and_once_is_enough(void **state)
     fixture_restart(&t->f); /* nobody had made the child */
     wait_asked(t, 2);
     assert_int_equal(t->asked_epoch, epoch);
-    t->triggers = triggers_new(t->f.store, t->blobs);
+    t->triggers = triggers_new(t->f.store, t->blobs, NULL);
     for (int i = 0; i < 3; i++) {
         triggers_request(t->triggers, job_id, epoch);
     }
@@ -381,6 +416,7 @@ int main(void)
         TEST(variables_are_forwarded_as_asked),
         TEST(without_forwarding_nothing_comes),
         TEST(a_wrong_child_fails_its_job_with_the_place),
+        TEST(files_that_did_not_come_along_are_fetched_where_that_is_allowed),
         TEST(a_lost_bundle_fails_the_job),
         TEST(what_is_not_wanted_any_more_is_not_made),
         TEST(a_new_start_asks_again_and_once_is_enough),
