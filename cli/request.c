@@ -421,11 +421,12 @@ static json_t *diag_json(const struct diag *d)
                               json_pack("{s:s, s:s, s:i, s:i}", "message", n->message, "file",
                                         n->file, "line", (int)n->line, "column", (int)n->column));
     }
-    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:s, s:s?, s:o}", "level",
+    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:s, s:s?, s:o}", "level",
                      d->level == DIAG_ERROR ? "error" : "warning", "code", d->code, "file", d->file,
                      "line", (int)d->line, "column", (int)d->column, "length", (int)d->length,
-                     "end_line", (int)d->end_line, "end_column", (json_int_t)d->end_column,
-                     "message", d->message, "hint", d->hint, "notes", notes);
+                     "end_line", (int)d->end_line, "end_column",
+                     d->end_column == UINT32_MAX ? 0 : (int)d->end_column, "message", d->message,
+                     "hint", d->hint, "notes", notes);
 }
 
 json_t *request_diags_json(const struct request *r)

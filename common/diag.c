@@ -25,6 +25,17 @@ void diags_release(struct diags *d)
     }
 }
 
+/* A copy. What was cut off in the middle of a character, or names a file, may not be UTF-8. */
+static char *keep(struct diags *d, struct str s)
+{
+    char *text = arena_strdup(&d->arena, s);
+    size_t at;
+    for (char *rest = text; !str_is_utf8(str_from(rest), &at); rest += at) {
+        rest[at] = '?';
+    }
+    return text;
+}
+
 void diag_add(struct diags *d, enum diag_level level, const char *code, struct diag_at at,
               const char *hint, const char *fmt, ...)
 {
@@ -49,14 +60,14 @@ void diag_add(struct diags *d, enum diag_level level, const char *code, struct d
     d->items[d->count++] = (struct diag){
         .level = level,
         .code = code,
-        .file = arena_strdup(&d->arena, str_from(at.file)),
+        .file = keep(d, str_from(at.file)),
         .line = at.line,
         .column = at.column,
         .length = at.length,
         .end_line = at.end_line > at.line ? at.end_line : 0,
         .end_column = at.end_line > at.line ? at.end_column : 0,
-        .message = arena_strdup(&d->arena, buf_str(&message)),
-        .hint = hint != NULL ? arena_strdup(&d->arena, str_from(hint)) : NULL,
+        .message = keep(d, buf_str(&message)),
+        .hint = hint != NULL ? keep(d, str_from(hint)) : NULL,
     };
     buf_release(&message);
 }
@@ -75,8 +86,8 @@ void diag_note(struct diags *d, struct diag *to, struct diag_at at, const char *
     buf_vaddf(&message, fmt, ap);
     va_end(ap);
     to->notes[to->note_count++] = (struct diag_note){
-        .message = arena_strdup(&d->arena, buf_str(&message)),
-        .file = arena_strdup(&d->arena, str_from(at.file)),
+        .message = keep(d, buf_str(&message)),
+        .file = keep(d, str_from(at.file)),
         .line = at.line,
         .column = at.column,
     };

@@ -1,7 +1,7 @@
 /* Diagnostics of user input: where it is wrong, what was expected, what could be meant, and in
  * notes by which way the text came to where it is wrong. A diag list is bounded by LIMIT_DIAGS,
  * half of it for warnings; what comes after is counted. All text is copied into the list's own
- * arena. Threads: one at a time. */
+ * arena, as UTF-8: other bytes become `?`. Threads: one at a time. */
 #ifndef DAVIT_DIAG_H
 #define DAVIT_DIAG_H
 
@@ -26,7 +26,7 @@ struct diag {
     uint32_t column;         /* 1-based, in characters */
     uint32_t length;         /* characters to underline; 0: unknown, or several lines */
     uint32_t end_line;       /* of a text of several lines: its last one; else 0 */
-    uint32_t end_column;     /* behind its last character */
+    uint32_t end_column;     /* behind its last character; UINT32_MAX: it ends with the line */
     const char *message;     /* "unknown keyword `scirpt` in job `build`" */
     const char *hint;        /* "did you mean `script`?"; NULL: none */
     struct diag_note *notes; /* from the offending text outwards; LIMIT_DIAG_NOTES at most */

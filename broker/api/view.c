@@ -321,7 +321,8 @@ json_t *view_diags(const struct diags *d)
                               json_id(x->column), "length", json_id(x->length), "message",
                               json_text(x->message), "hint", json_text(x->hint));
         json_object_set_new(o, "end_line", json_id(x->end_line));
-        json_object_set_new(o, "end_column", json_id(x->end_column));
+        json_object_set_new(o, "end_column",
+                            json_id(x->end_column == UINT32_MAX ? 0 : x->end_column));
         json_object_set_new(o, "notes", view_notes(x));
         json_array_append_new(list, o);
     }

@@ -271,6 +271,52 @@ release:
 """
 
 
+def lint_speaks_sarif_and_json_of_many_files(build):
+    build = os.path.abspath(build)
+    with Tree(GOOD) as tree:
+        tree.write("base.yml", ".base:\n  scirpt: [x]\n")
+        tree.write("a b.yml", "include: base.yml\njob:\n  extends: .base\n  script: [x]\n")
+        tree.write("warn.yml", "job: {script: [x], variables: {A: yes}}\n")
+        tree.write("later.yml", "job: {script: [x], secrets: {A: {vault: a/b/c@d}}}\n")
+        many = davit(build, "lint", "--json", ".gitlab-ci.yml", "a b.yml", "warn.yml", cwd=tree.dir)
+        found = json.loads(many.stdout)
+        assert many.returncode == 65 and not found["valid"], found
+        assert [f["valid"] for f in found["files"]] == [True, False, True], found
+        assert found["files"][2]["warnings"] == 1, found
+        log = json.loads(davit(build, "lint", "--format", "sarif", "a b.yml", "warn.yml", cwd=tree.dir).stdout)
+        assert log["version"] == "2.1.0" and len(log["runs"]) == 1, log
+        run = log["runs"][0]
+        rules = run["tool"]["driver"]["rules"]
+        for result in run["results"]:
+            assert rules[result["ruleIndex"]]["id"] == result["ruleId"], result
+            assert result["level"] in ("error", "warning") and result["message"]["text"], result
+        by_rule = {result["ruleId"]: result for result in run["results"]}
+        place = by_rule["unknown-keyword"]["locations"][0]["physicalLocation"]
+        assert place == {"artifactLocation": {"uri": "base.yml"},
+                         "region": {"startLine": 2, "startColumn": 3, "endColumn": 9}}, place
+        related = [r["physicalLocation"] for r in by_rule["unknown-keyword"]["relatedLocations"]]
+        assert [r["artifactLocation"]["uri"] for r in related] == ["a%20b.yml", "a%20b.yml"], related
+        assert related[0]["region"] == {"startLine": 3, "startColumn": 12}, related
+        assert by_rule["yaml-surprise"]["level"] == "warning", by_rule
+        assert davit(build, "lint", "warn.yml", cwd=tree.dir).returncode == 0
+        strict = davit(build, "lint", "--strict", "warn.yml", cwd=tree.dir)
+        assert strict.returncode == 65 and "1 warning" in strict.stdout, strict
+        later = davit(build, "lint", "later.yml", cwd=tree.dir)
+        assert later.returncode == 0 and "nothing acts yet on: secrets" in later.stdout, later
+        assert davit(build, "lint", "--format", "xml", cwd=tree.dir).returncode == 64
+        half = davit(build, "lint", "nowhere.yml", "warn.yml", cwd=tree.dir)
+        assert half.returncode == 66 and "warn.yml: valid" in half.stdout, half
+
+
+def lint_reads_standard_input(build):
+    build = os.path.abspath(build)
+    with Tree(GOOD) as tree:
+        done = subprocess.run([os.path.join(build, "davit"), "lint", "-"], cwd=tree.dir, text=True, check=False,
+                              input="job:\n  scirpt: x\n", capture_output=True, timeout=60)
+        assert done.returncode == 65, done
+        assert "<stdin>:2:3: error" in done.stdout and "      ^^^^^^\n" in done.stdout, done
+
+
 def explain_says_why_a_job_is_in_or_absent(build):
     build = os.path.abspath(build)
     with Tree(RULED) as tree:
@@ -365,6 +411,7 @@ if __name__ == "__main__":
           ctrl_c_cancels_and_leaves_no_process, submit_status_logs_and_artifacts, submit_by_git_url,
           json_is_all_that_stdout_holds, following_a_lost_broker_says_so_and_goes_on,
           temporary_files_are_under_tmpdir, git_works_in_a_submodule,
-          cancel_retry_play_and_why, lint_tells_the_place, explain_says_why_a_job_is_in_or_absent,
+          cancel_retry_play_and_why, lint_tells_the_place, lint_speaks_sarif_and_json_of_many_files,
+          lint_reads_standard_input, explain_says_why_a_job_is_in_or_absent,
           explain_merges_and_draws, up_starts_and_stops_everything,
           wrong_usage_is_explained])

@@ -158,6 +158,18 @@ static void test_control_characters_do_not_reach_the_terminal(void **state)
                     "    ^\n");
 }
 
+static void test_all_text_is_utf8(void **state)
+{
+    struct diags d;
+    diags_init(&d);
+    diag_add(&d, DIAG_ERROR, "x", (struct diag_at){.file = "\xff.yml"}, "\xc3",
+             "a\xc3\xa4\xe4\xb8");
+    assert_string_equal(d.items[0].message, "a\xc3\xa4??");
+    assert_string_equal(d.items[0].file, "?.yml");
+    assert_string_equal(d.items[0].hint, "?");
+    diags_release(&d);
+}
+
 static void test_many_are_counted_but_not_kept(void **state)
 {
     struct diags d;
@@ -194,6 +206,7 @@ int main(void)
         cmocka_unit_test(test_notes_tell_the_way_and_are_bounded),
         cmocka_unit_test(test_a_place_outside_of_the_text_is_still_named),
         cmocka_unit_test(test_control_characters_do_not_reach_the_terminal),
+        cmocka_unit_test(test_all_text_is_utf8),
         cmocka_unit_test(test_many_are_counted_but_not_kept),
         cmocka_unit_test(test_the_nearest_name_is_near),
     };
