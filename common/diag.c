@@ -254,6 +254,9 @@ void diag_render(const struct diag *d, diag_text_fn text_of, void *ctx, bool col
     add_notes(d, color, out);
 }
 
+/* So many letters of a name say which one is meant: `env`. */
+#define PREFIX_MIN 3u
+
 const char *diag_nearest(struct str word, const char *const *names, size_t count)
 {
     const char *nearest = NULL;
@@ -264,6 +267,9 @@ const char *diag_nearest(struct str word, const char *const *names, size_t count
             nearest = names[i];
             max = distance;
         }
+    }
+    for (size_t i = 0; nearest == NULL && word.n >= PREFIX_MIN && i < count; i++) {
+        nearest = str_starts(str_from(names[i]), word) ? names[i] : NULL;
     }
     return nearest;
 }

@@ -66,7 +66,8 @@ typedef struct str (*diag_text_fn)(void *ctx, const char *file);
 void diag_render(const struct diag *d, diag_text_fn text_of, void *ctx, bool color,
                  struct buf *out);
 
-/* The nearest of `names` to `word` within a third of its length, or NULL. */
+/* The nearest of `names` to `word` within a third of its length, else one that begins with it, or
+ * NULL. */
 const char *diag_nearest(struct str word, const char *const *names, size_t count);
 
 #endif

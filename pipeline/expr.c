@@ -113,6 +113,56 @@ static int lex_variable(struct lexer *l, struct token *t)
     return 0;
 }
 
+static bool is_the_word(struct str rest, const char *word)
+{
+    size_t n = strlen(word);
+    return str_starts(rest, str_from(word)) && (rest.n == n || !is_word(rest.p[n]));
+}
+
+/* What people write who think of another language. */
+static const char *why_no_operator(struct str rest)
+{
+    static const struct {
+        const char *word;
+        const char *message;
+    } words[] = {
+        {"and", "write `&&`"},
+        {"or", "write `||`"},
+        {"not", "there is no negation: write `$A == null`, `!=` or `!~`"},
+        {"true", "a text stands in quotes: write `\"true\"`"},
+        {"false", "a text stands in quotes: write `\"false\"`"},
+    };
+    static const struct {
+        const char *start;
+        const char *message;
+    } signs[] = {
+        {"=", "one `=` compares nothing: write `==`"},
+        {"&", "one `&` means nothing: write `&&`"},
+        {"|", "one `|` means nothing: write `||`"},
+        {"!", "there is no negation: write `$A == null`, `!=` or `!~`"},
+        {"<", "values are texts and cannot be ordered: only `==`, `!=`, `=~`, `!~`"},
+        {">", "values are texts and cannot be ordered: only `==`, `!=`, `=~`, `!~`"},
+        {"^", "a regular expression stands between slashes: `/^.../`"},
+        {"\xe2\x80\x9c", "a typographic quote: write `\"`"},
+        {"\xe2\x80\x9d", "a typographic quote: write `\"`"},
+        {"\xe2\x80\x98", "a typographic quote: write `'`"},
+        {"\xe2\x80\x99", "a typographic quote: write `'`"},
+        {"\xc2\xa0", "a no-break space: write a plain one"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        if (is_the_word(rest, words[i].word)) {
+            return words[i].message;
+        }
+    }
+    for (size_t i = 0; i < ARRAY_LEN(signs); i++) {
+        if (str_starts(rest, str_from(signs[i].start))) {
+            return signs[i].message;
+        }
+    }
+    return is_word(rest.p[0]) ? "texts stand in quotes, variables begin with `$`"
+                              : "this is no part of an expression";
+}
+
 static int lex_operator(struct lexer *l, struct token *t)
 {
     static const struct {
@@ -131,12 +181,7 @@ static int lex_operator(struct lexer *l, struct token *t)
             return 0;
         }
     }
-    if (rest.p[0] == '=') {
-        return refuse(l->error, l->at, "one `=` compares nothing: write `==`");
-    }
-    return refuse(l->error, l->at,
-                  is_word(rest.p[0]) ? "texts stand in quotes, variables begin with `$`"
-                                     : "this is no part of an expression");
+    return refuse(l->error, l->at, why_no_operator(rest));
 }
 
 /* 1: a token; 0: the end. */

@@ -7,8 +7,22 @@
 
 static const struct read_texts script_texts = {.single = true, .depth = SCRIPT_NESTING};
 
+/* `-make` is a text that begins with a dash, where a list was meant. */
+static void warn_dash(struct compile *c, const struct node *n, const char *what)
+{
+    bool letter = n->text.n > 1 && ((n->text.p[1] >= 'a' && n->text.p[1] <= 'z') ||
+                                    (n->text.p[1] >= 'A' && n->text.p[1] <= 'Z'));
+    if (letter && n->text.p[0] == '-') {
+        report_warning(c, n, "list-dash", "an item of a list is written `- item`",
+                       "`%s` is one text that begins with `-`: a blank is missing", what);
+    }
+}
+
 static bool read_lines(struct compile *c, const struct node *n, const char *what, struct texts *ret)
 {
+    if (node_is_string(n)) {
+        warn_dash(c, n, what);
+    }
     struct read_texts how = script_texts;
     how.what = what;
     return read_texts(c, n, how, ret);
@@ -401,21 +415,61 @@ static void resolve_stage(struct compile *c, struct job *job)
            job->stage_at ? "" : ", where jobs without `stage` go");
 }
 
-static void check_job(struct compile *c, const struct job *job)
+/* One of the jobs that it extends is not there, which was reported: it may have what is missing. */
+static bool extends_nothing(const struct compile *c, const struct job *job)
+{
+    const struct node *names = node_get(job->body, "extends");
+    bool list = names && names->kind == NODE_LIST;
+    for (uint32_t i = 0; !node_is_null(names) && i < (list ? names->count : 1); i++) {
+        const struct node *name = list ? names->items[i] : names;
+        if (!node_is_string(name) || !node_find(c->root, name->text)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void check_script(struct compile *c, const struct job *job)
 {
     bool other_work = has_job_key(job, "trigger") || has_job_key(job, "run");
     const struct pair *script = node_find(job->body, STR("script"));
     bool has_script = script && (!node_is_null(script->value) || script->value->reference);
-    if (!has_script && !other_work && !job->misspelled && !c->incomplete) {
+    if (has_script || other_work || job->misspelled || c->incomplete || extends_nothing(c, job)) {
+        return;
+    }
+    if (script) {
+        report(c, script->key, "no-script", "write the commands below it, each as `- command`",
+               "`script` is empty");
+    } else {
         report(c, job->at, "no-script", suggest_keyword(c, job->name, SCOPE_TOP),
                "a job needs a `script`");
     }
+}
+
+static void warn_never(struct compile *c, const struct job *job)
+{
+    for (size_t i = 0; i < job->rules.count; i++) {
+        if (!job->rules.items[i].never) {
+            return;
+        }
+    }
+    if (job->rules.count > 0) {
+        report_warning(c, job->rules.items[0].at, "never-runs", NULL,
+                       "all rules say `when: never`: the job is in no pipeline");
+    }
+}
+
+static void check_job(struct compile *c, const struct job *job)
+{
+    check_script(c, job);
+    warn_never(c, job);
     if (job->rules.present && (job->only.present || job->except.present)) {
         report(c, job->at, "rules-with-only", "say it all in `rules`",
                "`rules` cannot stand beside `%s`", job->only.present ? "only" : "except");
     }
     bool delayed = job->has_when && job->plan.when == WHEN_DELAYED;
-    if (delayed != (job->plan.start_in_ms > 0) && !job->rules.present) {
+    bool unread = job->plan.start_in_ms == 0 && !node_is_null(node_get(job->body, "start_in"));
+    if (delayed != (job->plan.start_in_ms > 0) && !job->rules.present && !unread) {
         report(c, job->at, "bad-value", NULL, "`when: delayed` and `start_in` go together");
     }
     for (size_t i = 0; job->needs.count > 0 && i < job->dependency_count; i++) {
@@ -527,6 +581,27 @@ static bool is_misspelled_keyword(struct compile *c, const struct pair *p)
     return true;
 }
 
+/* What a key at the top that makes no job may be. */
+static const char *no_job_hint(struct compile *c, const struct pair *p)
+{
+    struct str rest = p->value->text;
+    struct str word;
+    if (str_starts(p->key->text, STR("\xc2\xa0"))) {
+        return "a no-break space stands before it: indent with plain ones";
+    }
+    const char *hint = suggest_keyword(c, p->key->text, SCOPE_TOP);
+    if (keyword_find(SCOPE_JOB, p->key->text) && !(hint && p->value->kind == NODE_LIST)) {
+        return arena_printf(c->arena, "`" STR_FMT "` belongs in a job: indent it below the name",
+                            STR_ARG(p->key->text));
+    }
+    if (node_is_string(p->value) && str_split(&rest, ':', &word) && word.n < p->value->text.n &&
+        keyword_find(SCOPE_JOB, word)) {
+        return arena_printf(c->arena, "a blank is missing behind the colon of `" STR_FMT ":`",
+                            STR_ARG(word));
+    }
+    return hint || !node_is_null(p->value) ? hint : "indent the lines that belong to it";
+}
+
 static void read_job(struct compile *c, const struct pair *p)
 {
     struct job job = {.name = p->key->text,
@@ -540,7 +615,7 @@ static void read_job(struct compile *c, const struct pair *p)
         return;
     }
     if (job.body->kind != NODE_MAPPING) {
-        report(c, p->key, "wrong-type", suggest_keyword(c, job.name, SCOPE_TOP),
+        report(c, p->key, "wrong-type", no_job_hint(c, p),
                "`" STR_FMT "` is no keyword, and no job: a job is a mapping, found %s",
                STR_ARG(job.name), node_what(job.body));
         return;

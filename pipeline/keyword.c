@@ -49,6 +49,12 @@ const struct keyword *keyword_find(enum scope scope, struct str name)
 
 enum scope keyword_elsewhere(struct str word)
 {
+    static const enum scope usual[] = {SCOPE_JOB, SCOPE_RULE, SCOPE_ARTIFACTS, SCOPE_TOP};
+    for (size_t i = 0; i < ARRAY_LEN(usual); i++) {
+        if (keyword_find(usual[i], word)) {
+            return usual[i];
+        }
+    }
     for (size_t i = 0; i < keyword_count; i++) {
         if (str_eq(word, keywords[i].name)) {
             return keywords[i].scope;

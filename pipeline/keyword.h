@@ -27,7 +27,7 @@ extern const struct keyword keywords[];
 extern const size_t keyword_count;
 
 const struct keyword *keyword_find(enum scope scope, struct str name); /* NULL: unknown */
-/* Another scope where the word is known; SCOPE_COUNT: none. */
+/* Another scope where the word is known, the usual ones first; SCOPE_COUNT: none. */
 enum scope keyword_elsewhere(struct str word);
 const char *scope_text(enum scope scope); /* "in a job" */
 

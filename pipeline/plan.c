@@ -89,7 +89,9 @@ static void report_missing(struct planner *p, const struct need *need, const cha
             p->base_names[i] = c->jobs[i].plan.base_name;
         }
     }
-    const char *hint = parts_hint(p, need->job);
+    const char *hint = str_starts(need->job, STR("."))
+                           ? "a name that begins with a point is a template, not a job"
+                           : parts_hint(p, need->job);
     report(c, need->at, "unknown-need",
            hint ? hint : suggest(c, need->job, p->base_names, c->job_count),
            "`%s`: there is no job `" STR_FMT "`", keyword, STR_ARG(need->job));
@@ -168,7 +170,9 @@ static bool order_jobs(struct planner *p)
         }
     }
     if (!middle) {
-        report(c, NULL, "no-jobs", NULL,
+        report(c, NULL, "no-jobs",
+               c->job_count > 0 ? "`davit explain` says for each job why it is left out"
+                                : "names that begin with a point are templates, not jobs",
                p->count == 0 ? "the pipeline would have no jobs"
                              : "the pipeline would have jobs in the stages .pre and .post only");
         return false;
@@ -298,7 +302,9 @@ static void report_cycle(struct planner *p, const uint32_t *open, uint32_t at)
         }
     }
     buf_addf(&path, "`%s`", p->order[start]->plan.name);
-    report(p->c, p->order[start]->at, "needs-cycle", NULL, "jobs wait for each other: %.400s",
+    report(p->c, p->order[start]->at, "needs-cycle", NULL, "%s: %.400s",
+           is_needed(p->order[start], start) ? "a job waits for itself"
+                                             : "jobs wait for each other",
            buf_cstr(&path));
     buf_release(&path);
 }

@@ -24,7 +24,12 @@ static bool read_ref(struct compile *c, const struct node *n, struct policy_ref 
         ret->path = str_sub(text, (size_t)split + 1, text.n);
     }
     if (!regex_split_literal(ret->text, &pattern, &flags)) {
-        return true;
+        if (regex) {
+            report(c, n, "bad-regex", "write it as /pattern/, in quotes if a comma is in it",
+                   "`" STR_FMT "` begins with a slash, but is no regular expression",
+                   STR_ARG(text));
+        }
+        return !regex;
     }
     if (regex_compile(c->arena, pattern, flags, &ret->regex, &reason, &at) < 0) {
         report(c, n, "bad-regex", NULL, "`" STR_FMT "`: %s", STR_ARG(text), reason);

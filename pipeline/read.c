@@ -135,9 +135,12 @@ static void push_text(struct compile *c, struct texts *t, struct str s)
 /* Where a mapping stands in place of a text, a colon in it is the usual reason. */
 static bool refuse_item(struct compile *c, const struct node *n, const char *what)
 {
-    const char *hint = n->kind == NODE_MAPPING
-                           ? "a text with `: ` in it needs quotes around the whole of it"
-                           : NULL;
+    const char *hint = NULL;
+    if (n->kind == NODE_MAPPING) {
+        hint = "a text with `: ` in it needs quotes around the whole of it: 'echo \"a: b\"'";
+    } else if (n->kind == NODE_SCALAR && n->type != SCALAR_NULL && n->text.n < LIMIT_NAME) {
+        hint = arena_printf(c->arena, "put it in quotes: '" STR_FMT "'", STR_ARG(n->text));
+    }
     report(c, n, "wrong-type", hint, "`%s` must hold texts only, found %s", what, node_what(n));
     return false;
 }
@@ -171,6 +174,19 @@ static bool read_items(struct compile *c, const struct node *n, const struct rea
     return ok;
 }
 
+static const char *list_hint(struct compile *c, const struct node *n)
+{
+    if (n && n->kind == NODE_MAPPING && n->count > 0) {
+        struct str key = str_sub(n->pairs[0].key->text, 0, LIMIT_NAME);
+        return node_is_null(n->pairs[0].value)
+                   ? arena_printf(c->arena, "write `- " STR_FMT "`, each on its line", STR_ARG(key))
+                   : "begin each item with `- `; one with `: ` in it needs quotes, too";
+    }
+    return node_is_string(n) ? arena_printf(c->arena, "write it as a list: [" STR_FMT "]",
+                                            STR_ARG(str_sub(n->text, 0, LIMIT_NAME)))
+                             : NULL;
+}
+
 bool read_texts(struct compile *c, const struct node *n, struct read_texts how, struct texts *ret)
 {
     struct texts t = {0};
@@ -181,7 +197,7 @@ bool read_texts(struct compile *c, const struct node *n, struct read_texts how, 
     }
     if (!n || n->kind != NODE_LIST) {
         const char *wanted = how.single ? "a text or a list of texts" : "a list of texts";
-        const char *hint = node_is_string(n) ? "write it as a list: [...]" : NULL;
+        const char *hint = list_hint(c, n);
         report(c, n, "wrong-type", hint, "`%s` must be %s, found %s", how.what, wanted,
                node_what(n));
         return false;
@@ -212,7 +228,8 @@ bool read_exit_codes(struct compile *c, const struct node *n, int32_t **ret, siz
 
 static void report_unknown(struct compile *c, const struct node *key, enum scope scope)
 {
-    const char *hint = suggest_keyword(c, key->text, scope);
+    const char *hint = str_eqz(key->text, "<<") ? "`<<` merges mappings; this is none"
+                                                : suggest_keyword(c, key->text, scope);
     enum scope other = keyword_elsewhere(key->text);
     if (!hint && other != SCOPE_COUNT) {
         hint = arena_printf(c->arena, "`" STR_FMT "` belongs %s", STR_ARG(key->text),

@@ -8,15 +8,70 @@
 /* So many comparisons of a path with a glob count as one step. */
 #define PATHS_PER_WORK 16
 
+static uint32_t count_characters(struct str s)
+{
+    uint32_t count = 0;
+    for (size_t i = 0; i < s.n; i += str_char_length(str_sub(s, i, s.n))) {
+        count++;
+    }
+    return count;
+}
+
 /* Points into an expression that is written on one line. */
 static struct node *part_of(struct compile *c, const struct node *n, size_t at)
 {
     struct node *place = node_new(c->arena, NODE_SCALAR, n);
-    if (n->length >= n->text.n && n->length <= n->text.n + 2) {
-        place->column += (uint32_t)(at + (n->length - n->text.n) / 2);
+    uint32_t characters = count_characters(n->text);
+    if (n->length >= characters && n->length <= characters + 2) {
+        place->column += count_characters(str_sub(n->text, 0, at)) + (n->length - characters) / 2;
         place->length = 1;
     }
     return place;
+}
+
+/* Variables that a worker or the start of the job brings: no rule has seen them. */
+static bool is_runtime(struct str name)
+{
+    static const char *const names[] = {
+        "CI_BUILDS_DIR",
+        "CI_CONCURRENT_ID",
+        "CI_CONCURRENT_PROJECT_ID",
+        "CI_JOB_ID",
+        "CI_JOB_STARTED_AT",
+        "CI_JOB_STATUS",
+        "CI_JOB_TOKEN",
+        "CI_JOB_URL",
+        "CI_PIPELINE_CREATED_AT",
+        "CI_PIPELINE_ID",
+        "CI_PIPELINE_URL",
+        "CI_PROJECT_DIR",
+        "CI_RUNNER_ID",
+        "CI_RUNNER_DESCRIPTION",
+        "CI_RUNNER_EXECUTABLE_ARCH",
+        "CI_RUNNER_TAGS",
+        "CI_RUNNER_VERSION",
+        "CI_RUNNER_SHORT_TOKEN",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (str_eqz(name, names[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void warn_runtime(struct compile *c, const struct node *at, const struct expr *e)
+{
+    struct str names[16];
+    size_t count = expr_variables(e, names, ARRAY_LEN(names));
+    for (size_t i = 0; i < count; i++) {
+        if (is_runtime(names[i]) && !vars_get(&c->outer, names[i]) &&
+            !node_find(c->variables.at, names[i])) {
+            report_warning(c, at, "runtime-variable", "move the decision into the `script`",
+                           "$" STR_FMT " is not known yet when rules are judged, only in the job",
+                           STR_ARG(names[i]));
+        }
+    }
 }
 
 struct expr *condition_read(struct compile *c, const struct node *n)
@@ -36,6 +91,7 @@ struct expr *condition_read(struct compile *c, const struct node *n)
         return NULL;
     }
     memo_set(c->arena, &c->conditions, n, e);
+    warn_runtime(c, n, e);
     return e;
 }
 
@@ -123,7 +179,8 @@ static void read_rule(struct compile *c, const struct node *n, enum scope scope,
         return;
     }
     if (n->kind != NODE_MAPPING) {
-        report(c, n, "wrong-type", NULL, "a rule must be a mapping, found %s", node_what(n));
+        report(c, n, "wrong-type", node_is_string(n) ? "write `- if: EXPRESSION`" : NULL,
+               "a rule must be a mapping, found %s", node_what(n));
         return;
     }
     read_keys(c, n, scope, "rules");
@@ -172,7 +229,8 @@ static void read_rules(struct compile *c, const struct node *n, enum scope scope
 {
     ret->present = true;
     if (n->kind != NODE_LIST) {
-        report(c, n, "wrong-type", NULL, "`rules` must be a list, found %s", node_what(n));
+        report(c, n, "wrong-type", "begin each rule with `- `: `- if: EXPRESSION`",
+               "`rules` must be a list, found %s", node_what(n));
         return;
     }
     size_t count = count_rules(n);

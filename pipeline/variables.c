@@ -47,7 +47,7 @@ bool read_variables(struct compile *c, const struct node *n, struct variables *r
 {
     size_t errors = c->diags->errors;
     if (n->kind != NODE_MAPPING) {
-        report(c, n, "wrong-type", NULL,
+        report(c, n, "wrong-type", "variables: { NAME: value }",
                "`variables` must be a mapping of names to values, found %s", node_what(n));
         return false;
     }
@@ -62,7 +62,7 @@ bool read_variables(struct compile *c, const struct node *n, struct variables *r
         *var = (struct var){.name = p->key->text, .value = STR("")};
         if (!var_name_valid(var->name)) {
             report(c, p->key, "bad-variable-name", NULL,
-                   "`" STR_FMT "` is no name for a variable: letters, digits and _ only",
+                   "`" STR_FMT "` is no name for a variable: letters, digits and _, no digit first",
                    STR_ARG(var->name));
         } else if (p->value->kind == NODE_MAPPING) {
             read_long_form(c, p->value, var);

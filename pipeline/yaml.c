@@ -5,6 +5,7 @@
 #include "common/limits.h"
 #include "pipeline/block.h"
 #include "pipeline/yaml.h"
+#include "pipeline/yaml_problem.h"
 
 #define BOM           "\xEF\xBB\xBF"
 #define MAX_DOCUMENTS 2
@@ -78,26 +79,24 @@ static struct diag_at offset_at(const struct reader *r, size_t offset)
 static int refuse_syntax(struct reader *r)
 {
     const yaml_parser_t *p = &r->parser;
-    const char *problem = p->problem ? p->problem : "cannot be read";
+    const char *problem = p->problem ? p->problem : "this cannot be read";
     if (p->error == YAML_READER_ERROR) {
-        diag_add(r->diags, DIAG_ERROR, "yaml-character", offset_at(r, p->problem_offset), NULL,
-                 "%s", problem);
+        diag_add(r->diags, DIAG_ERROR, "yaml-character", offset_at(r, p->problem_offset),
+                 "take it out, or write it as an escape in double quotes", "%s", problem);
         return -E_PIPELINE;
     }
-    size_t i = p->problem_mark.index;
-    char c = i < r->text.n ? r->text.p[i] : '\0';
-    const char *hint = NULL;
-    if (strstr(problem, "tab character") || (strstr(problem, "cannot start") && c == '\t')) {
-        hint = "YAML is indented with spaces, not with tabs";
-    } else if (strstr(problem, "cannot start")) {
-        hint = "put the text in quotes";
-    } else if (strstr(problem, "mapping values are not allowed")) {
-        hint = "a text with `: ` in it needs quotes; or the line is indented too deep";
-    } else if (strstr(problem, "did not find expected")) {
-        hint = "look at the indentation of this line and at quotes and brackets before it";
-    }
-    diag_add(r->diags, DIAG_ERROR, "yaml-syntax", mark_at(r, p->problem_mark, p->problem_mark),
-             hint, "%s%s%s", problem, p->context ? " " : "", p->context ? p->context : "");
+    bool begin = p->context && (p->context_mark.line > 0 || p->context_mark.column > 0 ||
+                                p->problem_mark.line > 0);
+    const struct yaml_problem what = {
+        .file = r->file,
+        .text = r->text,
+        .problem = problem,
+        .context = p->context,
+        .at = {(uint32_t)p->problem_mark.line + 1, (uint32_t)p->problem_mark.column + 1},
+        .begin = {begin ? (uint32_t)p->context_mark.line + 1 : 0,
+                  (uint32_t)p->context_mark.column + 1},
+    };
+    yaml_problem_report(&what, r->diags);
     return -E_PIPELINE;
 }
 

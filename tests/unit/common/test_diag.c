@@ -191,6 +191,8 @@ static void test_the_nearest_name_is_near(void **state)
     assert_string_equal(diag_nearest(STR("scirpt"), names, 4), "script");
     assert_string_equal(diag_nearest(STR("scriptss"), names, 4), "scripts");
     assert_string_equal(diag_nearest(STR("befor_script"), names, 4), "before_script");
+    assert_string_equal(diag_nearest(STR("bef"), names, 4), "before_script");
+    assert_null(diag_nearest(STR("be"), names, 4));
     assert_null(diag_nearest(STR("image"), names, 4));
     assert_null(diag_nearest(STR("x"), names, 4));
 }
