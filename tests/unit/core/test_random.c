@@ -19,7 +19,7 @@
 
 #define STEPS         1500u
 #define WORKERS       4u
-#define PIPELINES_MAX 14u
+#define PIPELINES_MAX 26u
 #define CHILDREN_MAX  30u
 
 struct chaos {
@@ -466,7 +466,7 @@ static int step(struct chaos *c)
 {
     const uint64_t dice = below(c, 100);
 
-    if (dice < 5) {
+    if (dice < 6) {
         return c->pipelines < PIPELINES_MAX ? submit(c) : 0;
     } else if (dice < 9) {
         return trigger_command(c);

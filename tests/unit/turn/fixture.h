@@ -15,6 +15,7 @@ struct fixture_options {
     struct turn_trigger trigger;
     bool listen;
     bool empty; /* the store knows nothing, not even tokens */
+    struct turn_trigger trigger;
 };
 
 struct fixture {

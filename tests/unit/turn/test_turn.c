@@ -256,6 +256,67 @@ static void a_full_store_refuses_new_work_and_lives_on(void **state)
     fixture_down(&f);
 }
 
+struct asked {
+    atomic_uint count;
+    _Atomic uint64_t job_id;
+    _Atomic uint64_t epoch;
+};
+
+static void ask(void *ctx, uint64_t job_id, uint64_t epoch)
+{
+    struct asked *a = ctx;
+
+    atomic_store(&a->job_id, job_id);
+    atomic_store(&a->epoch, epoch);
+    atomic_fetch_add(&a->count, 1);
+}
+
+static struct post *trigger_post(void)
+{
+    struct post *p = fixture_pipeline_post("group/up", 1);
+    Pb__PlanJob *job = post_command(p)->pipeline_create->plan->jobs[0];
+
+    job->trigger = arena_alloc(post_arena(p), sizeof(*job->trigger));
+    pb__trigger_spec__init(job->trigger);
+    job->trigger->config = pb_bytes(post_arena(p), STR("{}"));
+    job->n_script = 0;
+    return p;
+}
+
+static struct post *child_post(uint64_t job_id, uint64_t epoch)
+{
+    struct post *p = fixture_pipeline_post("group/up", 1);
+
+    post_command(p)->pipeline_create->parent_job_id = job_id;
+    post_command(p)->pipeline_create->parent_epoch = epoch;
+    return p;
+}
+
+static void
+a_child_is_asked_for_after_the_commit_and_after_each_start_until_it_is_there(void **state)
+{
+    struct fixture f;
+    struct asked a = {.count = 0};
+    const struct fixture_options o = {.trigger = {.start = ask, .ctx = &a}};
+
+    fixture_up(&f, &o);
+    const uint64_t job_id = fixture_submit_post(&f, trigger_post());
+    fixture_submit(&f, 1); /* what comes after it is committed, so it was asked */
+    assert_int_equal(atomic_load(&a.count), 1);
+    assert_int_equal(atomic_load(&a.job_id), job_id);
+    assert_int_equal(atomic_load(&a.epoch), 1);
+    assert_int_equal(fixture_job_state(&f, job_id), JOB_RUNNING);
+    fixture_restart(&f);
+    assert_int_equal(atomic_load(&a.count), 2);
+    assert_int_equal(atomic_load(&a.job_id), job_id);
+    fixture_submit_post(&f, child_post(job_id, atomic_load(&a.epoch)));
+    assert_int_equal(fixture_job_state(&f, job_id), JOB_SUCCESS);
+    fixture_restart(&f);
+    assert_int_equal(atomic_load(&a.count), 2);
+    fixture_audit(&f);
+    fixture_down(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -268,6 +329,8 @@ int main(void)
         cmocka_unit_test(a_due_timer_fires_by_itself),
         cmocka_unit_test(followers_hear_of_committed_events),
         cmocka_unit_test(a_full_store_refuses_new_work_and_lives_on),
+        cmocka_unit_test(
+            a_child_is_asked_for_after_the_commit_and_after_each_start_until_it_is_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
