@@ -54,7 +54,6 @@ void job_cancel(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const ch
     run_job_changed(run, job);
     if (job->trigger && job->state == JOB_RUNNING) {
         trigger_cancel(run, job);
-        cancel_child(run, job, reason, by, force);
     } else if (!held) {
         job_move(run, job, JOB_CANCELED, by);
     } else if (waits_for_worker(run, job)) {
@@ -67,6 +66,7 @@ void job_cancel(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const ch
         job->cancel_forced = true;
         cancel_held(run, job, PB__CANCEL_KIND__CANCEL_FORCE);
     }
+    cancel_child(run, job, reason, by, force); /* also of one that waits to run beside it again */
 }
 
 void run_cancel(struct run *run, Pb__Reason reason, const char *by, bool force)
@@ -77,7 +77,7 @@ void run_cancel(struct run *run, Pb__Reason reason, const char *by, bool force)
         if (!job_state_terminal(job->state) && !optional &&
             (job->state != JOB_CANCELING || force)) {
             job_cancel(run, job, reason, by, force);
-        } else if (job->child_pipeline_id != 0) { /* of a trigger job that did not wait for it */
+        } else if (job_state_terminal(job->state)) { /* a trigger job that did not wait for it */
             cancel_child(run, job, reason, by, force);
         }
     }

@@ -15,7 +15,6 @@ struct fixture_options {
     struct turn_trigger trigger;
     bool listen;
     bool empty; /* the store knows nothing, not even tokens */
-    struct turn_trigger trigger;
 };
 
 struct fixture {
