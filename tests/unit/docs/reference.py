@@ -20,7 +20,7 @@ PATHS = {
     "JOB": [""], "INCLUDE": ["include:"], "INCLUDE_RULE": ["include:rules:"],
     "INHERIT": ["inherit:"], "VARIABLE": ["variables:"], "IMAGE": ["image:"],
     "NEED": ["needs:"], "ARTIFACTS": ["artifacts:"], "ALLOW_FAILURE": ["allow_failure:"],
-    "RETRY": ["retry:"], "PARALLEL": ["parallel:"], "RULE": ["rules:"],
+    "RETRY": ["retry:"], "PARALLEL": ["parallel:", "needs:parallel:"], "RULE": ["rules:"],
     "CHANGES": ["rules:changes:"], "EXISTS": ["rules:exists:"], "WORKFLOW": ["workflow:"],
     "WORKFLOW_RULE": ["workflow:rules:"], "AUTO_CANCEL": ["workflow:auto_cancel:"],
     "POLICY": ["only:"], "DAST": ["dast_configuration:"], "SECRET": ["secrets:"],
@@ -29,6 +29,15 @@ PATHS = {
     "AZURE_SECRET": ["secrets:azure_key_vault:"], "GCP_SECRET": ["secrets:gcp_secret_manager:"],
     "GITLAB_SECRET": ["secrets:gitlab_secrets_manager:"], "STEP": ["run:"],
     "STEP_FROM": ["run:step:"], "STEP_GIT": ["run:step:git:"], "STEP_OCI": ["run:step:oci:"],
+    "INPUT_RULE": ["spec:inputs:rules:"], "CACHE": ["cache:"], "CACHE_KEY": ["cache:key:"], "REPORTS": ["artifacts:reports:"],
+    "COVERAGE_REPORT": ["artifacts:reports:coverage_report:"], "SERVICE": ["services:"],
+    "DOCKER": ["image:docker:", "services:docker:"],
+    "KUBERNETES_USER": ["image:kubernetes:", "services:kubernetes:"], "HOOKS": ["hooks:"],
+    "ID_TOKEN": ["id_tokens:"], "ENVIRONMENT": ["environment:"],
+    "KUBERNETES": ["environment:kubernetes:"], "DASHBOARD": ["environment:kubernetes:dashboard:"],
+    "MANAGED_RESOURCES": ["environment:kubernetes:managed_resources:"], "TRIGGER": ["trigger:"],
+    "FORWARD": ["trigger:forward:"], "RELEASE": ["release:"], "RELEASE_ASSETS": ["release:assets:"],
+    "RELEASE_LINK": ["release:assets:links:"], "PAGES": ["pages:"], "JOB_INPUT": ["inputs:"],
 }
 # The same keyword of the same meaning in several places has one section that names the places.
 SHARED = ("TOP", "HEADER", "DEFAULT", "JOB")
