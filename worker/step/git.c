@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/os.h"
+#include "worker/step/git_modules.h"
 
 #define DEPTH_USUAL    20u
 #define ATTEMPTS_USUAL 3u
@@ -69,6 +70,7 @@ static int write_config(struct checkout *c)
                     "[gc]\n\tauto = 0\n\tautoDetach = false\n"
                     "[maintenance]\n\tauto = false\n"
                     "[fetch]\n\trecurseSubmodules = false\n"
+                    "[submodule]\n\tactive = .\n" /* their own word for it is gone */
                     "[init]\n\tdefaultBranch = davit\n"
                     "[advice]\n\tdetachedHead = false\n");
     if (strncmp(c->url, "file://", strlen("file://")) == 0) {
@@ -107,6 +109,7 @@ static void tidy_repository(void)
     for (size_t i = 0; i < ARRAY_LEN(unwanted); i++) {
         os_remove_tree(unwanted[i]);
     }
+    git_tidy_modules();
 }
 
 static int open_repository(struct checkout *c, bool reuse)
@@ -234,8 +237,11 @@ static int submodules(struct checkout *c)
         return 0;
     }
     step_say("Updating submodules%s...", recursive ? " recursively" : "");
-    int r = recursive ? GIT(LOUD, "submodule", "--quiet", "sync", "--recursive")
+    int r = c->fresh ? 0 : git_tidy_submodules();
+    if (r == 0) {
+        r = recursive ? GIT(LOUD, "submodule", "--quiet", "sync", "--recursive")
                       : GIT(LOUD, "submodule", "--quiet", "sync");
+    }
     if (r == 0) {
         r = update_submodules(c, recursive);
     }

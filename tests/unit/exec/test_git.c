@@ -255,9 +255,9 @@ static void other_urls_are_refused(void **state)
     }
 }
 
-static void submodules_come_when_asked_for(void **state)
+/* `lib` is a submodule of `repo`, and `lib/in` one of it. */
+static void add_submodules(struct fixture *f)
 {
-    struct fixture *f = *state;
     run_command(f,
                 "git init -q -b main inner && git -C inner -c user.name=A -c user.email=a@b commit "
                 "-q --allow-empty -m i && "
@@ -267,6 +267,12 @@ static void submodules_come_when_asked_for(void **state)
                 "git commit -qm s && cd ../repo && "
                 "git -c protocol.file.allow=always submodule --quiet add ../sub lib && "
                 "git commit -qm sub");
+}
+
+static void submodules_come_when_asked_for(void **state)
+{
+    struct fixture *f = *state;
+    add_submodules(f);
     use_commit(f, "main", "main");
     SCRIPT(f, "ls lib | wc -l");
     assert_runs(f, "\n0\n");
@@ -283,6 +289,91 @@ static void submodules_come_when_asked_for(void **state)
     assert_runs(f, "\ncontent\n");
     assert_in_log(f, "\n1\n");
     assert_not_in_log(f, "junk\n");
+}
+
+/* A new commit of the submodule, so that the next job has to fetch and to check out. */
+static void change_submodule(struct fixture *f, const char *content)
+{
+    run_command(f, arena_printf(&f->arena,
+                                "cd inner && git -c user.name=A -c user.email=a@b commit -q "
+                                "--allow-empty -m i && cd ../sub/in && git pull -q && cd .. && "
+                                "echo %s > subfile && git commit -qam s && "
+                                "cd ../repo/lib && git pull -q ../../sub main && cd .. && "
+                                "git commit -qam sub",
+                                content));
+}
+
+/* What a job may leave for the git of the next one. Each line touches `pwned` when it is run. */
+static void nothing_left_in_a_submodule_is_run(void **state)
+{
+    static const char *const traps[] = {
+        "for h in .git/modules/lib .git/modules/lib/modules/in; do mkdir -p $h/hooks; "
+        "for n in post-checkout reference-transaction post-index-change; do "
+        "cp $ROOT/trap $h/hooks/$n; done; done",
+        "for m in .git/modules/lib .git/modules/lib/modules/in; do "
+        "git config -f $m/config core.fsmonitor $ROOT/trap; "
+        "git config -f $m/config core.hooksPath $ROOT/hooks; "
+        "git config -f $m/config submodule.in.update '!'$ROOT/trap; "
+        "git config -f $m/config remote.origin.uploadpack $ROOT/trap; done",
+        "git init -q $ROOT/evil; mkdir -p $ROOT/evil/.git/hooks; "
+        "cp $ROOT/trap $ROOT/evil/.git/hooks/post-checkout; "
+        "echo $ROOT/evil/.git > .git/modules/lib/commondir",
+        "rm -rf $ROOT/real; cp -r .git/modules/lib $ROOT/real; mkdir -p $ROOT/real/hooks; "
+        "git config -f $ROOT/real/config --unset core.worktree || true; "
+        "cp $ROOT/trap $ROOT/real/hooks/post-checkout; rm lib/.git; cp -r $ROOT/real lib/.git",
+        "echo gitdir: $ROOT/real > lib/.git",
+        "echo gitdir: ../.git/modules/../../../../../../real > lib/.git",
+        "rm -rf $ROOT/linked; mv lib $ROOT/linked; rm $ROOT/linked/.git; "
+        "cp -r $ROOT/real $ROOT/linked/.git; ln -s $ROOT/linked lib",
+        "cp -r .git/modules/lib/modules/in $ROOT/deep; mkdir -p $ROOT/deep/hooks; "
+        "git config -f $ROOT/deep/config --unset core.worktree || true; "
+        "cp $ROOT/trap $ROOT/deep/hooks/post-checkout; rm lib/in/.git; cp -r $ROOT/deep "
+        "lib/in/.git",
+        "mv .git/modules $ROOT/moved; mkdir -p $ROOT/moved/lib/hooks; "
+        "cp $ROOT/trap $ROOT/moved/lib/hooks/post-checkout; ln -s $ROOT/moved .git/modules",
+        "mv .git/modules/lib $ROOT/moved2; mkdir -p $ROOT/moved2/hooks; "
+        "cp $ROOT/trap $ROOT/moved2/hooks/post-checkout; ln -s $ROOT/moved2 .git/modules/lib",
+    };
+    struct fixture *f = *state;
+    add_submodules(f);
+    run_command(f, "printf '#!/bin/sh\\ntouch %s/pwned\\n' $PWD > trap; chmod 755 trap; "
+                   "mkdir hooks; cp trap hooks/post-checkout");
+    for (size_t i = 0; i < ARRAY_LEN(traps); i++) {
+        const char *content = arena_printf(&f->arena, "content-%zu", i);
+        next_job(f, "main", "main");
+        spec_variable(f, "GIT_SUBMODULE_STRATEGY", "recursive");
+        spec_variable(f, "ROOT", f->root);
+        SCRIPT(f, "true", traps[i]);
+        assert_runs(f, "");
+        run_command(f, "rm -f pwned");
+        change_submodule(f, content);
+        next_job(f, "main", "main");
+        spec_variable(f, "GIT_SUBMODULE_STRATEGY", "recursive");
+        SCRIPT(f, "cat lib/subfile", "git -C lib/in rev-parse HEAD", "echo done");
+        assert_runs(f, arena_printf(&f->arena, "\n%s\n", content));
+        assert_in_log(f, "\ndone\n");
+        if (os_exists(fixture_path(f, "pwned"))) {
+            fail_msg("trap %zu was run: %s", i, f->log);
+        }
+    }
+}
+
+/* What is not suspicious stays, so that little has to be fetched again. */
+static void submodules_are_fetched_and_not_cloned_again(void **state)
+{
+    struct fixture *f = *state;
+    add_submodules(f);
+    for (unsigned i = 0; i < 2; i++) {
+        next_job(f, "main", "main");
+        spec_variable(f, "GIT_SUBMODULE_STRATEGY", "recursive");
+        SCRIPT(f,
+               "stat -c %i .git/modules/lib/objects .git/modules/lib/modules/in/objects "
+               "> ../../../../inodes.new",
+               "cd ../../../..; test ! -e inodes || cmp inodes inodes.new", "mv inodes.new inodes");
+        assert_runs(f, "");
+        assert_not_in_log(f, "cloning anew");
+        change_submodule(f, arena_printf(&f->arena, "c%u", i));
+    }
 }
 
 static void plain_http_serves_a_repository(void **state)
@@ -347,6 +438,8 @@ int main(void)
         TEST(a_missing_repository_is_tried_again_and_keeps_the_tree),
         TEST(other_urls_are_refused),
         TEST(submodules_come_when_asked_for),
+        TEST(nothing_left_in_a_submodule_is_run),
+        TEST(submodules_are_fetched_and_not_cloned_again),
         TEST(plain_http_serves_a_repository),
         TEST(a_server_that_gives_no_commit_by_name_gives_its_branch),
         TEST(a_repository_of_somebody_else_may_be_used),
