@@ -51,6 +51,27 @@ static const char *arch_name(const char *machine)
     return strcmp(machine, "aarch64") == 0 ? "arm64" : machine;
 }
 
+/* As GitLab writes it: a list in JSON. */
+static void set_tags(struct vars *vars, const char *tags)
+{
+    struct buf list = BUF_INIT;
+    struct str rest = str_from(tags);
+    struct str tag;
+    buf_add_char(&list, '[');
+    while (str_split(&rest, ',', &tag)) {
+        tag = str_trim(tag);
+        buf_addz(&list, list.n > 1 ? ", \"" : "\"");
+        for (size_t i = 0; i < tag.n; i++) {
+            buf_addz(&list, tag.p[i] == '"' || tag.p[i] == '\\' ? "\\" : "");
+            buf_add_char(&list, tag.p[i]);
+        }
+        buf_add_char(&list, '"');
+    }
+    buf_add_char(&list, ']');
+    set_text(vars, "CI_RUNNER_TAGS", list.p);
+    buf_release(&list);
+}
+
 /* What only the worker knows. The spec's variables come later and win, as with gitlab-runner. */
 static void set_facts(const struct exec_context *cx, const Pb__JobSpec *spec,
                       const char *project_dir, struct vars *vars)
@@ -62,9 +83,10 @@ static void set_facts(const struct exec_context *cx, const Pb__JobSpec *spec,
     set_text(vars, "CI_PROJECT_DIR", project_dir);
     set_number(vars, "CI_CONCURRENT_ID", cx->slot);
     set_number(vars, "CI_CONCURRENT_PROJECT_ID", cx->slot);
+    set_number(vars, "CI_PROJECT_ID", spec->project_id);
     set_number(vars, "CI_RUNNER_ID", cx->worker_id);
     set_text(vars, "CI_RUNNER_DESCRIPTION", cx->worker_name);
-    set_text(vars, "CI_RUNNER_TAGS", cx->tags);
+    set_tags(vars, cx->tags);
     set_text(vars, "CI_RUNNER_VERSION", cx->worker_version);
     if (uname(&machine) == 0) {
         struct buf arch = BUF_INIT;
@@ -75,6 +97,11 @@ static void set_facts(const struct exec_context *cx, const Pb__JobSpec *spec,
     set_text(vars, "CI_JOB_STARTED_AT", str_time(os_realtime_ms(), now, sizeof(now)));
     set_number(vars, "CI_JOB_TIMEOUT", spec->timeout_ms / 1000);
     set_text(vars, "CI_SHARED_ENVIRONMENT", "true");
+    if (spec->source != NULL && spec->source->from_case == PB__SOURCE__FROM_GIT) {
+        vars_set(vars, (struct var){.name = STR("CI_REPOSITORY_URL"),
+                                    .value = pb_str(spec->source->git->url),
+                                    .raw = true});
+    }
     set_text(vars, "CI_JOB_STATUS", "running"); /* after_script is told how it went */
 }
 

@@ -65,7 +65,7 @@ static void a_commit_is_cloned_with_twenty_commits(void **state)
     struct fixture *f = *state;
     use_commit(f, "main", "main");
     SCRIPT(f, "git rev-list --count HEAD", "git rev-parse origin/main HEAD | uniq | wc -l",
-           "git status --porcelain");
+           "git status --porcelain", "test $CI_REPOSITORY_URL = $(git remote get-url origin)");
     assert_runs(f, "\n20\n");
     assert_in_log(f, "\n1\n");
     assert_in_log(f, "Created a fresh repository.\nFetching changes at ");

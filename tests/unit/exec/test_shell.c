@@ -212,17 +212,18 @@ static void the_environment_is_clean_and_tells_of_the_worker(void **state)
 {
     struct fixture *f = *state;
     setenv("SECRET_OF_THE_WORKER", "leak", 1);
+    f->spec.project_id = 12;
     SCRIPT(
         f, "env | grep -c SECRET_OF_THE_WORKER || true", "echo $CI_PROJECT_DIR",
         "echo \"$CI_RUNNER_ID|$CI_RUNNER_DESCRIPTION|$CI_RUNNER_TAGS|$CI_RUNNER_VERSION|$CI_SERVER|"
-        "$CI_CONCURRENT_ID\"",
+        "$CI_CONCURRENT_ID|$CI_PROJECT_ID|$CI_JOB_STATUS\"",
         "echo \"$CI_JOB_STARTED_AT\" | grep -Ec '^20..-..-..T..:..:..Z$'", "umask", "ulimit -c");
     run_job(f);
     unsetenv("SECRET_OF_THE_WORKER");
     assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
     assert_in_log(f, "\n0\n");
     assert_in_log(f, arena_printf(&f->arena, "\n%s/builds/3/group/project\n", f->root));
-    assert_in_log(f, "\n7|w1|linux, gcc|1.2.3|yes|3\n");
+    assert_in_log(f, "\n7|w1|[\"linux\", \"gcc\"]|1.2.3|yes|3|12|running\n");
     assert_in_log(f, "\n1\n");
     assert_in_log(f, "\n0022\n");
 }
