@@ -93,6 +93,12 @@ static int restore(struct step *s, struct str key, uint8_t *ret_digest, struct b
     return r;
 }
 
+/* Patience was in vain once: it would be for the next request. */
+static bool is_away(int r)
+{
+    return r == -E_UNREACHABLE || r == -E_TIMEOUT;
+}
+
 /* False: the broker is away, and no other key will be had. */
 static bool try_key(struct step *s, struct str key, struct note *note, bool *ret_restored)
 {
@@ -100,7 +106,6 @@ static bool try_key(struct step *s, struct str key, struct note *note, bool *ret
     uint8_t digest[SHA256_BYTES];
     step_say("Checking cache for " STR_FMT "...", STR_ARG(key));
     int r = restore(s, key, digest, &why);
-    bool away = r == -E_UNREACHABLE || r == -E_TIMEOUT;
     if (r == 0) {
         note->restored = str_eq(key, note->key);
         memcpy(note->digest, digest, sizeof(digest));
@@ -110,7 +115,7 @@ static bool try_key(struct step *s, struct str key, struct note *note, bool *ret
                   why.n > 0 ? buf_cstr(&why) : err_text(r));
     }
     buf_release(&why);
-    return !away;
+    return !is_away(r);
 }
 
 static bool pull(struct step *s, const Pb__CacheSpec *spec, struct note *note)
@@ -227,7 +232,8 @@ static int keep(struct step *s, const struct note *note, const struct selection 
     return r;
 }
 
-static void push(struct step *s, const Pb__CacheSpec *spec, const struct note *note)
+/* False: the broker is away. */
+static bool push(struct step *s, const Pb__CacheSpec *spec, const struct note *note)
 {
     struct selection sel;
     struct cache_file file;
@@ -251,6 +257,7 @@ static void push(struct step *s, const Pb__CacheSpec *spec, const struct note *n
     }
     selection_release(&sel);
     buf_release(&why);
+    return !is_away(r);
 }
 
 int step_cache_out(struct step *s)
@@ -260,12 +267,13 @@ int step_cache_out(struct step *s)
     if (status != NULL && strcmp(status, "canceled") == 0) {
         return 0; /* half of a tree would take the place of a whole one */
     }
-    for (size_t i = 0; i < s->spec->n_caches; i++) {
+    bool there = true;
+    for (size_t i = 0; there && i < s->spec->n_caches; i++) {
         const Pb__CacheSpec *spec = s->spec->caches[i];
         bool known;
         bool pushes = (policy_of(spec, &known) & POLICY_PUSH) != 0;
         if (pushes && notes[i].key.n > 0 && step_is_wanted(spec->when)) {
-            push(s, spec, &notes[i]);
+            there = push(s, spec, &notes[i]);
         }
     }
     return 0;
