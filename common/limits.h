@@ -34,6 +34,7 @@
 #define LIMIT_DIAGS 100u                  /* errors reported of one compilation */
 #define LIMIT_DIAG_NOTES 8u               /* of one error */
 #define LIMIT_TIMEOUT_MS (30ull * 24 * 3600 * 1000)
+#define LIMIT_EXPIRE_MS (3650ull * 24 * 3600 * 1000) /* what should last longer lasts for ever */
 
 #define LIMIT_PIPELINE_DEPTH 2u           /* of child pipelines below one without a parent */
 #define LIMIT_PIPELINE_FAMILY 1000u       /* child pipelines below one without a parent, in all */
@@ -41,6 +42,16 @@
 #define LIMIT_OUTER_NEED_SEARCH 200u      /* pipelines looked at for the newest good one of a ref */
 #define LIMIT_ID_TOKENS 16u               /* of one job */
 #define LIMIT_CONFIRMATION (4u * KIB)     /* the question of manual_confirmation */
+#define LIMIT_ID_TOKEN_AUDIENCES 20u      /* of one token */
+#define LIMIT_COMPARED_REFS 32u           /* of rules:changes:compare_to in one file */
+#define LIMIT_CACHES 4u                   /* of one job */
+#define LIMIT_CACHE_KEY_FILES 2u
+#define LIMIT_CACHE_FALLBACK_KEYS 5u
+#define LIMIT_SERVICES 50u                /* of one job */
+#define LIMIT_CONTAINER_ARGUMENTS 200u    /* of an entrypoint or a command */
+#define LIMIT_REPORTS 64u                 /* of one job, by type */
+#define LIMIT_RELEASE_LINKS 100u
+#define LIMIT_RELEASE_TEXT (64u * KIB)    /* one of its texts, unexpanded */
 #define LIMIT_TRIGGER_CONFIG (64u * KIB)  /* the root file of a child pipeline */
 
 /* messages */

@@ -210,3 +210,16 @@ bool str_is_project_name(struct str s)
     }
     return true;
 }
+
+bool str_is_environment_name(struct str s)
+{
+    static const char others[] = "-_/.${} ";
+    for (size_t i = 0; i < s.n; i++) {
+        char c = s.p[i];
+        if (!(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') && !(c >= '0' && c <= '9') &&
+            !memchr(others, c, sizeof(others) - 1)) {
+            return false;
+        }
+    }
+    return s.n > 0 && s.n <= LIMIT_NAME && s.p[0] != '/' && s.p[s.n - 1] != '/';
+}

@@ -74,6 +74,8 @@ size_t str_char_length(struct str s);
 unsigned str_char_columns(struct str s);
 /* "group/name": at most LIMIT_NAME bytes, and fit to be a folder below another one. */
 bool str_is_project_name(struct str s);
+/* Letters, digits, blanks and -_/.${}, no / at its ends, 1 to LIMIT_NAME bytes. */
+bool str_is_environment_name(struct str s);
 
 /* "1h 30m", "90 minutes", "2 days 3h", "3600" (seconds), "never" is not one: as GitLab reads
  * durations. 0 or -E_INVALID. */

@@ -1,4 +1,4 @@
-/* Keywords that are read and checked, but that nothing acts on yet: secrets, identity, run,
+/* Keywords that are read and checked, but that nothing acts on yet: secrets, identity, inputs, run,
  * dast_configuration. What is wrong with them is said now; the job itself fails (PlanJob.
  * unsupported) rather than run without them. */
 #include "common/base.h"
@@ -20,6 +20,42 @@ void dast_configuration_read(struct compile *c, const struct node *n, struct job
     if (read_keys(c, n, SCOPE_DAST, "dast_configuration")) {
         read_name_of(c, n, "dast_configuration:site_profile", &text);
         read_name_of(c, n, "dast_configuration:scanner_profile", &text);
+    }
+}
+
+/* inputs: what a person may choose when a job is started by hand. */
+static void read_job_input(struct compile *c, const struct pair *p)
+{
+    static const char *const types[] = {"string", "number", "boolean", "array"};
+    const struct node *type = key_of(p->value, "type");
+    const struct node *options = key_of(p->value, "options");
+    struct str text;
+    size_t i;
+    if (!read_keys(c, p->value, SCOPE_JOB_INPUT, "inputs")) {
+        return;
+    }
+    if (!key_of(p->value, "default")) {
+        report(c, p->key, "missing-key", NULL, "the input `" STR_FMT "` of a job needs a `default`",
+               STR_ARG(p->key->text));
+    }
+    read_text_of(c, p->value, "inputs:description", &text);
+    read_text_of(c, p->value, "inputs:regex", &text);
+    if (type) {
+        read_choice(c, type, "inputs:type", types, ARRAY_LEN(types), &i);
+    }
+    if (options && options->kind != NODE_LIST) {
+        report(c, options, "wrong-type", NULL, "`inputs:options` must be a list, found %s",
+               node_what(options));
+    }
+}
+
+void job_inputs_read(struct compile *c, const struct node *n, struct job *job)
+{
+    (void)job;
+    if (inputs_check(c, n)) {
+        for (uint32_t i = 0; i < n->count; i++) {
+            read_job_input(c, &n->pairs[i]);
+        }
     }
 }
 

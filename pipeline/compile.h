@@ -17,6 +17,8 @@
 #include "pipeline/node.h"
 #include "pipeline/pipeline.h"
 
+#define SCRIPT_NESTING 10 /* lists in lists */
+
 struct texts {
     struct str *items;
     size_t count;
@@ -58,14 +60,25 @@ struct needs {
 
 enum choice { UNSET, NO, YES };
 
+/* auto_cancel: what of it is written. */
+struct auto_cancel {
+    bool has_failure;
+    Pb__AutoCancelOnFailure on_failure;
+    bool has_commit;
+    Pb__AutoCancelOnNewCommit on_commit;
+};
+
 struct rule {
     const struct node *at;
     const struct node *if_at;
     struct expr *condition; /* NULL: none */
     bool has_changes;
     struct texts changes;
+    const struct node *compare_to; /* NULL: what the pipeline's commits changed */
     bool has_exists;
     struct texts exists;
+    const struct node *exists_project; /* NULL: the pipeline's own */
+    const struct node *exists_ref;
     bool has_when;
     bool never;
     Pb__When when;
@@ -76,7 +89,7 @@ struct rule {
     enum choice interruptible;
     struct variables variables;
     struct needs needs;
-    const struct node *auto_cancel; /* workflow */
+    struct auto_cancel auto_cancel; /* workflow */
 };
 
 struct rules {
@@ -101,6 +114,7 @@ struct policy_condition {
 struct policy {
     const struct node *at; /* NULL: it is not written */
     bool present;
+    bool kubernetes; /* only with a cluster */
     bool has_refs;
     struct policy_ref *refs;
     size_t ref_count;
@@ -115,6 +129,16 @@ struct policy {
 struct inherit {
     bool all;
     struct texts names; /* when not all */
+};
+
+/* environment: what is not expanded yet. */
+struct environment {
+    const struct node *at; /* NULL: none */
+    struct str name;
+    Pb__EnvironmentSpec spec; /* but for the name and on_stop */
+    struct str on_stop;
+    const struct node *on_stop_at;   /* NULL: none */
+    const struct node *auto_stop_at; /* a text with variables, or NULL */
 };
 
 struct job {
@@ -139,6 +163,8 @@ struct job {
     struct texts tags;
     struct str resource_group;
     struct needs needs;
+    struct environment environment;
+    struct str publish; /* the old name of pages:publish; else empty */
     bool has_dependencies;
     struct need *dependencies;
     size_t dependency_count;
@@ -155,6 +181,13 @@ struct inclusion {
     const struct node *at;
 };
 
+/* rules:changes:compare_to: what differs from a ref. */
+struct compared {
+    struct str ref;
+    const struct str *paths;
+    size_t count;
+};
+
 struct compile {
     struct arena *arena;
     const struct pipeline_input *in;
@@ -165,8 +198,10 @@ struct compile {
     size_t includes;
     struct inclusion *inclusions; /* LIMIT_INCLUDES of them; NULL: none yet */
     size_t inclusion_count;
-    bool incomplete;        /* a file is missing: what refers to it is no error of its own */
-    bool exhausted;         /* the work limit was reported */
+    bool incomplete; /* a file is missing: what refers to it is no error of its own */
+    bool exhausted;  /* the work limit was reported */
+    struct compared compared[LIMIT_COMPARED_REFS + 1];
+    size_t compared_count;
     bool slow_regex;        /* one took too long: no further ones are run */
     struct memo conditions; /* expressions that were read already */
     struct memo rules;      /* lists of rules */
@@ -230,6 +265,7 @@ struct read_texts {
     const char *what;
     bool single;
     unsigned depth;
+    size_t max; /* 0: no limit of its own */
 };
 bool read_texts(struct compile *c, const struct node *n, struct read_texts how, struct texts *ret);
 bool read_exit_codes(struct compile *c, const struct node *n, int32_t **ret, size_t *ret_count);
@@ -238,13 +274,20 @@ bool read_exit_codes(struct compile *c, const struct node *n, int32_t **ret, siz
 bool read_text_of(struct compile *c, const struct node *m, const char *what, struct str *ret);
 bool read_name_of(struct compile *c, const struct node *m, const char *what, struct str *ret);
 bool read_bool_of(struct compile *c, const struct node *m, const char *what, bool *ret);
+bool read_texts_of(struct compile *c, const struct node *m, struct read_texts how,
+                   struct texts *ret);
+/* on_success, on_failure, always */
+bool read_keep_of(struct compile *c, const struct node *m, const char *what, Pb__ArtifactWhen *ret);
 /* What stands behind the last colon of `what`; NULL: not there, or null. */
 const struct node *key_of(const struct node *m, const char *what);
 /* Reports keys that the scope does not know, or that nothing acts on yet. False: no mapping. */
 bool read_keys(struct compile *c, const struct node *n, enum scope scope, const char *what);
 /* Warns that nothing acts on a keyword yet; the job being read has `name` in its list then. */
 void note_checked(struct compile *c, const struct node *key, const char *name);
-bool read_variables(struct compile *c, const struct node *n, struct variables *ret);
+/* scope: of what stands in a variable's long form */
+bool read_variables(struct compile *c, const struct node *n, enum scope scope,
+                    struct variables *ret);
+bool read_start_in(struct compile *c, const struct node *n, uint64_t *ret_ms);
 bool read_needs(struct compile *c, const struct node *n, struct needs *ret);
 /* The same with every entry of parallel:matrix written out, as `job` sees it. */
 struct needs needs_unfold(struct compile *c, const struct job *job, const struct needs *needs);
@@ -258,7 +301,8 @@ const struct node *include_all(struct compile *c); /* the merged file; NULL: rep
 const struct node *reference_resolve(struct compile *c, const struct node *root);
 const struct node *extends_resolve(struct compile *c, const struct node *root);
 void config_read(struct compile *c); /* all but the jobs */
-void config_auto_cancel(struct compile *c, const struct node *n);
+void auto_cancel_read(struct compile *c, const struct node *n, struct auto_cancel *ret);
+void auto_cancel_apply(struct compile *c, const struct auto_cancel *a);
 void jobs_read(struct compile *c);
 /* The value of one keyword of a job into `job`; false: the compiler has no code for it. */
 bool job_read_keyword(struct compile *c, struct job *job, const char *name, const struct node *n);
@@ -270,9 +314,31 @@ bool has_job_key(const struct job *job, const char *name); /* written in the job
 void secrets_read(struct compile *c, const struct node *n, struct job *job);
 void identity_read(struct compile *c, const struct node *n, struct job *job);
 void run_read(struct compile *c, const struct node *n, struct job *job);
+void job_inputs_read(struct compile *c, const struct node *n, struct job *job);
 void dast_configuration_read(struct compile *c, const struct node *n, struct job *job);
 void artifacts_read(struct compile *c, const struct node *n, struct job *job);
+void cache_read(struct compile *c, const struct node *n, struct job *job);
+void coverage_read(struct compile *c, const struct node *n, struct job *job);
+void hooks_read(struct compile *c, const struct node *n, struct job *job);
+void id_tokens_read(struct compile *c, const struct node *n, struct job *job);
+void image_read(struct compile *c, const struct node *n, struct job *job);
+void manual_confirmation_read(struct compile *c, const struct node *n, struct job *job);
+void pages_read(struct compile *c, const struct node *n, struct job *job);
+void pages_finish(struct compile *c, struct job *job); /* once all of the job is read */
+void publish_read(struct compile *c, const struct node *n, struct job *job);
+void release_read(struct compile *c, const struct node *n, struct job *job);
 void retry_read(struct compile *c, const struct node *n, struct job *job);
+void services_read(struct compile *c, const struct node *n, struct job *job);
+void environment_read(struct compile *c, const struct node *n, struct job *job);
+void environment_select(struct compile *c, struct job *job, const struct vars *env);
+/* The job that `on_stop` names; NULL: there is none. */
+void environment_check_stop(struct compile *c, const struct job *job, const struct job *stop);
+void trigger_read(struct compile *c, const struct node *n, struct job *job);
+void trigger_check(struct compile *c, const struct job *job); /* what stands beside it */
+bool trigger_allows(const char *keyword);
+/* Values for inputs of another file. False: reported. */
+bool inputs_check(struct compile *c, const struct node *n);
+Pb__Variable *plan_variable(struct compile *c, const struct var *var);
 
 bool matrix_read(struct compile *c, const struct node *n, struct matrix *ret);
 /* "JOB: [linux, amd64]" */
@@ -291,6 +357,8 @@ const struct rule *rules_match(struct compile *c, const struct rules *rules,
 bool condition_holds(struct compile *c, const struct node *at, struct expr *e,
                      const struct vars *env);
 bool changes_hold(struct compile *c, const struct texts *globs, const struct vars *env);
+bool compared_hold(struct compile *c, const struct rule *rule, const struct vars *env);
+bool exists_hold(struct compile *c, const struct rule *rule, const struct vars *env);
 
 void policy_read(struct compile *c, const struct node *n, const char *what, struct policy *ret);
 bool policy_all(struct compile *c, const struct policy *p, const struct vars *env); /* only */
@@ -310,7 +378,7 @@ void explain_job(struct compile *c, const struct job *job); /* this one's */
 void explain_rule(struct compile *c, const char *keyword, const struct node *at);
 void explain_condition(struct compile *c, const struct node *at, const struct expr *e,
                        const struct vars *env, bool holds);
-enum globs { GLOBS_CHANGES, GLOBS_EXISTS };
+enum globs { GLOBS_CHANGES, GLOBS_COMPARED, GLOBS_EXISTS };
 void explain_globs(struct compile *c, enum globs what, const struct texts *globs,
                    const struct str *found); /* the path that matches, or NULL */
 void explain_refs(struct compile *c, const struct policy *p, const struct str *found);

@@ -75,7 +75,7 @@ static void read_defaults(struct compile *c)
     c->defaults = all;
 }
 
-void config_auto_cancel(struct compile *c, const struct node *n)
+void auto_cancel_read(struct compile *c, const struct node *n, struct auto_cancel *ret)
 {
     static const char *const failure[] = {"none", "all"};
     static const char *const commit[] = {"none", "conservative", "interruptible"};
@@ -83,16 +83,26 @@ void config_auto_cancel(struct compile *c, const struct node *n)
     if (!read_keys(c, n, SCOPE_AUTO_CANCEL, "auto_cancel")) {
         return;
     }
-    const struct node *on_failure = node_get(n, "on_job_failure");
-    const struct node *on_commit = node_get(n, "on_new_commit");
-    if (!node_is_null(on_failure) &&
+    const struct node *on_failure = key_of(n, "on_job_failure");
+    const struct node *on_commit = key_of(n, "on_new_commit");
+    if (on_failure &&
         read_choice(c, on_failure, "on_job_failure", failure, ARRAY_LEN(failure), &i)) {
-        c->on_job_failure = i == 1 ? PB__AUTO_CANCEL_ON_FAILURE__AUTO_CANCEL_ON_FAILURE_ALL
-                                   : PB__AUTO_CANCEL_ON_FAILURE__AUTO_CANCEL_ON_FAILURE_NONE;
+        ret->has_failure = true;
+        ret->on_failure = (Pb__AutoCancelOnFailure)i;
     }
-    if (!node_is_null(on_commit) &&
-        read_choice(c, on_commit, "on_new_commit", commit, ARRAY_LEN(commit), &i)) {
-        c->on_new_commit = (Pb__AutoCancelOnNewCommit)i;
+    if (on_commit && read_choice(c, on_commit, "on_new_commit", commit, ARRAY_LEN(commit), &i)) {
+        ret->has_commit = true;
+        ret->on_commit = (Pb__AutoCancelOnNewCommit)i;
+    }
+}
+
+void auto_cancel_apply(struct compile *c, const struct auto_cancel *a)
+{
+    if (a->has_failure) {
+        c->on_job_failure = a->on_failure;
+    }
+    if (a->has_commit) {
+        c->on_new_commit = a->on_commit;
     }
 }
 
@@ -112,7 +122,9 @@ static void read_workflow(struct compile *c, const struct node *n)
         c->workflow_name = name;
     }
     if (!node_is_null(auto_cancel)) {
-        config_auto_cancel(c, auto_cancel);
+        struct auto_cancel a = {0};
+        auto_cancel_read(c, auto_cancel, &a);
+        auto_cancel_apply(c, &a);
     }
 }
 
@@ -142,7 +154,7 @@ void config_read(struct compile *c)
     read_stages(c, node_is_null(stages) ? types : stages);
     read_defaults(c);
     if (!node_is_null(variables)) {
-        read_variables(c, variables, &c->variables);
+        read_variables(c, variables, SCOPE_VARIABLE, &c->variables);
     }
     if (!node_is_null(workflow)) {
         read_workflow(c, workflow);

@@ -109,8 +109,9 @@ static struct str joined(struct compile *c, const struct texts *t)
 void explain_globs(struct compile *c, enum globs what, const struct texts *globs,
                    const struct str *found)
 {
-    bool unknown = what == GLOBS_CHANGES && !c->in->changes_known;
-    enum explain_kind kind = what == GLOBS_CHANGES ? EXPLAIN_CHANGES : EXPLAIN_EXISTS;
+    bool unknown = (what == GLOBS_CHANGES && !c->in->changes_known) ||
+                   (what == GLOBS_COMPARED && !c->in->compare);
+    enum explain_kind kind = what == GLOBS_EXISTS ? EXPLAIN_EXISTS : EXPLAIN_CHANGES;
     struct explain_check *check = add_check(c, kind, unknown || found);
     if (check) {
         check->unknown = unknown;

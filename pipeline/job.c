@@ -3,8 +3,6 @@
 
 #include "pipeline/compile.h"
 
-#define SCRIPT_NESTING 10
-
 static const struct read_texts script_texts = {.single = true, .depth = SCRIPT_NESTING};
 
 /* `-make` is a text that begins with a dash, where a list was meant. */
@@ -67,38 +65,7 @@ static void read_type(struct compile *c, const struct node *n, struct job *job)
 
 static void read_job_variables(struct compile *c, const struct node *n, struct job *job)
 {
-    read_variables(c, n, &job->variables);
-}
-
-static void read_image(struct compile *c, const struct node *n, struct job *job)
-{
-    Pb__Image *image = arena_alloc(c->arena, sizeof(*image));
-    struct str name = STR_NULL;
-    struct texts entrypoint = {0};
-    const struct node *name_at = n;
-    pb__image__init(image);
-    if (n->kind == NODE_MAPPING) {
-        const struct node *list = node_get(n, "entrypoint");
-        name_at = node_get(n, "name");
-        if (!read_keys(c, n, SCOPE_IMAGE, "image")) {
-            return;
-        }
-        if (!node_is_null(list)) {
-            struct read_texts how = {.what = "entrypoint", .single = true};
-            read_texts(c, list, how, &entrypoint);
-        }
-    }
-    if (node_is_null(name_at)) {
-        report(c, n, "missing-key", NULL, "`image` needs a `name`");
-        return;
-    }
-    if (!read_name(c, name_at, "image", &name)) {
-        return;
-    }
-    image->name = arena_strdup(c->arena, name);
-    image->entrypoint = texts_to_strings(c->arena, entrypoint);
-    image->n_entrypoint = entrypoint.count;
-    job->plan.image = image;
+    read_variables(c, n, SCOPE_JOB_VARIABLE, &job->variables);
 }
 
 static void read_tags(struct compile *c, const struct node *n, struct job *job)
@@ -161,9 +128,9 @@ static void read_job_when(struct compile *c, const struct node *n, struct job *j
     job->has_when = read_when(c, n, false, &never, &job->plan.when);
 }
 
-static void read_start_in(struct compile *c, const struct node *n, struct job *job)
+static void read_job_start_in(struct compile *c, const struct node *n, struct job *job)
 {
-    read_duration(c, n, "start_in", &job->plan.start_in_ms);
+    read_start_in(c, n, &job->plan.start_in_ms);
 }
 
 static void read_rules(struct compile *c, const struct node *n, struct job *job)
@@ -290,30 +257,42 @@ static const struct {
     {"allow_failure", read_allow_failure},
     {"artifacts", artifacts_read},
     {"before_script", read_before_script},
+    {"cache", cache_read},
+    {"coverage", coverage_read},
     {"dast_configuration", dast_configuration_read},
     {"dependencies", read_dependencies},
+    {"environment", environment_read},
     {"except", read_except},
     {"executor", read_executor},
     {"extends", read_extends},
+    {"hooks", hooks_read},
+    {"id_tokens", id_tokens_read},
     {"identity", identity_read},
-    {"image", read_image},
+    {"image", image_read},
+    {"inputs", job_inputs_read},
     {"inherit", read_inherit},
     {"interruptible", read_interruptible},
+    {"manual_confirmation", manual_confirmation_read},
     {"needs", read_job_needs},
     {"on_worker_lost", read_on_worker_lost},
     {"only", read_only},
+    {"pages", pages_read},
     {"parallel", read_parallel},
     {"priority", read_priority},
+    {"publish", publish_read},
+    {"release", release_read},
     {"resource_group", read_resource_group},
     {"retry", retry_read},
     {"rules", read_rules},
     {"run", run_read},
     {"script", read_script},
     {"secrets", secrets_read},
+    {"services", services_read},
     {"stage", read_stage},
-    {"start_in", read_start_in},
+    {"start_in", read_job_start_in},
     {"tags", read_tags},
     {"timeout", read_timeout},
+    {"trigger", trigger_read},
     {"type", read_type},
     {"variables", read_job_variables},
     {"when", read_job_when},
@@ -371,8 +350,10 @@ static void read_mapping(struct compile *c, const struct node *m, struct job *jo
 bool job_takes_default(const struct job *job, const struct pair *p)
 {
     const struct pair *own = node_find(job->body, p->key->text);
-    return keyword_find(SCOPE_DEFAULT, p->key->text) && !node_is_null(p->value) &&
-           (!own || node_is_null(own->value)) && inherits(&job->inherit_defaults, p->key->text);
+    const struct keyword *k = keyword_find(SCOPE_DEFAULT, p->key->text);
+    return k && !node_is_null(p->value) && (!own || node_is_null(own->value)) &&
+           (!has_job_key(job, "trigger") || trigger_allows(k->name.p)) &&
+           inherits(&job->inherit_defaults, p->key->text);
 }
 
 static void read_inherited(struct compile *c, struct job *job)
@@ -602,6 +583,19 @@ static const char *no_job_hint(struct compile *c, const struct pair *p)
     return hint || !node_is_null(p->value) ? hint : "indent the lines that belong to it";
 }
 
+/* Ruby's words for nothing and truth, which GitLab keeps for itself. */
+static bool is_reserved(struct compile *c, const struct node *name)
+{
+    static const char *const names[] = {"true", "false", "nil"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (str_eqz(name->text, names[i])) {
+            report(c, name, "bad-value", NULL, "`%s` cannot be the name of a job", names[i]);
+            return true;
+        }
+    }
+    return false;
+}
+
 static void read_job(struct compile *c, const struct pair *p)
 {
     struct job job = {.name = p->key->text,
@@ -611,7 +605,8 @@ static void read_job(struct compile *c, const struct pair *p)
                       .inherit_variables = {.all = true}};
     pb__plan_job__init(&job.plan);
     struct str name;
-    if (!read_name(c, p->key, "name of the job", &name) || is_misspelled_keyword(c, p)) {
+    if (!read_name(c, p->key, "name of the job", &name) || is_misspelled_keyword(c, p) ||
+        is_reserved(c, p->key)) {
         return;
     }
     if (job.body->kind != NODE_MAPPING) {
@@ -626,14 +621,14 @@ static void read_job(struct compile *c, const struct pair *p)
     job.misspelled = c->diags->errors > errors;
     read_mapping(c, job.body, &job);
     read_inherited(c, &job);
+    pages_finish(c, &job);
+    if (has_job_key(&job, "trigger")) {
+        trigger_check(c, &job);
+    }
     job.plan.unsupported = texts_to_strings(c->arena, c->unsupported);
     job.plan.n_unsupported = c->unsupported.count;
     resolve_stage(c, &job);
     check_job(c, &job);
-    if (str_eqz(job.name, "pages")) {
-        report_warning(c, p->key, "pages-not-published", NULL,
-                       "`pages` runs as any job, but nothing is published yet");
-    }
     unfold(c, &job);
 }
 

@@ -72,7 +72,7 @@ struct pipeline_input {
     void *include_ctx;
     const struct pipeline_value *inputs;
     size_t input_count;
-    pipeline_compare_fn compare; /* NULL: no ref is known */
+    pipeline_compare_fn compare; /* NULL: nobody knows: `changes` with compare_to hold then */
     void *compare_ctx;
     /* For rules:exists and include with wildcards: all files of the repository. */
     const struct str *paths;

@@ -141,6 +141,11 @@ static void check_names(struct planner *p)
         if (job->plan.node_index > 1) {
             continue;
         }
+        if (job->environment.on_stop_at) {
+            struct job *stop = NULL;
+            find_jobs(p, job->environment.on_stop, &stop);
+            environment_check_stop(c, job, stop);
+        }
         for (size_t k = 0; k < job->dependency_count; k++) {
             check_one(p, job, &job->dependencies[k], "dependencies");
         }
@@ -369,6 +374,22 @@ static void plan_stages(struct planner *p)
     p->plan->n_stages = count;
 }
 
+/* The job that stops the environment, where it is in this pipeline; of a `parallel` the part with
+ * the same environment. */
+static void plan_on_stop(struct planner *p, struct job *job)
+{
+    struct job *first = NULL;
+    size_t count = find_jobs(p, job->environment.on_stop, &first);
+    for (size_t i = 0; i < count; i++) {
+        Pb__EnvironmentSpec *e = job->plan.environment;
+        if (first[i].selected && strcmp(first[i].plan.environment->name, e->name) == 0) {
+            e->has_on_stop = true;
+            e->on_stop = first[i].plan_index;
+            return;
+        }
+    }
+}
+
 static void plan_script(struct compile *c, struct job *job)
 {
     size_t count = job->before_script.count + job->script.count;
@@ -395,6 +416,9 @@ static void plan_jobs(struct planner *p)
         c->job_at = job->at;
         plan_needs(p, job);
         plan_dependencies(p, job);
+        if (job->environment.on_stop_at) {
+            plan_on_stop(p, job);
+        }
         plan_script(c, job);
         p->plan->jobs[p->plan->n_jobs++] = &job->plan;
         size_t size = pb__plan_job__get_packed_size(&job->plan);

@@ -69,6 +69,20 @@ static void read_conditions(struct compile *c, const struct node *n, struct poli
     }
 }
 
+/* No cluster belongs to a project here, so none is ever active. */
+static void read_kubernetes(struct compile *c, const struct node *n, const char *what,
+                            struct policy *ret)
+{
+    static const char *const names[] = {"active"};
+    size_t i;
+    if (read_choice(c, n, "kubernetes", names, ARRAY_LEN(names), &i)) {
+        ret->kubernetes = true;
+        report_warning(
+            c, n, "never-active", NULL, "`%s:kubernetes`: no cluster is ever active: %s", what,
+            strcmp(what, "only") == 0 ? "the job is in no pipeline" : "this says nothing");
+    }
+}
+
 void policy_read(struct compile *c, const struct node *n, const char *what, struct policy *ret)
 {
     ret->at = n;
@@ -80,9 +94,13 @@ void policy_read(struct compile *c, const struct node *n, const char *what, stru
     if (!read_keys(c, n, SCOPE_POLICY, what)) {
         return;
     }
+    const struct node *kubernetes = key_of(n, "kubernetes");
     const struct node *refs = node_get(n, "refs");
     const struct node *variables = node_get(n, "variables");
     const struct node *changes = node_get(n, "changes");
+    if (kubernetes) {
+        read_kubernetes(c, kubernetes, what, ret);
+    }
     if (!node_is_null(refs)) {
         read_refs(c, refs, ret);
     }
@@ -170,7 +188,7 @@ bool policy_all(struct compile *c, const struct policy *p, const struct vars *en
         return c->in->tag || is_branch(c->in); /* as if it said [branches, tags] */
     }
     explain_rule(c, "only", p->at);
-    bool holds = (!p->has_refs || any_ref(c, p, env)) &&
+    bool holds = !p->kubernetes && (!p->has_refs || any_ref(c, p, env)) &&
                  (!p->has_conditions || any_condition(c, p, env)) &&
                  (!p->has_changes || changes_hold(c, &p->changes, env));
     if (holds) {

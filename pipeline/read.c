@@ -92,6 +92,20 @@ bool read_duration(struct compile *c, const struct node *n, const char *what, ui
     return true;
 }
 
+bool read_start_in(struct compile *c, const struct node *n, uint64_t *ret_ms)
+{
+    *ret_ms = 1; /* it is written: a wrong one is no reason to miss it */
+    if (!read_duration(c, n, "start_in", ret_ms)) {
+        return false;
+    }
+    if (*ret_ms == 0 || *ret_ms > LIMIT_TIMEOUT_MS) {
+        report(c, n, "bad-value", NULL, "`start_in` must be from 1 second to 30 days");
+        *ret_ms = 1;
+        return false;
+    }
+    return true;
+}
+
 bool read_choice(struct compile *c, const struct node *n, const char *what,
                  const char *const *names, size_t count, size_t *ret)
 {
@@ -205,6 +219,11 @@ bool read_texts(struct compile *c, const struct node *n, struct read_texts how, 
     if (!read_items(c, n, &how, 1, &t)) {
         return false;
     }
+    if (how.max > 0 && t.count > how.max) {
+        report(c, n, "limit", NULL, "`%s` has %zu entries, more than %zu", how.what, t.count,
+               how.max);
+        return false;
+    }
     *ret = t;
     return true;
 }
@@ -278,6 +297,28 @@ const struct node *key_of(const struct node *m, const char *what)
     const char *colon = strrchr(what, ':');
     const struct node *n = node_get(m, colon ? colon + 1 : what);
     return node_is_null(n) ? NULL : n;
+}
+
+bool read_texts_of(struct compile *c, const struct node *m, struct read_texts how,
+                   struct texts *ret)
+{
+    const struct node *n = key_of(m, how.what);
+    return !n || read_texts(c, n, how, ret);
+}
+
+bool read_keep_of(struct compile *c, const struct node *m, const char *what, Pb__ArtifactWhen *ret)
+{
+    static const char *const names[] = {"on_success", "on_failure", "always"};
+    static const Pb__ArtifactWhen values[] = {PB__ARTIFACT_WHEN__ARTIFACT_WHEN_ON_SUCCESS,
+                                              PB__ARTIFACT_WHEN__ARTIFACT_WHEN_ON_FAILURE,
+                                              PB__ARTIFACT_WHEN__ARTIFACT_WHEN_ALWAYS};
+    const struct node *n = key_of(m, what);
+    size_t i = 0;
+    if (n && !read_choice(c, n, what, names, ARRAY_LEN(names), &i)) {
+        return false;
+    }
+    *ret = values[i];
+    return true;
 }
 
 bool read_text_of(struct compile *c, const struct node *m, const char *what, struct str *ret)

@@ -5,8 +5,6 @@
 
 /* What judging one condition counts for: it may run a regular expression. */
 #define CONDITION_WORK 20
-/* So many comparisons of a path with a glob count as one step. */
-#define PATHS_PER_WORK 16
 
 static uint32_t count_characters(struct str s)
 {
@@ -114,6 +112,23 @@ static bool read_globs(struct compile *c, const struct node *n, enum scope scope
                       ret);
 }
 
+/* A key with a text that is expanded later. NULL: none, or reported. */
+static const struct node *read_text_key(struct compile *c, const struct node *m, const char *what)
+{
+    const struct node *n = key_of(m, what);
+    struct str text;
+    return n && read_name(c, n, what, &text) ? n : NULL;
+}
+
+static void read_exists_project(struct compile *c, const struct node *n, struct rule *rule)
+{
+    rule->exists_project = read_text_key(c, n, "exists:project");
+    rule->exists_ref = read_text_key(c, n, "exists:ref");
+    if (key_of(n, "ref") && !key_of(n, "project")) {
+        report(c, n, "missing-key", NULL, "`exists:ref` needs a `project`");
+    }
+}
+
 static void read_rule_failure(struct compile *c, const struct node *n, struct rule *rule)
 {
     bool b = false;
@@ -150,12 +165,14 @@ static void read_rule_key(struct compile *c, const char *name, const struct node
         rule->condition = condition_read(c, n);
     } else if (strcmp(name, "changes") == 0) {
         rule->has_changes = read_globs(c, n, SCOPE_CHANGES, "changes", &rule->changes);
+        rule->compare_to = read_text_key(c, n, "changes:compare_to");
     } else if (strcmp(name, "exists") == 0) {
         rule->has_exists = read_globs(c, n, SCOPE_EXISTS, "exists", &rule->exists);
+        read_exists_project(c, n, rule);
     } else if (strcmp(name, "when") == 0) {
         read_rule_when(c, n, scope, rule);
     } else if (strcmp(name, "start_in") == 0) {
-        read_duration(c, n, "start_in", &rule->start_in_ms);
+        read_start_in(c, n, &rule->start_in_ms);
     } else if (strcmp(name, "allow_failure") == 0) {
         read_rule_failure(c, n, rule);
     } else if (strcmp(name, "interruptible") == 0) {
@@ -163,11 +180,11 @@ static void read_rule_key(struct compile *c, const char *name, const struct node
             rule->interruptible = b ? YES : NO;
         }
     } else if (strcmp(name, "variables") == 0) {
-        read_variables(c, n, &rule->variables);
+        read_variables(c, n, SCOPE_JOB_VARIABLE, &rule->variables);
     } else if (strcmp(name, "needs") == 0) {
         read_needs(c, n, &rule->needs);
     } else if (strcmp(name, "auto_cancel") == 0) {
-        rule->auto_cancel = n;
+        auto_cancel_read(c, n, &rule->auto_cancel);
     }
 }
 
@@ -279,41 +296,12 @@ bool condition_holds(struct compile *c, const struct node *at, struct expr *e,
     return holds;
 }
 
-/* Does any path match any glob, once its variables are replaced. */
-static bool any_match(struct compile *c, enum globs what, const struct texts *globs,
-                      const struct str *paths, size_t path_count, const struct vars *env)
-{
-    for (size_t i = 0; i < globs->count; i++) {
-        struct str glob = expand_text(c, env, globs->items[i], EXPAND_KEEP_UNKNOWN);
-        if (!compile_charge(c, path_count / PATHS_PER_WORK + 1, NULL)) {
-            return false;
-        }
-        for (size_t k = 0; k < path_count; k++) {
-            if (glob_match(GLOB_RUBY, glob, paths[k])) {
-                explain_globs(c, what, globs, &paths[k]);
-                return true;
-            }
-        }
-    }
-    explain_globs(c, what, globs, NULL);
-    return false;
-}
-
-bool changes_hold(struct compile *c, const struct texts *globs, const struct vars *env)
-{
-    if (!c->in->changes_known) {
-        explain_globs(c, GLOBS_CHANGES, globs, NULL);
-        return true;
-    }
-    return any_match(c, GLOBS_CHANGES, globs, c->in->changes, c->in->change_count, env);
-}
-
 static bool rule_matches(struct compile *c, const struct rule *rule, const struct vars *env)
 {
     return (!rule->condition || condition_holds(c, rule->if_at, rule->condition, env)) &&
-           (!rule->has_changes || changes_hold(c, &rule->changes, env)) &&
-           (!rule->has_exists ||
-            any_match(c, GLOBS_EXISTS, &rule->exists, c->in->paths, c->in->path_count, env));
+           (!rule->has_changes || (rule->compare_to ? compared_hold(c, rule, env)
+                                                    : changes_hold(c, &rule->changes, env))) &&
+           (!rule->has_exists || exists_hold(c, rule, env));
 }
 
 const struct rule *rules_match(struct compile *c, const struct rules *rules, const struct vars *env)

@@ -129,9 +129,7 @@ bool select_workflow(struct compile *c)
         } else {
             c->workflow_variables = rule->variables;
             shared_envs(c);
-            if (rule->auto_cancel) {
-                config_auto_cancel(c, rule->auto_cancel);
-            }
+            auto_cancel_apply(c, &rule->auto_cancel);
         }
     }
     if (yes && c->workflow_name) {
@@ -205,7 +203,7 @@ static void set_resource_group(struct compile *c, struct job *job, const struct 
     job->plan.resource_group = arena_strdup(c->arena, group);
 }
 
-static Pb__Variable *plan_variable(struct compile *c, const struct var *var)
+Pb__Variable *plan_variable(struct compile *c, const struct var *var)
 {
     Pb__Variable *v = arena_alloc(c->arena, sizeof(*v));
     pb__variable__init(v);
@@ -290,6 +288,7 @@ static void select_job(struct compile *c, struct job *job, struct arena *scratch
                                !from_rule);
     set_tags(c, job, &env);
     set_resource_group(c, job, &env);
+    environment_select(c, job, &env);
     set_variables(c, job, rule, scratch);
     check_env(c, &env, job->at);
     explain_variables(c, job, rule, &env);

@@ -18,9 +18,10 @@ static void check_options(struct compile *c, const struct node *n, struct str va
            STR_ARG(value));
 }
 
-static void read_long_form(struct compile *c, const struct node *n, struct var *var)
+static void read_long_form(struct compile *c, const struct node *n, enum scope scope,
+                           struct var *var)
 {
-    if (!read_keys(c, n, SCOPE_VARIABLE, "variables")) {
+    if (!read_keys(c, n, scope, "variables")) {
         return;
     }
     const struct node *value = node_get(n, "value");
@@ -38,12 +39,17 @@ static void read_long_form(struct compile *c, const struct node *n, struct var *
     if (!node_is_null(expand) && read_bool(c, expand, "expand", &b)) {
         var->raw = !b;
     }
-    if (!node_is_null(options)) {
-        check_options(c, options, var->value);
+    if (!node_is_null(options) && scope == SCOPE_VARIABLE) {
+        if (node_is_null(value)) {
+            report(c, n, "missing-key", NULL, "a variable with `options` needs a `value` of them");
+        } else {
+            check_options(c, options, var->value);
+        }
     }
 }
 
-bool read_variables(struct compile *c, const struct node *n, struct variables *ret)
+bool read_variables(struct compile *c, const struct node *n, enum scope scope,
+                    struct variables *ret)
 {
     size_t errors = c->diags->errors;
     if (n->kind != NODE_MAPPING) {
@@ -65,7 +71,7 @@ bool read_variables(struct compile *c, const struct node *n, struct variables *r
                    "`" STR_FMT "` is no name for a variable: letters, digits and _, no digit first",
                    STR_ARG(var->name));
         } else if (p->value->kind == NODE_MAPPING) {
-            read_long_form(c, p->value, var);
+            read_long_form(c, p->value, scope, var);
         } else if (!node_is_null(p->value)) {
             read_text(c, p->value, "variables", &var->value);
         }

@@ -11,12 +11,7 @@
 
 bool environment_name_ok(const char *name)
 {
-    static const char chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                                "-_/${}. ";
-    const size_t n = strnlen(name, LIMIT_NAME + 1);
-
-    return n > 0 && n <= LIMIT_NAME && strspn(name, chars) == n && name[0] != '/' &&
-           name[n - 1] != '/';
+    return str_is_environment_name(str_from(name));
 }
 
 static const char *const tiers[] = {"production", "staging", "testing", "development", "other"};

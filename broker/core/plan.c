@@ -107,8 +107,7 @@ static bool retry_ok(const Pb__PlanJob *job)
 static bool names_ok(const Pb__PlanJob *job)
 {
     return text_ok(job->resource_group, LIMIT_NAME) && text_ok(job->executor, LIMIT_NAME) &&
-           text_ok(job->base_name, LIMIT_NAME) &&
-           (job->image == NULL || text_ok(job->image->name, KIB));
+           text_ok(job->base_name, LIMIT_NAME);
 }
 
 static bool trigger_ok(const Pb__PlanJob *job)
@@ -135,14 +134,79 @@ static bool environment_ok(const Pb__Plan *plan, const Pb__PlanJob *job)
 
     return e == NULL || (environment_name_ok(e->name) && e->url.len <= LIMIT_URL &&
                          (unsigned)e->action <= PB__ENVIRONMENT_ACTION__ENVIRONMENT_ACTION_ACCESS &&
-                         e->auto_stop_in_ms <= 100 * LIMIT_TIMEOUT_MS &&
+                         e->auto_stop_in_ms <= LIMIT_EXPIRE_MS &&
                          (e->tier[0] == '\0' || environment_tier_ok(e->tier)) &&
                          (!e->has_on_stop || on_stop_ok(plan, e)));
 }
 
+static bool caches_ok(const Pb__PlanJob *job)
+{
+    for (size_t i = 0; i < job->n_caches; i++) {
+        const Pb__CacheSpec *cache = job->caches[i];
+        if (cache->key.len > LIMIT_CACHE_KEY || cache->key_prefix.len > LIMIT_CACHE_KEY ||
+            cache->n_key_files > LIMIT_CACHE_KEY_FILES ||
+            cache->n_fallback_keys > LIMIT_CACHE_FALLBACK_KEYS ||
+            (unsigned)cache->when > PB__ARTIFACT_WHEN__ARTIFACT_WHEN_ALWAYS) {
+            return false;
+        }
+    }
+    return job->n_caches <= LIMIT_CACHES;
+}
+
+static bool image_ok(const Pb__Image *image)
+{
+    return text_ok(image->name, KIB) && text_ok(image->user, LIMIT_NAME) &&
+           text_ok(image->platform, LIMIT_NAME) &&
+           image->n_entrypoint <= LIMIT_CONTAINER_ARGUMENTS &&
+           image->n_pull_policy <= LIMIT_CONTAINER_ARGUMENTS;
+}
+
+static bool containers_ok(const Pb__PlanJob *job)
+{
+    for (size_t i = 0; i < job->n_services; i++) {
+        const Pb__Service *service = job->services[i];
+        if (service->image == NULL || service->image->name[0] == '\0' ||
+            !image_ok(service->image) || service->n_command > LIMIT_CONTAINER_ARGUMENTS ||
+            service->n_variables > LIMIT_VARIABLES) {
+            return false;
+        }
+    }
+    return job->n_services <= LIMIT_SERVICES && (job->image == NULL || image_ok(job->image));
+}
+
+static bool published_ok(const Pb__PlanJob *job)
+{
+    const Pb__ArtifactSpec *a = job->artifacts;
+
+    for (size_t i = 0; a != NULL && i < a->n_reports; i++) {
+        if (!name_ok(a->reports[i]->type) || !text_ok(a->reports[i]->format, LIMIT_NAME)) {
+            return false;
+        }
+    }
+    return (a == NULL || (a->n_reports <= LIMIT_REPORTS && text_ok(a->access, LIMIT_NAME))) &&
+           (job->release == NULL ||
+            pb__release_spec__get_packed_size(job->release) <= LIMIT_RELEASE_BYTES) &&
+           (job->pages == NULL ||
+            (job->pages->publish.len > 0 && job->pages->publish.len <= LIMIT_NAME &&
+             job->pages->path_prefix.len <= LIMIT_NAME &&
+             job->pages->expire_in_ms <= LIMIT_EXPIRE_MS));
+}
+
+static bool tokens_ok(const Pb__PlanJob *job)
+{
+    for (size_t i = 0; i < job->n_id_tokens; i++) {
+        const Pb__IdTokenSpec *token = job->id_tokens[i];
+        if (!name_ok(token->name) || strchr(token->name, '=') != NULL || token->n_audiences == 0 ||
+            token->n_audiences > LIMIT_ID_TOKEN_AUDIENCES) {
+            return false;
+        }
+    }
+    return job->n_id_tokens <= LIMIT_ID_TOKENS;
+}
+
 static bool lists_ok(const Pb__PlanJob *job)
 {
-    if (job->n_outer_needs > LIMIT_OUTER_NEEDS || job->n_id_tokens > LIMIT_ID_TOKENS ||
+    if (job->n_outer_needs > LIMIT_OUTER_NEEDS || !tokens_ok(job) ||
         job->n_unsupported > LIMIT_TAGS || strlen(job->manual_confirmation) > LIMIT_CONFIRMATION) {
         return false;
     }
@@ -165,7 +229,7 @@ static int check_job(struct core *c, const Pb__Plan *plan, const Pb__PlanJob *jo
     } else if (!retry_ok(job)) {
         wrong = "bad retry";
     } else if (!names_ok(job)) {
-        wrong = "bad resource group, executor or image";
+        wrong = "bad resource group or executor";
     } else if (job->timeout_ms > LIMIT_TIMEOUT_MS) {
         wrong = "timeout too long";
     } else if ((job->when == WHEN_DELAYED) != (job->start_in_ms > 0) ||
@@ -174,7 +238,7 @@ static int check_job(struct core *c, const Pb__Plan *plan, const Pb__PlanJob *jo
     } else if (job->node_index > job->node_total || job->node_total > LIMIT_PARALLEL ||
                (job->node_index == 0 && job->node_total > 0)) {
         wrong = "bad parallel";
-    } else if (job->artifacts != NULL && job->artifacts->expire_in_ms > 100 * LIMIT_TIMEOUT_MS) {
+    } else if (job->artifacts != NULL && job->artifacts->expire_in_ms > LIMIT_EXPIRE_MS) {
         wrong = "artifacts expire too late";
     } else if (!trigger_ok(job)) {
         wrong = "bad trigger";
@@ -182,6 +246,12 @@ static int check_job(struct core *c, const Pb__Plan *plan, const Pb__PlanJob *jo
         wrong = "bad environment";
     } else if (!lists_ok(job)) {
         wrong = "too many outer needs, tokens, or a too long confirmation";
+    } else if (!caches_ok(job)) {
+        wrong = "bad cache";
+    } else if (!containers_ok(job)) {
+        wrong = "bad image or service";
+    } else if (!published_ok(job)) {
+        wrong = "bad report, release or pages";
     }
     if (wrong != NULL) {
         return reject(c, -E_INVALID, "job %.60s: %s", job->name, wrong);

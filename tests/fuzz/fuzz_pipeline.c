@@ -19,6 +19,10 @@ static void check_job(const Pb__Plan *plan, const Pb__PlanJob *job)
         check(job->needs[i]->job < plan->n_jobs);
         check(plan->jobs[job->needs[i]->job]->stage <= job->stage);
     }
+    check(!job->environment || !job->environment->has_on_stop ||
+          job->environment->on_stop < plan->n_jobs);
+    check(job->n_outer_needs <= LIMIT_OUTER_NEEDS && job->n_caches <= LIMIT_CACHES);
+    check(!job->trigger || (job->trigger->config.len > 0 && job->n_script == 0));
     for (size_t i = 0; i < job->n_dependencies; i++) {
         check(job->dependencies[i] < plan->n_jobs);
     }

@@ -40,6 +40,40 @@ static bool push(struct str *list, size_t *count, size_t max, struct str item)
     return true;
 }
 
+static bool compare(void *ctx, struct str ref, const struct str **ret, size_t *ret_count)
+{
+    struct case_input *c = ctx;
+    for (size_t i = 0; i < c->compared_count; i++) {
+        if (str_eq(c->compared[i].ref, ref)) {
+            *ret = c->compared[i].paths;
+            *ret_count = c->compared[i].count;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool set_compared(struct case_input *c, struct str line)
+{
+    struct str ref = STR_NULL;
+    size_t i = 0;
+    if (!str_split(&line, ' ', &ref)) {
+        return false;
+    }
+    while (i < c->compared_count && !str_eq(c->compared[i].ref, ref)) {
+        i++;
+    }
+    if (i == ARRAY_LEN(c->compared)) {
+        return false;
+    }
+    c->compared_count = MAX(c->compared_count, i + 1);
+    c->compared[i].ref = ref;
+    c->in.compare = compare;
+    c->in.compare_ctx = c;
+    return line.n == 0 ||
+           push(c->compared[i].paths, &c->compared[i].count, ARRAY_LEN(c->compared[i].paths), line);
+}
+
 static bool set_fact(struct case_input *c, struct str line)
 {
     struct str word;
@@ -74,6 +108,8 @@ static bool set_fact(struct case_input *c, struct str line)
         return push(c->changes, &c->in.change_count, ARRAY_LEN(c->changes), line);
     } else if (str_eqz(word, "only")) {
         return push(c->only, &c->in.only_count, ARRAY_LEN(c->only), line);
+    } else if (str_eqz(word, "compare")) {
+        return set_compared(c, line);
     } else if (str_eqz(word, "changes")) {
         c->in.changes_known = true;
     } else {

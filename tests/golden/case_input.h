@@ -4,6 +4,7 @@
  * file; a PATH with a colon is the canonical name of an included file from elsewhere. Lines that
  * begin with "#! " set facts:
  *   #! ref NAME | tag NAME | origin WORD | var NAME=VALUE | path PATH | change PATH | changes none
+ * | compare REF [PATH]: it differs from the ref in the path
  *   #! only JOB
  *   #! input NAME=TEXT | json NAME=JSON | offline (what is not there needs a network)
  */
@@ -27,6 +28,12 @@ struct case_input {
     size_t file_count;
     struct str paths[256];
     struct str changes[64];
+    struct case_compared {
+        struct str ref;
+        struct str paths[16];
+        size_t count;
+    } compared[8];
+    size_t compared_count;
     struct str only[16];
     struct pipeline_value inputs[16];
     bool offline;

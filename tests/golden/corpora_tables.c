@@ -122,6 +122,31 @@ static enum outcome run_literal(const json_t *c)
     return valid == want_valid ? CASE_PASSED : CASE_DIFFERS;
 }
 
+static enum outcome run_expand(const json_t *c)
+{
+    struct arena arena;
+    struct vars vars;
+    struct buf out = BUF_INIT;
+    unsigned flags = EXPAND_PERCENT;
+    size_t i;
+    json_t *v;
+    arena_init(&arena, 0);
+    vars_init(&vars, &arena);
+    json_array_foreach(json_object_get(c, "variables"), i, v)
+    {
+        vars_set(&vars, (struct var){.name = str_from(text_of(v, "key")),
+                                     .value = str_from(text_of(v, "value")),
+                                     .file = json_is_true(json_object_get(v, "file"))});
+    }
+    flags |= json_is_false(json_object_get(c, "expand_file_refs")) ? EXPAND_KEEP_FILE : 0;
+    flags |= strcmp(text_of(c, "fn"), "expand_existing") == 0 ? EXPAND_KEEP_UNKNOWN : 0;
+    bool ok = vars_expand_with(&vars, str_from(text_of(c, "value")), flags, &out) == 0 &&
+              str_eqz(buf_str(&out), text_of(c, "result"));
+    buf_release(&out);
+    arena_release(&arena);
+    return ok ? CASE_PASSED : CASE_DIFFERS;
+}
+
 /* Whole files */
 
 struct result {
@@ -129,6 +154,27 @@ struct result {
     struct diags diags;
     Pb__Plan *plan; /* NULL: errors */
 };
+
+/* The repository of the cases with compare_to: each ref has one file more than the one before. */
+static bool compare_refs(void *ctx, struct str ref, const struct str **ret, size_t *ret_count)
+{
+    static const char *const refs[] = {"master", "tag_1", "feature_1", "feature_2"};
+    static const struct str files[] = {{"file1.txt", 9}, {"file2.txt", 9}, {"file3.txt", 9}};
+    const char *head = ctx;
+    size_t from = 0;
+    size_t to = 0;
+    while (!str_eqz(ref, refs[from])) {
+        if (++from == ARRAY_LEN(refs)) {
+            return false;
+        }
+    }
+    while (strcmp(head, refs[to]) != 0) {
+        to++;
+    }
+    *ret = files + from;
+    *ret_count = to - from;
+    return true;
+}
 
 static void compile_file(struct result *r, const char *text, const json_t *settings)
 {
@@ -141,6 +187,10 @@ static void compile_file(struct result *r, const char *text, const json_t *setti
         r->c->facts.ref = text_of(settings, "ref");
         r->c->facts.origin = text_of(settings, "source");
         case_input_prepare(r->c);
+    }
+    if (text_of(settings, "compare_to")) {
+        r->c->in.compare = compare_refs;
+        r->c->in.compare_ctx = (void *)r->c->facts.ref;
     }
     r->c->in.changes_known = changed;
     for (size_t i = 0; i < json_array_size(changed); i++) {
@@ -201,11 +251,39 @@ static bool same_jobs(const Pb__Plan *plan, const json_t *names)
     return same;
 }
 
+static bool has_variable(const Pb__PlanJob *job, const char *name, const char *value)
+{
+    for (size_t i = 0; i < job->n_variables; i++) {
+        if (strcmp(job->variables[i]->name, name) == 0) {
+            return str_eqz(pb_str(job->variables[i]->value), value);
+        }
+    }
+    return false;
+}
+
+/* Has every job of `wanted` the variables that are listed for it. */
+static bool same_variables(const Pb__Plan *plan, const json_t *wanted)
+{
+    for (size_t i = 0; plan && i < plan->n_jobs; i++) {
+        const json_t *variables = json_object_get(wanted, plan->jobs[i]->name);
+        const char *name;
+        json_t *value;
+        json_object_foreach((json_t *)variables, name, value)
+        {
+            if (!has_variable(plan->jobs[i], name, json_string_value(value))) {
+                return false;
+            }
+        }
+    }
+    return plan;
+}
+
 static enum outcome run_create(const json_t *c)
 {
     struct result r;
     compile_file(&r, text_of(c, "config"), c);
-    bool same = same_jobs(r.plan, json_object_get(c, "jobs"));
+    bool same = same_jobs(r.plan, json_object_get(c, "jobs")) &&
+                same_variables(r.plan, json_object_get(c, "job_variables"));
     enum outcome outcome = same                     ? CASE_PASSED
                            : only_not_yet(&r.diags) ? CASE_NOT_YET
                                                     : CASE_DIFFERS;
@@ -280,13 +358,13 @@ static enum outcome run_matrix(const json_t *c)
 static enum outcome run_changes(const json_t *c)
 {
     struct result r;
-    if (json_object_get(c, "compare_to")) {
-        return CASE_NOT_YET;
-    }
-    json_t *config = json_pack("{s:O*,s:{s:s,s:[{s:O}]},s:{s:s}}", "variables",
+    json_t *changes = json_pack("{s:O,s:s*}", "paths", json_object_get(c, "paths"), "compare_to",
+                                text_of(c, "compare_to"));
+    json_t *config = json_pack("{s:O*,s:{s:s,s:[{s:o}]},s:{s:s}}", "variables",
                                json_object_get(c, "vars"), "job", "script", "a", "rules", "changes",
-                               json_object_get(c, "paths"), "other", "script", "b");
-    json_t *settings = json_pack("{s:O}", "changed_files", json_object_get(c, "changed"));
+                               changes, "other", "script", "b");
+    json_t *settings = json_pack("{s:O*,s:s*,s:s*}", "changed_files", json_object_get(c, "changed"),
+                                 "ref", text_of(c, "ref"), "compare_to", text_of(c, "compare_to"));
     check(config && settings);
     char *text = json_dumps(config, 0);
     compile_file(&r, text, settings);
@@ -511,6 +589,7 @@ static const struct {
     enum outcome (*run)(const json_t *c);
 } tables[] = {
     {"tables/rules_if_expressions.json", run_expression},
+    {"tables/expand_variables.json", run_expand},
     {"tables/regex_literal.json", run_literal},
     {"tables/rules_changes.json", run_changes},
     {"tables/create_pipeline.json", run_create},

@@ -21,12 +21,15 @@ static bool compile_alike(struct arena *arena, const struct pipeline_input *in,
     struct buf got = BUF_INIT;
     struct diags diags;
     Pb__Plan *other = NULL;
-    diags_init(&diags);
     again.text = arena_str(arena, buf_str(out));
     again.explain = NULL;
-    again.include = NULL;
     again.inputs = NULL;
     again.input_count = 0;
+    if (str_starts(again.text, STR("include:")) || str_find(again.text, STR("\ninclude:")) >= 0) {
+        buf_addz(out, "includes a file\n");
+        return false;
+    }
+    diags_init(&diags);
     bool ok = pipeline_compile(arena, &again, &diags, &other) == 0;
     if (ok) {
         PB_PACK(plan, &want);

@@ -137,6 +137,50 @@ static void values_must_be_in_their_range(void **state)
     refused(*state, p, -E_INVALID, "tags");
 }
 
+static void caches_and_containers_must_be_sound(void **state)
+{
+    Pb__CacheSpec cache = PB__CACHE_SPEC__INIT;
+    Pb__CacheSpec *caches[LIMIT_CACHES + 1] = {&cache, &cache, &cache, &cache, &cache};
+    Pb__Service service = PB__SERVICE__INIT;
+    Pb__Service *services[] = {&service};
+    Pb__Plan *p = plan(*state);
+
+    p->jobs[0]->caches = caches;
+    p->jobs[0]->n_caches = LIMIT_CACHES + 1;
+    refused(*state, p, -E_INVALID, "bad cache");
+    p->jobs[0]->n_caches = 1;
+    cache.when = (Pb__ArtifactWhen)7;
+    refused(*state, p, -E_INVALID, "bad cache");
+    p = plan(*state);
+    p->jobs[0]->services = services;
+    p->jobs[0]->n_services = 1;
+    refused(*state, p, -E_INVALID, "bad image or service");
+}
+
+static void what_is_published_must_be_sound(void **state)
+{
+    Pb__ReportSpec report = PB__REPORT_SPEC__INIT;
+    Pb__ReportSpec *reports[] = {&report};
+    Pb__ArtifactSpec artifacts = PB__ARTIFACT_SPEC__INIT;
+    Pb__PagesSpec pages = PB__PAGES_SPEC__INIT;
+    Pb__IdTokenSpec token = PB__ID_TOKEN_SPEC__INIT;
+    Pb__IdTokenSpec *tokens[] = {&token};
+    Pb__Plan *p = plan(*state);
+
+    p->jobs[0]->artifacts = &artifacts;
+    artifacts.reports = reports;
+    artifacts.n_reports = 1;
+    refused(*state, p, -E_INVALID, "bad report");
+    p = plan(*state);
+    p->jobs[0]->pages = &pages;
+    refused(*state, p, -E_INVALID, "bad report, release or pages");
+    p = plan(*state);
+    p->jobs[0]->id_tokens = tokens;
+    p->jobs[0]->n_id_tokens = 1;
+    token.name = (char *)"TOKEN";
+    refused(*state, p, -E_INVALID, "tokens");
+}
+
 static void a_job_that_no_message_could_carry_is_refused_at_once(void **state)
 {
     struct world *w = *state;
@@ -194,6 +238,8 @@ int main(void)
         TEST(stages_must_hold_jobs_in_order),
         TEST(needs_must_point_back_and_not_in_circles),
         TEST(values_must_be_in_their_range),
+        TEST(caches_and_containers_must_be_sound),
+        TEST(what_is_published_must_be_sound),
         TEST(a_job_that_no_message_could_carry_is_refused_at_once),
         TEST(the_biggest_job_that_is_accepted_has_a_spec_that_fits),
         TEST(a_plan_at_the_limits_is_accepted),
