@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import time
+import urllib.request
 
 from stack import ApiError, Stack, main, wait_for
 
@@ -297,6 +298,90 @@ def why_names_the_reason(build):
         stack.wait_pipeline(p["id"])
 
 
+def caches_pass_between_jobs_and_workers(build):
+    with Stack(build, workers=2, slots=1) as stack:
+        text = """
+job:
+  cache:
+    key: {files: [lock], prefix: deps}
+    paths: [deps/]
+    fallback_keys: [any]
+  before_script: ["test -e lock || echo 1 > lock"]
+  script:
+    - if test -e deps/made; then echo found it; else mkdir deps; echo x > deps/made; fi
+parallel job:
+  stage: deploy
+  parallel: 4
+  cache: {key: "deps-default", paths: [deps/], policy: pull}
+  script: [test -e deps/made]
+"""
+        p = stack.submit(text)
+        assert stack.wait_pipeline(p["id"])["status"] == "success"
+        assert "No cache found for deps-default" in stack.log(stack.job(p["id"], "job")["id"]).decode()
+        keys = [c["key"] for c in stack.get("/caches?project=e2e")["items"]]
+        assert keys == ["deps-default-protected"], keys
+        p = stack.submit(text)
+        assert stack.wait_pipeline(p["id"])["status"] == "success"
+        log = stack.log(stack.job(p["id"], "job")["id"]).decode()
+        assert "found it" in log and "Restored cache deps-default-protected" in log, log
+        assert "is unchanged" in log, log
+
+
+def what_a_job_says_of_itself_arrives(build):
+    with Stack(build) as stack:
+        p = stack.submit("""
+stages: [build, deploy]
+build:
+  stage: build
+  hooks: {pre_get_sources_script: [echo hooked]}
+  coverage: '/lines: (\\d+\\.\\d+)%/'
+  script:
+    - echo "lines:" $'\\e[1m'87.25%
+    - echo VERSION=1.5 > build.env
+    - echo '<testsuite/>' > junit.xml
+  artifacts:
+    reports: {dotenv: build.env, junit: junit.xml}
+deploy:
+  stage: deploy
+  script: [test "$VERSION" = 1.5, mkdir public, echo hello > public/index.html, echo notes > notes.md,
+           echo HOST=v$VERSION.example > deploy.env]
+  artifacts: {reports: {dotenv: deploy.env}}
+  environment: {name: production, url: "https://$HOST/"}
+  release: {tag_name: "v$VERSION", description: notes.md}
+  pages: true
+  needs: [build]
+""")
+        done = stack.wait_pipeline(p["id"])
+        log = stack.log(stack.job(p["id"], "build")["id"]).decode()
+        assert done["status"] == "success", (statuses(done), log)
+        assert log.startswith("\x1b[32;1m$ echo hooked"), log
+        build_job = stack.get(f"/jobs/{stack.job(p['id'], 'build')['id']}")
+        assert build_job["coverage"] == 87.25, build_job["coverage"]
+        assert sorted(a["type"] for a in build_job["artifacts"]) == ["dotenv", "junit"], build_job
+        release = stack.get("/releases?project=e2e")["items"][0]
+        assert (release["tag"], release["description"]) == ("v1.5", "notes\n"), release
+        environment = stack.get("/environments?project=e2e")["items"][0]
+        assert environment["url"] == "https://v1.5.example/", environment
+        with urllib.request.urlopen(stack.url + "/pages/e2e/") as page:
+            assert page.read() == b"hello\n"
+
+
+def a_malformed_report_or_release_fails_its_job(build):
+    with Stack(build) as stack:
+        p = stack.submit("""
+env: {script: [echo nonsense > x.env], artifacts: {reports: {dotenv: x.env}}}
+tag: {script: ["true"], release: {tag_name: "$NOBODY", description: d}}
+site: {script: ["true"], pages: {publish: site}}
+""")
+        stack.wait_pipeline(p["id"])
+        told = {j["name"]: stack.get(f"/jobs/{j['id']}") for j in stack.pipeline(p["id"])["jobs"]}
+        assert told["env"]["reason"] == "artifact_failure", told["env"]
+        assert "x.env, line 1" in told["env"]["attempts"][-1]["detail"], told["env"]
+        assert told["tag"]["reason"] == "script_failure", told["tag"]
+        assert "tag_name is empty" in told["tag"]["attempts"][-1]["detail"], told["tag"]
+        assert told["site"]["reason"] == "artifact_failure", told["site"]
+
+
 def a_repeated_submit_makes_one_pipeline(build):
     with Stack(build) as stack:
         body = {"project": "p", "ref": "main", "file": ".gitlab-ci.yml",
@@ -325,4 +410,6 @@ if __name__ == "__main__":
           an_unanswered_assignment_outlasts_an_absent_broker,
           draining_finishes_and_takes_nothing_new,
           an_image_is_refused_by_the_shell_executor_with_its_reason, sources_by_git_url,
-          why_names_the_reason, a_repeated_submit_makes_one_pipeline])
+          why_names_the_reason, a_repeated_submit_makes_one_pipeline,
+          caches_pass_between_jobs_and_workers, what_a_job_says_of_itself_arrives,
+          a_malformed_report_or_release_fails_its_job])
