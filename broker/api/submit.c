@@ -13,6 +13,8 @@
 #include "broker/api/server.h"
 #include "broker/api/variables.h"
 #include "broker/api/view.h"
+#include "pipeline/emit.h"
+#include "pipeline/explain.h"
 #include "pipeline/pipeline.h"
 
 #define LIMIT_TEXT LIMIT_VARIABLE_VALUE
@@ -21,6 +23,8 @@
 /* A submit body as it was read; texts point into the body. */
 struct submit {
     struct request *rq;
+    bool lint;    /* nothing is submitted: it may ask for an explanation */
+    bool explain; /* it does */
     const json_t *body;
     struct arena arena; /* lists for the compiler */
     const char *project;
@@ -217,12 +221,16 @@ static int read_files(struct submit *s)
                      &s->in.changes_known);
 }
 
+#define SUBMIT_FIELDS                                                                             \
+    "project ref tag sha before_sha origin default_branch commit source file files inputs paths " \
+    "changes compared only variables"
+
 static int read_submit(struct submit *s)
 {
     int r;
-    if ((r = body_fields(s->rq, s->body, "",
-                         "project ref tag sha before_sha origin default_branch commit source file "
-                         "files inputs paths changes compared only variables")) < 0 ||
+    if ((r = body_fields(s->rq, s->body, "", s->lint ? SUBMIT_FIELDS " explain" : SUBMIT_FIELDS)) <
+            0 ||
+        (s->lint && (r = body_bool(s->rq, s->body, "explain", &s->explain)) < 0) ||
         (r = read_facts(s)) < 0 || (r = read_files(s)) < 0 || (r = read_source(s)) < 0) {
         return r;
     }
@@ -390,9 +398,10 @@ static int build_command(struct submit *s, struct str key, const uint8_t body_ha
 }
 
 /* Reads the body into *s and calls `then`. */
-static int with_submit(struct request *rq, int (*then)(struct submit *s, void *ctx), void *ctx)
+static int with_submit(struct request *rq, bool lint, int (*then)(struct submit *s, void *ctx),
+                       void *ctx)
 {
-    struct submit s = {.rq = rq};
+    struct submit s = {.rq = rq, .lint = lint};
     json_t *body;
     int r = body_parse(rq, false, &body);
     if (r < 0) {
@@ -446,7 +455,7 @@ static int submit_work(struct request *rq)
         rq->reply = (struct reply){.pipeline_id = known, .duplicate = true};
         return 0;
     }
-    return with_submit(rq, submit_read, &id);
+    return with_submit(rq, false, submit_read, &id);
 }
 
 static int submit_done(struct request *rq)
@@ -489,18 +498,40 @@ static json_t *plan_jobs(const Pb__Plan *plan)
     return jobs;
 }
 
+/* What rules decided, and the file with everything merged. */
+static json_t *explanation(const struct pipeline_input *in, const struct explain *explain,
+                           const Pb__Plan *plan)
+{
+    const struct explain_view view = {.in = in, .explain = explain, .plan = plan};
+    struct buf merged;
+    json_t *o = explain_json(&view);
+    buf_init(&merged, LIMIT_HTTP_BODY); /* a small file may be a big one when it is written out */
+    if (explain->merged) {
+        emit_yaml(explain->merged, &merged);
+    }
+    bool there = explain->merged && buf_ok(&merged);
+    json_object_set_new(o, "merged", there ? json_stringn(merged.p, merged.n) : json_null());
+    buf_release(&merged);
+    return o;
+}
+
 static int lint_read(struct submit *s, void *ctx)
 {
     struct diags diags;
     struct vars predefined;
     struct arena arena;
+    struct explain explain = {0};
     Pb__Plan *plan = NULL;
     (void)ctx;
     arena_init(&arena, 0);
     diags_init(&diags);
+    s->in.explain = s->explain ? &explain : NULL;
     int r = compile(s, &predefined, &arena, &diags, &plan);
     s->rq->extra = json_pack("{s:b, s:o, s:o}", "valid", r == 0, "diagnostics", view_diags(&diags),
                              "jobs", plan_jobs(r == 0 ? plan : NULL));
+    if (s->explain) {
+        json_object_set_new(s->rq->extra, "explain", explanation(&s->in, &explain, plan));
+    }
     diags_release(&diags);
     arena_release(&arena);
     return r == -E_PIPELINE ? 0 : r;
@@ -509,7 +540,7 @@ static int lint_read(struct submit *s, void *ctx)
 /* On a work thread. */
 static int lint_work(struct request *rq)
 {
-    return with_submit(rq, lint_read, NULL);
+    return with_submit(rq, true, lint_read, NULL);
 }
 
 static int lint_done(struct request *rq)

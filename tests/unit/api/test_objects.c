@@ -207,6 +207,27 @@ static void a_pipeline_file_with_errors_is_answered_with_diagnostics(void **stat
     json_decref(problem);
 }
 
+static void lint_explains_when_asked(void **state)
+{
+    struct fixture *x = *state;
+    json_t *answer = post_json(
+        x, 200,
+        "{\"explain\":true,\"files\":{\".gitlab-ci.yml\":\".b: {script: [x]}\\n"
+        "a: {extends: .b}\\n"
+        "c: {extends: .b, rules: [{if: $CI_COMMIT_TAG}]}\"}}",
+        "/api/v1/lint");
+    const json_t *explain = json_object_get(answer, "explain");
+    const json_t *jobs = json_object_get(explain, "jobs");
+    assert_int_equal(json_array_size(jobs), 2);
+    assert_true(json_is_true(json_object_get(json_array_get(jobs, 0), "in")));
+    assert_true(json_is_false(json_object_get(json_array_get(jobs, 1), "in")));
+    assert_string_equal(text_of(json_array_get(jobs, 1), "why"), "no rule matches");
+    assert_null(strstr(text_of(explain, "merged"), "extends"));
+    json_decref(answer);
+    json_decref(post_json(x, 400, "{\"explain\":true,\"project\":\"a\",\"files\":{}}",
+                          "/api/v1/pipelines"));
+}
+
 static void lint_tells_without_submitting(void **state)
 {
     struct fixture *x = *state;
@@ -595,6 +616,7 @@ int main(void)
         TEST(git_sources_are_checked),
         TEST(a_submit_that_is_wrong_is_refused_by_name),
         TEST(a_pipeline_file_with_errors_is_answered_with_diagnostics),
+        TEST(lint_explains_when_asked),
         TEST(lint_tells_without_submitting),
         TEST(the_same_key_gives_the_first_answer_again),
         TEST(what_is_not_there_is_not_found),
