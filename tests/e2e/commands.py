@@ -308,6 +308,18 @@ def lint_speaks_sarif_and_json_of_many_files(build):
         assert half.returncode == 66 and "warn.yml: valid" in half.stdout, half
 
 
+def lint_excuses_files_that_are_not_fetched(build):
+    build = os.path.abspath(build)
+    with Tree("include: https://example.invalid/a.yml\njob: {extends: .there}\n") as tree:
+        done = davit(build, "lint", "--offline", cwd=tree.dir)
+        assert done.returncode == 0 and "warning: " in done.stdout, done
+        assert "nothing wrong in what can be read offline, 1 warning" in done.stdout, done
+        assert davit(build, "lint", "--offline", "--strict", cwd=tree.dir).returncode == 65
+        tree.write(".gitlab-ci.yml", "include: https://example.invalid/a.yml\njob: {scirpt: x}\n")
+        done = davit(build, "lint", "--offline", cwd=tree.dir)
+        assert done.returncode == 65 and "1 error, 1 warning" in done.stdout, done
+
+
 def lint_reads_standard_input(build):
     build = os.path.abspath(build)
     with Tree(GOOD) as tree:
@@ -412,6 +424,6 @@ if __name__ == "__main__":
           json_is_all_that_stdout_holds, following_a_lost_broker_says_so_and_goes_on,
           temporary_files_are_under_tmpdir, git_works_in_a_submodule,
           cancel_retry_play_and_why, lint_tells_the_place, lint_speaks_sarif_and_json_of_many_files,
-          lint_reads_standard_input, explain_says_why_a_job_is_in_or_absent,
+          lint_excuses_files_that_are_not_fetched, lint_reads_standard_input, explain_says_why_a_job_is_in_or_absent,
           explain_merges_and_draws, up_starts_and_stops_everything,
           wrong_usage_is_explained])
