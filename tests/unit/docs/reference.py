@@ -16,9 +16,9 @@ problems = []
 
 # Where the keywords of a scope stand. Several: what holds for one holds for the others.
 PATHS = {
-    "TOP": [""], "HEADER": [""], "SPEC": ["spec:"], "INPUT": ["spec:inputs:"], "DEFAULT": [""],
+    "TOP": [""], "HEADER": [""], "SPEC": ["spec:"], "SPEC_FILE": ["spec:"], "INPUT": ["spec:inputs:"], "DEFAULT": [""],
     "JOB": [""], "INCLUDE": ["include:"], "INCLUDE_RULE": ["include:rules:"],
-    "INHERIT": ["inherit:"], "VARIABLE": ["variables:"], "IMAGE": ["image:"],
+    "INHERIT": ["inherit:"], "VARIABLE": ["variables:"], "JOB_VARIABLE": ["variables:"], "IMAGE": ["image:"],
     "NEED": ["needs:"], "ARTIFACTS": ["artifacts:"], "ALLOW_FAILURE": ["allow_failure:"],
     "RETRY": ["retry:"], "PARALLEL": ["parallel:", "needs:parallel:"], "RULE": ["rules:"],
     "CHANGES": ["rules:changes:"], "EXISTS": ["rules:exists:"], "WORKFLOW": ["workflow:"],
@@ -28,15 +28,6 @@ PATHS = {
     "AKEYLESS": ["secrets:akeyless:"], "AWS_SECRET": ["secrets:aws_secrets_manager:"],
     "AZURE_SECRET": ["secrets:azure_key_vault:"], "GCP_SECRET": ["secrets:gcp_secret_manager:"],
     "GITLAB_SECRET": ["secrets:gitlab_secrets_manager:"], "STEP": ["run:"],
-    "SPEC_FILE": ["spec:"], "JOB_VARIABLE": ["variables:"], "CACHE": ["cache:"], "CACHE_KEY": ["cache:key:"],
-    "REPORTS": ["artifacts:reports:"], "COVERAGE_REPORT": ["artifacts:reports:coverage_report:"],
-    "SERVICE": ["services:"], "DOCKER": ["image:docker:", "services:docker:"],
-    "KUBERNETES_USER": ["image:kubernetes:", "services:kubernetes:"], "HOOKS": ["hooks:"],
-    "ID_TOKEN": ["id_tokens:"], "ENVIRONMENT": ["environment:"],
-    "KUBERNETES": ["environment:kubernetes:"], "DASHBOARD": ["environment:kubernetes:dashboard:"],
-    "MANAGED_RESOURCES": ["environment:kubernetes:managed_resources:"], "TRIGGER": ["trigger:"],
-    "FORWARD": ["trigger:forward:"], "RELEASE": ["release:"], "RELEASE_ASSETS": ["release:assets:"],
-    "RELEASE_LINK": ["release:assets:links:"], "PAGES": ["pages:"], "JOB_INPUT": ["inputs:"],
     "STEP_FROM": ["run:step:"], "STEP_GIT": ["run:step:git:"], "STEP_OCI": ["run:step:oci:"],
     "INPUT_RULE": ["spec:inputs:rules:"], "CACHE": ["cache:"], "CACHE_KEY": ["cache:key:"], "REPORTS": ["artifacts:reports:"],
     "COVERAGE_REPORT": ["artifacts:reports:coverage_report:"], "SERVICE": ["services:"],
