@@ -32,6 +32,8 @@ static int find_cache(struct request *rq, const char *key, uint8_t ret[SHA256_BY
     const Pb__CacheRecord *c = job ? cache_get(tx, job->project_id, str_from(key)) : NULL;
     if (!job) {
         r = request_fail(rq, -E_NOT_FOUND, "there is no job %" PRIu64, rq->args.id);
+    } else if (rq->who.role == ROLE_JOB && !cache_is_open_to(tx, job, str_from(key))) {
+        r = request_fail(rq, -E_FORBIDDEN, "a cache of protected refs is for their jobs alone");
     } else if (!c || c->digest.len != SHA256_BYTES) {
         r = request_fail(rq, -E_NOT_FOUND, "there is no cache of that key");
     } else {

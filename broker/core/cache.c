@@ -74,6 +74,9 @@ static int check_set(struct core *c, const Pb__CacheSet *cmd, const Pb__JobRecor
         return reject(c, -E_CONFLICT, "a job that is %s keeps no cache",
                       job_state_text(job->state));
     }
+    if (!cache_is_open_to(c->tx, job, pb_str(cmd->key))) {
+        return reject(c, -E_FORBIDDEN, "a cache of protected refs is written by their jobs alone");
+    }
     return 0;
 }
 

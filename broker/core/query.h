@@ -27,6 +27,14 @@ const Pb__DeploymentRecord *deployment_get(struct tx *tx, uint64_t environment_i
 const Pb__ReleaseRecord *release_by_tag(struct tx *tx, uint64_t project_id, struct str tag);
 const Pb__PagesRecord *pages_get(struct tx *tx, uint64_t project_id, struct str path_prefix);
 const Pb__CacheRecord *cache_get(struct tx *tx, uint64_t project_id, struct str cache_key);
+const Pb__PipelineVariablesRecord *pipeline_variables_get(struct tx *tx, uint64_t pipeline_id);
+/* What the predefined variables of the submit say; empty: nothing. */
+struct str predefined_value(const Pb__PipelineVariablesRecord *vars, const char *name);
+/* As GitLab has it until somebody changes it: the default branch is protected, nothing else. */
+bool ref_is_protected(const Pb__PipelineRecord *p, const Pb__PipelineVariablesRecord *vars);
+/* A cache whose key ends in "-protected" is for jobs of protected refs alone: what the default
+ * branch is built with is not for every branch to write, nor to read. */
+bool cache_is_open_to(struct tx *tx, const Pb__JobRecord *job, struct str cache_key);
 
 /* Lists: at most max rows into ret; the count is returned. */
 /* By name, those after `after` (NULL or "": from the first on). */

@@ -94,6 +94,48 @@ const Pb__CacheRecord *cache_get(struct tx *tx, uint64_t project_id, struct str 
     return (const Pb__CacheRecord *)tx_get_msg(tx, T_CACHE, &k, &pb__cache_record__descriptor);
 }
 
+const Pb__PipelineVariablesRecord *pipeline_variables_get(struct tx *tx, uint64_t pipeline_id)
+{
+    const struct key k = key_u64(pipeline_id);
+
+    return (const Pb__PipelineVariablesRecord *)tx_get_msg(
+        tx, T_PIPELINE_VARS, &k, &pb__pipeline_variables_record__descriptor);
+}
+
+struct str predefined_value(const Pb__PipelineVariablesRecord *vars, const char *name)
+{
+    for (size_t i = 0; i < vars->n_predefined; i++) {
+        if (strcmp(vars->predefined[i]->name, name) == 0) {
+            return pb_str(vars->predefined[i]->value);
+        }
+    }
+    return STR_NULL;
+}
+
+bool ref_is_protected(const Pb__PipelineRecord *p, const Pb__PipelineVariablesRecord *vars)
+{
+    const struct str known = predefined_value(vars, "CI_COMMIT_REF_PROTECTED");
+
+    if (known.n > 0) {
+        return str_eqz(known, "true");
+    }
+    return !p->tag && predefined_value(vars, "CI_COMMIT_BRANCH").n > 0 &&
+           str_eqz(predefined_value(vars, "CI_DEFAULT_BRANCH"), p->ref);
+}
+
+bool cache_is_open_to(struct tx *tx, const Pb__JobRecord *job, struct str cache_key)
+{
+    const Pb__PipelineVariablesRecord *vars;
+    const Pb__PipelineRecord *p;
+
+    if (!str_ends(cache_key, STR("-protected"))) {
+        return true;
+    }
+    p = pipeline_get(tx, job->pipeline_id);
+    vars = pipeline_variables_get(tx, job->pipeline_id);
+    return p != NULL && vars != NULL && ref_is_protected(p, vars);
+}
+
 /* The row that a cursor stands on; NULL after a sticky error. */
 static const ProtobufCMessage *row_at(const struct cursor *cur,
                                       const ProtobufCMessageDescriptor *desc)

@@ -71,17 +71,6 @@ static const char *slug(struct arena *a, const char *name)
     return s;
 }
 
-/* What the predefined variables of the submit say; empty: nothing. */
-static struct str predefined(const Pb__PipelineVariablesRecord *vars, const char *name)
-{
-    for (size_t i = 0; i < vars->n_predefined; i++) {
-        if (strcmp(vars->predefined[i]->name, name) == 0) {
-            return pb_str(vars->predefined[i]->value);
-        }
-    }
-    return STR_NULL;
-}
-
 static void add_pipeline(struct spec *s)
 {
     const Pb__PipelineRecord *p = s->pipeline;
@@ -128,7 +117,7 @@ static void add_job(struct spec *s)
 
 static void add_urls(struct spec *s, const Pb__PipelineVariablesRecord *vars)
 {
-    const struct str url = predefined(vars, "CI_SERVER_URL");
+    const struct str url = predefined_value(vars, "CI_SERVER_URL");
 
     if (url.n == 0 || url.n > SERVER_URL_BYTES) {
         return;
@@ -142,17 +131,10 @@ static void add_urls(struct spec *s, const Pb__PipelineVariablesRecord *vars)
              arena_printf(s->arena, STR_FMT "/pages/%s", STR_ARG(url), s->project));
 }
 
-/* As GitLab has it until somebody changes it: the default branch is protected, nothing else. */
 static void add_protection(struct spec *s, const Pb__PipelineVariablesRecord *vars)
 {
-    const struct str known = predefined(vars, "CI_COMMIT_REF_PROTECTED");
-
-    s->out->ref_protected = known.n > 0
-                                ? str_eqz(known, "true")
-                                : !s->pipeline->tag && predefined(vars, "CI_COMMIT_BRANCH").n > 0 &&
-                                      str_eqz(predefined(vars, "CI_DEFAULT_BRANCH"),
-                                              s->pipeline->ref);
-    if (known.n == 0) {
+    s->out->ref_protected = ref_is_protected(s->pipeline, vars);
+    if (predefined_value(vars, "CI_COMMIT_REF_PROTECTED").n == 0) {
         add_text(s, "CI_COMMIT_REF_PROTECTED", s->out->ref_protected ? "true" : "false");
     }
 }
@@ -185,9 +167,7 @@ static void add_environment(struct spec *s)
 
 static const Pb__PipelineVariablesRecord *of_pipeline(struct spec *s)
 {
-    const struct key k = key_u64(s->pipeline->id);
-    const Pb__PipelineVariablesRecord *vars = (const Pb__PipelineVariablesRecord *)tx_get_msg(
-        s->tx, T_PIPELINE_VARS, &k, &pb__pipeline_variables_record__descriptor);
+    const Pb__PipelineVariablesRecord *vars = pipeline_variables_get(s->tx, s->pipeline->id);
 
     if (vars == NULL) {
         tx_fail(s->tx, -E_CORRUPT);

@@ -163,8 +163,13 @@ int teardown(void **state)
 
 uint64_t submit(struct fixture *x, const char *yaml, uint64_t *ret_first_job)
 {
-    json_t *body = json_pack("{s:s, s:{s:s}}", "project", "group/test", "files", ".gitlab-ci.yml",
-                             yaml);
+    return submit_ref(x, yaml, "main", ret_first_job);
+}
+
+uint64_t submit_ref(struct fixture *x, const char *yaml, const char *ref, uint64_t *ret_first_job)
+{
+    json_t *body = json_pack("{s:s, s:s, s:{s:s}}", "project", "group/test", "ref", ref, "files",
+                             ".gitlab-ci.yml", yaml);
     char *text = json_dumps(body, 0);
     json_t *pipeline = post_json(x, 201, text, "/api/v1/pipelines");
     uint64_t id = id_of(pipeline, "id");

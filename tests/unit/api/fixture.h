@@ -99,6 +99,7 @@ int plug_status(struct plug *w); /* of the answer, or 0 when the connection ende
 
 /* Submits one job `build` with a script; its ids. */
 uint64_t submit(struct fixture *x, const char *yaml, uint64_t *ret_first_job);
+uint64_t submit_ref(struct fixture *x, const char *yaml, const char *ref, uint64_t *ret_first_job);
 /* A pipeline of group/test whose one job deploys there, without the compiler; the job's id. */
 uint64_t submit_deploy(struct fixture *x, const char *environment);
 void worker_hello(struct fixture *x);

@@ -194,6 +194,36 @@ static void a_cache_is_set_by_its_job_and_found_by_the_next(void **state)
     buf_release(&body);
 }
 
+static void a_cache_of_protected_refs_is_closed_to_other_branches(void **state)
+{
+    struct fixture *x = *state;
+    uint8_t digest[SHA256_BYTES];
+    char hex[2 * SHA256_BYTES + 1];
+    struct buf body = BUF_INIT;
+    uint64_t of_main;
+    uint64_t of_topic;
+    submit(x, ONE_JOB, &of_main);
+    submit_ref(x, ONE_JOB, "topic", &of_topic);
+    put_blob(x, "cached", 6, digest);
+    str_to_hex(digest, SHA256_BYTES, hex);
+    worker_hello(x);
+    job_start(x, of_main);
+    job_start(x, of_topic);
+    char *main_token = token_of_job(x, of_main);
+    char *topic_token = token_of_job(x, of_topic);
+    buf_addf(&body, "{\"key\":\"k-protected\",\"digest\":\"%s\",\"size\":6}", hex);
+    json_decref(put_cache(x, 403, of_topic, topic_token, buf_cstr(&body)));
+    json_decref(put_cache(x, 200, of_main, main_token, buf_cstr(&body)));
+    assert_cache(x, of_main, "/cache?key=k-protected", main_token, 200, "cached");
+    assert_cache(x, of_topic, "/cache?key=k-protected", topic_token, 403, NULL);
+    buf_clear(&body);
+    buf_addf(&body, "{\"key\":\"k-non_protected\",\"digest\":\"%s\",\"size\":6}", hex);
+    json_decref(put_cache(x, 200, of_topic, topic_token, buf_cstr(&body)));
+    free(main_token);
+    free(topic_token);
+    buf_release(&body);
+}
+
 static void a_cache_that_cannot_be_is_refused(void **state)
 {
     struct fixture *x = *state;
@@ -535,6 +565,7 @@ int main(void)
         TEST(artifacts_are_fetched_by_type),
         TEST(coverage_is_shown_of_jobs_and_averaged_of_pipelines),
         TEST(a_cache_is_set_by_its_job_and_found_by_the_next),
+        TEST(a_cache_of_protected_refs_is_closed_to_other_branches),
         TEST(a_cache_that_cannot_be_is_refused),
         TEST(caches_are_listed_page_by_page),
         TEST(an_environment_is_shown_with_its_deployments_and_stopped),
