@@ -27,6 +27,7 @@ int follow_to_end(struct cli *c, const struct client *cl, uint64_t pipeline_id, 
     } else {
         printf("\n");
         print_pipeline(c, p);
+        print_failures(c, cl, p);
         json_decref(p);
     }
     return follow_exit_code(c, status);

@@ -55,9 +55,13 @@ static int print_result(struct run *run, const char *status, uint64_t started_ms
     }
     printf("\n");
     print_pipeline(run->c, p);
+    print_failures(run->c, stack_client(run->stack), p);
     printf("pipeline %s in %s\n", cli_status(run->c, status),
            cli_duration(os_monotonic_ms() - started_ms, took, sizeof(took)));
     json_decref(p);
+    if (strcmp(status, "manual") == 0 || strcmp(status, "skipped") == 0) {
+        fprintf(stderr, "davit: manual jobs wait; davit run JOB starts one\n");
+    }
     return 0;
 }
 
@@ -102,6 +106,43 @@ static int run_in(struct cli *c, const char *data, struct repo *repo, struct req
         r = run_pipeline(&run, repo, request, quiet);
         stack_stop(run.stack, run.cancels >= 3);
     }
+    return r;
+}
+
+static bool has_tag(struct str list, const char *tag)
+{
+    struct str item;
+    while (str_split(&list, ',', &item)) {
+        if (str_eqz(str_trim(item), tag)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A job that no worker takes would wait for ever, for here is only one. */
+static int check_tags(struct cli *c, const Pb__Plan *plan, const char *claimed)
+{
+    struct buf tags = BUF_INIT; /* all that are wanted */
+    const char *first = NULL;
+    int r = 0;
+    buf_addz(&tags, claimed != NULL ? claimed : "");
+    for (size_t i = 0; i < plan->n_jobs; i++) {
+        const Pb__PlanJob *job = plan->jobs[i];
+        for (size_t k = 0; k < job->n_tags && job->when != WHEN_MANUAL && !job->trigger; k++) {
+            if (!has_tag(buf_str(&tags), job->tags[k])) {
+                buf_addf(&tags, "%s%s", tags.n > 0 ? "," : "", job->tags[k]);
+                first = first != NULL ? first : job->name;
+            }
+        }
+    }
+    if (first != NULL) {
+        r = cli_fail(c, -E_USAGE,
+                     "job `%s` wants a worker with other tags; --tags '%s' says that this machine "
+                     "will do for all of them",
+                     first, buf_cstr(&tags));
+    }
+    buf_release(&tags);
     return r;
 }
 
@@ -165,6 +206,9 @@ int cmd_run(struct cli *c, int argc, char **argv)
         r = request_build(c, &repo, &request_options, &request);
         if (r == 0 || r == -E_PIPELINE) {
             request_print_diags(c, &request, stderr);
+        }
+        if (r == 0) {
+            r = check_tags(c, request.plan, stack_options.tags);
         }
         if (r == 0) {
             r = run_in_temp_dir(c, &repo, &request, &stack_options, quiet, keep);

@@ -7,6 +7,10 @@
 #include "cli/follow.h"
 #include "common/str.h"
 
+#define NAME_WIDTH_MIN 28u /* of the column of job names */
+#define NAME_WIDTH_MAX 60u
+#define FAILURES_MAX   20u
+
 /* What only some jobs have. */
 static void print_more(const json_t *j)
 {
@@ -27,7 +31,7 @@ static void print_more(const json_t *j)
     }
 }
 
-static void print_job(const struct cli *c, const json_t *j)
+static void print_job(const struct cli *c, const json_t *j, int name_width)
 {
     char took[32] = "";
     const char *reason = json_text(j, "reason");
@@ -35,8 +39,8 @@ static void print_job(const struct cli *c, const json_t *j)
     if (json_text(j, "started_at")[0] != 0) {
         cli_duration(json_number(j, "duration_ms"), took, sizeof(took));
     }
-    printf("  %-8" PRIu64 " %-28s %-12s %-10s %-12s", json_number(j, "id"), json_text(j, "name"),
-           json_text(j, "stage"), took, worker);
+    printf("  %-8" PRIu64 " %-*s %-12s %-10s %-12s", json_number(j, "id"), name_width,
+           json_text(j, "name"), json_text(j, "stage"), took, worker);
     printf(" %s", cli_status(c, json_text(j, "status")));
     if (reason[0] != 0) {
         printf(" (%s)", reason);
@@ -51,10 +55,55 @@ static void print_job(const struct cli *c, const json_t *j)
     printf("\n");
 }
 
+static int name_width(const json_t *jobs)
+{
+    size_t i;
+    size_t width = NAME_WIDTH_MIN;
+    json_t *j;
+    json_array_foreach(jobs, i, j)
+    {
+        width = MAX(width, strlen(json_text(j, "name")));
+    }
+    return (int)MIN(width, NAME_WIDTH_MAX);
+}
+
+static void print_failure(struct cli *c, const struct client *cl, const json_t *j)
+{
+    char path[64];
+    json_t *job = NULL;
+    snprintf(path, sizeof(path), "/jobs/%" PRIu64, json_number(j, "id"));
+    if (client_call(c, cl, "GET", path, NULL, NULL, &job) < 0) {
+        return;
+    }
+    const json_t *attempts = json_object_get(job, "attempts");
+    size_t count = json_array_size(attempts);
+    const char *detail = count > 0 ? json_text(json_array_get(attempts, count - 1), "detail") : "";
+    if (detail[0] != 0) {
+        printf("%s: %s\n", json_text(j, "name"), detail);
+    }
+    json_decref(job);
+}
+
+void print_failures(struct cli *c, const struct client *cl, const json_t *pipeline)
+{
+    size_t i;
+    size_t printed = 0;
+    json_t *j;
+    json_array_foreach(json_object_get(pipeline, "jobs"), i, j)
+    {
+        if (strcmp(json_text(j, "status"), "failed") == 0 &&
+            strcmp(json_text(j, "reason"), "script_failure") != 0 && printed < FAILURES_MAX) {
+            print_failure(c, cl, j);
+            printed++;
+        }
+    }
+}
+
 void print_pipeline(const struct cli *c, const json_t *pipeline)
 {
     size_t i;
     json_t *j;
+    const int width = name_width(json_object_get(pipeline, "jobs"));
     const json_t *coverage = json_object_get(pipeline, "coverage");
     printf("pipeline %" PRIu64 "  %s  %s  %.8s  %s", json_number(pipeline, "id"),
            json_text(pipeline, "project"), json_text(pipeline, "ref"), json_text(pipeline, "sha"),
@@ -68,7 +117,7 @@ void print_pipeline(const struct cli *c, const json_t *pipeline)
     printf("\n");
     json_array_foreach(json_object_get(pipeline, "jobs"), i, j)
     {
-        print_job(c, j);
+        print_job(c, j, width);
     }
 }
 
@@ -119,16 +168,17 @@ int cmd_status(struct cli *c, int argc, char **argv)
         return r;
     }
     r = client_call(c, &cl, "GET", path, NULL, NULL, &answer);
-    client_release(&cl);
     if (r == 0 && c->json) {
         cli_print_json(answer);
     } else if (r == 0) {
         if (count == 1) {
             print_pipeline(c, answer);
+            print_failures(c, &cl, answer);
         } else {
             print_list(c, answer);
         }
         json_decref(answer);
     }
+    client_release(&cl);
     return r;
 }

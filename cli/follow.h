@@ -33,5 +33,7 @@ int follow_log(struct cli *c, const struct client *cl, uint64_t job_id, uint64_t
 
 /* The table of a pipeline's jobs. */
 void print_pipeline(const struct cli *c, const json_t *pipeline);
+/* Why jobs failed that ended without a word of their script, as far as the broker can be asked. */
+void print_failures(struct cli *c, const struct client *cl, const json_t *pipeline);
 
 #endif

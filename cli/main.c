@@ -27,7 +27,7 @@ static void print_usage(FILE *out)
 {
     fputs("usage: davit COMMAND [OPTION...] [ARGUMENT...]\n\n", out);
     for (size_t i = 0; i < ARRAY_LEN(COMMANDS); i++) {
-        fprintf(out, "  %-10s %-24s %s\n", COMMANDS[i].name, COMMANDS[i].args, COMMANDS[i].summary);
+        fprintf(out, "  %-12s %-22s %s\n", COMMANDS[i].name, COMMANDS[i].args, COMMANDS[i].summary);
     }
     fputs("\ndavit COMMAND --help tells the options of a command.\n", out);
 }

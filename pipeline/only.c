@@ -60,9 +60,9 @@ static void report_absent(struct part *p, struct str name)
     for (size_t i = 0; i < c->job_count; i++) {
         names[i] = c->jobs[i].plan.base_name;
         if (str_eqz(name, names[i]) || str_eq(name, c->jobs[i].name)) {
-            report(c, c->jobs[i].at, "job-absent", NULL,
-                   "the job `" STR_FMT "` was asked for, but is not in this pipeline",
-                   STR_ARG(name));
+            report(
+                c, c->jobs[i].at, "job-absent", "`davit explain JOB` says which rule leaves it out",
+                "the job `" STR_FMT "` was asked for, but is not in this pipeline", STR_ARG(name));
             return;
         }
     }

@@ -108,6 +108,24 @@ def run_takes_names_of_jobs_and_refs(build):
         assert done.returncode == 65 and "did you mean `ship`" in done.stderr, done
 
 
+def run_says_what_it_cannot_do(build):
+    build = os.path.abspath(build)
+    with Tree("""
+a: {tags: [gpu, big], script: ["true"]}
+b: {tags: [later], when: manual, script: ["true"]}
+""") as tree:
+        done = davit(build, "run", "--tags", "big", cwd=tree.dir)
+        assert done.returncode == 64 and "--tags 'big,gpu'" in done.stderr, done
+        assert davit(build, "run", "--tags", "big,gpu", cwd=tree.dir).returncode == 0
+        tree.write(".gitlab-ci.yml", "a: {when: manual, script: [x]}\n")
+        done = davit(build, "run", cwd=tree.dir)
+        assert done.returncode == 1 and "davit run JOB starts one" in done.stderr, done
+        tree.write(".gitlab-ci.yml", "a: {image: debian, script: [x]}\nb: {secrets: {A: {vault: a/b/c}}, script: [x]}\n")
+        done = davit(build, "run", cwd=tree.dir)
+        assert done.returncode == 1 and "a: job `a` asks for image `debian`" in done.stdout, done
+        assert "\nb: nothing acts on `secrets`" in done.stdout, done
+
+
 def leftovers(mark):
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -419,7 +437,7 @@ def wrong_usage_is_explained(build):
 
 if __name__ == "__main__":
     main([run_shows_the_logs_and_ends_with_the_pipelines_result, run_works_without_git,
-          run_takes_names_of_jobs_and_refs,
+          run_takes_names_of_jobs_and_refs, run_says_what_it_cannot_do,
           ctrl_c_cancels_and_leaves_no_process, submit_status_logs_and_artifacts, submit_by_git_url,
           json_is_all_that_stdout_holds, following_a_lost_broker_says_so_and_goes_on,
           temporary_files_are_under_tmpdir, git_works_in_a_submodule,
