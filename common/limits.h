@@ -67,6 +67,11 @@
 #define LIMIT_BUNDLE (64u * MIB)          /* the files of child pipelines, kept as a blob */
 #define LIMIT_HELD_JOBS 1024u             /* in one Hello or Heartbeat */
 
+/* times that come again */
+#define LIMIT_CRON_BYTES 256u             /* one expression */
+#define LIMIT_CRON_TIME_S (1ll << 36)     /* either way of 1970: two thousand years */
+#define LIMIT_TZ_BYTES (64u * KIB)        /* one file of the database of time zones */
+
 /* HTTP */
 #define LIMIT_HTTP_BODY (16u * MIB)       /* JSON requests */
 #define LIMIT_HTTP_JSON_DEPTH 64u

@@ -35,6 +35,9 @@ bool os_exists(const char *path);
 /* Calls fn with each name in the folder but "." and "..", in no order. */
 int os_list_dir(const char *path, void (*fn)(void *ctx, const char *name), void *ctx);
 char *os_absolute_path(const char *path); /* without links and dots, heap; NULL: not there */
+/* The file of a time zone (tz.h) from the machine's database, below TZDIR or the usual folder.
+ * -E_INVALID: no name of a zone; -E_NOT_FOUND: there is none. */
+int os_read_zone(struct str name, struct buf *out);
 int os_write_all(int fd, const void *p, size_t n);
 int os_pwrite_all(int fd, const void *p, size_t n, uint64_t offset);
 int os_disk_free(const char *path, uint64_t *ret_free_bytes, uint64_t *ret_total_bytes);

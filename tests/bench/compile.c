@@ -26,7 +26,7 @@ static json_t *run(struct tree *tree, const char *file, json_t *samples)
     struct case_input *c = xmalloc(sizeof(*c));
     struct diags diags;
     Pb__Plan *plan = NULL;
-    tree_prepare(tree, file, c);
+    tree_prepare(tree, file, NULL, c);
     diags_init(&diags);
     uint64_t before_us = os_monotonic_us();
     int r = pipeline_compile(&c->arena, &c->in, &diags, &plan);

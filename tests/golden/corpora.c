@@ -7,21 +7,26 @@
 #include "common/os.h"
 #include "tests/golden/corpora.h"
 
-char *corpora_path(const char *part)
+const char *corpora_root(void)
 {
     const char *root = getenv("DAVIT_CORPORA");
-    char *path = os_path_join(root ? root : DAVIT_SOURCE_ROOT "/../shared/corpora", part);
+    return root ? root : DAVIT_SOURCE_ROOT "/../shared/corpora";
+}
+
+char *corpora_path(const char *root, const char *part)
+{
+    char *path = os_path_join(root, part);
     if (!os_exists(path)) {
-        printf("no %s: skipped\n", path);
+        fprintf(stderr, "no %s: skipped\n", path);
         free(path);
         return NULL;
     }
     return path;
 }
 
-json_t *corpora_json(const char *part)
+json_t *corpora_json(const char *root, const char *part)
 {
-    char *path = corpora_path(part);
+    char *path = corpora_path(root, part);
     json_error_t error;
     if (!path) {
         return NULL;

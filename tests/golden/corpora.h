@@ -9,11 +9,12 @@
 
 #define EXIT_SKIPPED 77
 
+const char *corpora_root(void);
 /* The path of a part; NULL and a message where it is not there. Heap. */
-char *corpora_path(const char *part);
+char *corpora_path(const char *root, const char *part);
 
 /* A JSON file of the corpora; NULL: not there. */
-json_t *corpora_json(const char *part);
+json_t *corpora_json(const char *root, const char *part);
 
 /* All files below a folder, paths relative to it, sorted. */
 struct file_list {

@@ -55,11 +55,15 @@ static int provide(void *ctx, const struct include_ref *ref, struct included *re
     return tree_read(t, path, &ret->text) ? 0 : -E_NOT_FOUND;
 }
 
-void tree_prepare(struct tree *t, const char *path, struct case_input *c)
+void tree_prepare(struct tree *t, const char *path, const char *branch, struct case_input *c)
 {
     struct str text;
     check(tree_read(t, path, &text));
     case_input_init(c, path, STR(""));
+    if (branch) {
+        c->facts.ref = c->facts.default_branch = branch;
+        case_input_prepare(c);
+    }
     c->in.text = text;
     c->in.include = provide;
     c->in.include_ctx = t;

@@ -18,7 +18,8 @@ void tree_open(struct tree *t, const char *folder);
 void tree_release(struct tree *t);
 /* False: there is no such file. */
 bool tree_read(struct tree *t, const char *path, struct str *ret);
-/* Makes c ready to compile the file, which must be there, with case_input.h's usual facts. */
-void tree_prepare(struct tree *t, const char *path, struct case_input *c);
+/* Makes c ready to compile the file, which must be there, for the default branch of this name
+ * (NULL: main), otherwise with case_input.h's usual facts. */
+void tree_prepare(struct tree *t, const char *path, const char *branch, struct case_input *c);
 
 #endif
