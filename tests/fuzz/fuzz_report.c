@@ -35,12 +35,11 @@ static void read_log(struct arena *arena, struct str text)
     coverage_release(&c);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
+void fuzz_one(const uint8_t *p, size_t n)
 {
     struct arena arena;
     arena_init(&arena, 0);
     read_dotenv(&arena, str_of(p, n));
     read_log(&arena, str_of(p, n));
     arena_release(&arena);
-    return 0;
 }

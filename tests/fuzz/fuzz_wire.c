@@ -5,8 +5,7 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/roundtrip.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
+void fuzz_one(const uint8_t *p, size_t n)
 {
     check_roundtrip(&pb__envelope__descriptor, p, n, LIMIT_WIRE_MESSAGE);
-    return 0;
 }
