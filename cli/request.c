@@ -219,6 +219,13 @@ static void compile_children(struct request *r, const struct pipeline_input *par
     }
 }
 
+/* Nothing was pushed for a tag, a schedule and the like: `changes` holds there. */
+static bool is_push(const struct pipeline_facts *f)
+{
+    return !f->tag &&
+           (strcmp(f->origin, "push") == 0 || strcmp(f->origin, "merge_request_event") == 0);
+}
+
 static int compile(struct repo *repo, const struct pipeline_facts *facts,
                    const struct var *variables, size_t variable_count,
                    const struct request_options *o, struct request *r)
@@ -241,7 +248,7 @@ static int compile(struct repo *repo, const struct pipeline_facts *facts,
     in->compare_ctx = r;
     in->paths = repo->files;
     in->path_count = repo->file_count;
-    in->changes_known = repo->changes_known || o->changes.count > 0;
+    in->changes_known = o->changes.count > 0 || (repo->changes_known && is_push(facts));
     in->changes = o->changes.count > 0 ? list_names(r, &o->changes) : repo->changes;
     in->change_count = o->changes.count > 0 ? o->changes.count : repo->change_count;
     in->submitted = variables;
@@ -309,8 +316,8 @@ static json_t *build_body(const struct repo *repo, const struct pipeline_facts *
         json_object_set_new(body, "compared", compared_json(r->compared));
     }
     json_object_set_new(body, "paths", names(repo->files, repo->file_count));
-    if (repo->changes_known) {
-        json_object_set_new(body, "changes", names(repo->changes, repo->change_count));
+    if (r->in.changes_known) {
+        json_object_set_new(body, "changes", names(r->in.changes, r->in.change_count));
     }
     if (f->sha != NULL) {
         json_t *commit = json_object();

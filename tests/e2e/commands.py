@@ -104,6 +104,13 @@ def run_takes_names_of_jobs_and_refs(build):
                              ("topic", "make | , topic\n")):
             done = davit(build, "run", "make", "--ref", ref, cwd=tree.dir)
             assert done.returncode == 0 and printed in done.stdout, (ref, done.stdout, done.stderr)
+        tree.write("changed", "x")
+        tree.git("add", "-A")
+        tree.git("commit", "-qm", "second")
+        tree.write(".gitlab-ci.yml", PARTS + "on change: {script: [x], rules: [{changes: [nothing]}]}\n")
+        for args, there in (([], False), (["--ref", "refs/tags/v1"], True), (["--origin", "schedule"], True)):
+            jobs = json.loads(davit(build, "lint", "--json", *args, cwd=tree.dir).stdout)["jobs"]
+            assert ("on change" in [j["name"] for j in jobs]) == there, (args, jobs)
         done = davit(build, "run", "shpi", cwd=tree.dir)
         assert done.returncode == 65 and "did you mean `ship`" in done.stderr, done
 
