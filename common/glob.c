@@ -72,12 +72,22 @@ static bool match_character(struct str *pattern, struct str *name)
     return str_eq(take_literal(pattern), take_character(name));
 }
 
+/* What the search for one match may still cost. */
+static bool take_step(size_t *steps)
+{
+    *steps -= *steps > 0;
+    return *steps > 0;
+}
+
 /* One folder or file name, without slashes on either side. */
-static bool match_name(struct str pattern, struct str name)
+static bool match_name(struct str pattern, struct str name, size_t *steps)
 {
     struct str star_pattern = STR_NULL;
     struct str star_name = STR_NULL;
     while (pattern.n > 0 || name.n > 0) {
+        if (!take_step(steps)) {
+            return false;
+        }
         if (pattern.n > 0 && pattern.p[0] == '*') {
             pattern = str_sub(pattern, 1, pattern.n);
             star_pattern = pattern;
@@ -100,11 +110,12 @@ static bool has_part(struct str rest)
 }
 
 /* A pattern without braces. */
-static bool match_path(enum glob_dialect dialect, struct str pattern, struct str path)
+static bool match_path(enum glob_dialect dialect, struct str pattern, struct str path,
+                       size_t *steps)
 {
     struct str stars_pattern = STR_NULL; /* behind the latest double star */
     struct str stars_path = STR_NULL;
-    while (has_part(pattern) || has_part(path)) {
+    while ((has_part(pattern) || has_part(path)) && take_step(steps)) {
         struct str ahead = pattern;
         struct str part = STR_NULL;
         struct str name = STR_NULL;
@@ -116,7 +127,7 @@ static bool match_path(enum glob_dialect dialect, struct str pattern, struct str
             pattern = ahead;
             stars_pattern = pattern;
             stars_path = path;
-        } else if (more && str_split(&path, '/', &name) && match_name(part, name)) {
+        } else if (more && str_split(&path, '/', &name) && match_name(part, name, steps)) {
             pattern = ahead;
         } else {
             /* The double star takes one folder more; the last name is never a folder. */
@@ -127,7 +138,7 @@ static bool match_path(enum glob_dialect dialect, struct str pattern, struct str
             path = stars_path;
         }
     }
-    return true;
+    return !has_part(pattern) && !has_part(path);
 }
 
 struct braces {
@@ -179,6 +190,7 @@ struct alternatives {
     enum glob_dialect dialect;
     struct str path;
     unsigned left;
+    size_t *steps;
 };
 
 static bool match_alternatives(struct alternatives *alts, struct str pattern, unsigned depth)
@@ -191,9 +203,10 @@ static bool match_alternatives(struct alternatives *alts, struct str pattern, un
             return false;
         }
         alts->left--;
-        return match_path(alts->dialect, pattern, alts->path);
+        return match_path(alts->dialect, pattern, alts->path, alts->steps);
     }
     if (depth == LIMIT_GLOB_BRACES) {
+        alts->left = 0; /* or each of the alternatives so far would come here */
         return false;
     }
     struct str rest = str_sub(pattern, at.open + 1, at.close - at.open - 1);
@@ -208,8 +221,16 @@ static bool match_alternatives(struct alternatives *alts, struct str pattern, un
     return matched;
 }
 
+bool glob_match_within(enum glob_dialect dialect, struct str pattern, struct str path,
+                       size_t *steps)
+{
+    struct alternatives alts = {
+        .dialect = dialect, .path = path, .left = LIMIT_GLOB_ALTERNATIVES, .steps = steps};
+    return pattern.n <= LIMIT_GLOB_BYTES && match_alternatives(&alts, pattern, 0);
+}
+
 bool glob_match(enum glob_dialect dialect, struct str pattern, struct str path)
 {
-    struct alternatives alts = {.dialect = dialect, .path = path, .left = LIMIT_GLOB_ALTERNATIVES};
-    return pattern.n <= LIMIT_GLOB_BYTES && match_alternatives(&alts, pattern, 0);
+    size_t steps = LIMIT_GLOB_STEPS;
+    return glob_match_within(dialect, pattern, path, &steps);
 }

@@ -12,6 +12,11 @@
 
 enum glob_dialect { GLOB_RUBY, GLOB_STAR };
 
+/* False, too, where finding out would take more than LIMIT_GLOB_STEPS steps: only for patterns that
+ * are made so. */
 bool glob_match(enum glob_dialect dialect, struct str pattern, struct str path);
+/* The same, but with so many steps, which are counted down. */
+bool glob_match_within(enum glob_dialect dialect, struct str pattern, struct str path,
+                       size_t *steps);
 
 #endif

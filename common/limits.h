@@ -30,6 +30,7 @@
 #define LIMIT_EXPANDED_TOTAL (1u * MIB)   /* all expanded values of one set */
 #define LIMIT_GLOB_BYTES 4096u            /* one pattern; longer ones match nothing */
 #define LIMIT_GLOB_ALTERNATIVES 1024u     /* of the braces of one pattern */
+#define LIMIT_GLOB_STEPS 500000u          /* characters looked at by one match */
 #define LIMIT_GLOB_BRACES 64u             /* groups in one alternative */
 #define LIMIT_DIAGS 100u                  /* errors reported of one compilation */
 #define LIMIT_DIAG_NOTES 8u               /* of one error */

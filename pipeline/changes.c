@@ -3,25 +3,66 @@
 
 #include "pipeline/compile.h"
 
-/* So many comparisons of a path with a glob count as one step. */
-#define PATHS_PER_WORK 16
+/* So many steps of comparing paths with globs count as one. */
+#define GLOB_STEPS_PER_WORK 256
 /* What asking somebody outside counts for. */
 #define QUESTION_WORK 1000
+
+/* The place of the first path that matches; -1: none. */
+static ptrdiff_t find_path(struct compile *c, struct str glob, const struct str *paths,
+                           size_t path_count)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < path_count; i++) {
+        size_t left = LIMIT_GLOB_STEPS;
+        bool matches = glob_match_within(GLOB_RUBY, glob, paths[i], &left);
+        used += LIMIT_GLOB_STEPS - left;
+        if (matches) {
+            return (ptrdiff_t)i;
+        }
+        if (!compile_charge(c, used / GLOB_STEPS_PER_WORK, NULL)) {
+            return -1;
+        }
+        used %= GLOB_STEPS_PER_WORK;
+    }
+    return -1;
+}
+
+/* Many jobs ask for the same globs: each is looked for once among the paths of the repository and
+ * among what changed. */
+static ptrdiff_t find_path_once(struct compile *c, enum globs what, struct str glob,
+                                const struct str *paths, size_t path_count)
+{
+    if (what == GLOBS_COMPARED) {
+        return find_path(c, glob, paths, path_count);
+    }
+    struct node **known = &c->globs[what == GLOBS_CHANGES];
+    const struct pair *found = node_find(*known, glob);
+    if (found) {
+        return (ptrdiff_t)found->value->integer;
+    }
+    if (!*known) {
+        *known = node_new(c->arena, NODE_MAPPING, NULL);
+    }
+    struct node *place = node_new(c->arena, NODE_SCALAR, NULL);
+    place->integer = find_path(c, glob, paths, path_count);
+    node_set(c->arena, *known, node_text(c->arena, arena_str(c->arena, glob), NULL), place);
+    return (ptrdiff_t)place->integer;
+}
 
 /* Does any path match any glob, once its variables are replaced. */
 static bool any_match(struct compile *c, enum globs what, const struct texts *globs,
                       const struct str *paths, size_t path_count, const struct vars *env)
 {
-    for (size_t i = 0; i < globs->count; i++) {
+    for (size_t i = 0; i < globs->count && path_count > 0; i++) {
         struct str glob = expand_text(c, env, globs->items[i], EXPAND_KEEP_UNKNOWN);
-        if (!compile_charge(c, path_count / PATHS_PER_WORK + 1, NULL)) {
+        if (!compile_charge(c, 1, NULL)) {
             return false;
         }
-        for (size_t k = 0; k < path_count; k++) {
-            if (glob_match(GLOB_RUBY, glob, paths[k])) {
-                explain_globs(c, what, globs, &paths[k]);
-                return true;
-            }
+        ptrdiff_t place = find_path_once(c, what, glob, paths, path_count);
+        if (place >= 0) {
+            explain_globs(c, what, globs, &paths[place]);
+            return true;
         }
     }
     explain_globs(c, what, globs, NULL);

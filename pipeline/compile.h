@@ -205,7 +205,9 @@ struct compile {
     bool slow_regex;        /* one took too long: no further ones are run */
     struct memo conditions; /* expressions that were read already */
     struct memo rules;      /* lists of rules */
-    struct vars outer;      /* predefined and submitted variables, expanded: what include sees */
+    struct memo retries;
+    struct node *globs[2]; /* of exists and of changes: the path that each one matches, or -1 */
+    struct vars outer;     /* predefined and submitted variables, expanded: what include sees */
     const struct node *root;
     const struct node *written; /* the root before !reference and extends */
     const struct node *job_at;  /* the job being read, for messages; NULL: none */

@@ -119,7 +119,7 @@ static void read_retry_max(struct compile *c, const struct node *n, struct job *
     }
 }
 
-void retry_read(struct compile *c, const struct node *n, struct job *job)
+static void read_retry(struct compile *c, const struct node *n, struct job *job)
 {
     if (n->kind != NODE_MAPPING) {
         read_retry_max(c, n, job);
@@ -139,5 +139,38 @@ void retry_read(struct compile *c, const struct node *n, struct job *job)
     }
     if (!node_is_null(codes)) {
         read_exit_codes(c, codes, &job->plan.retry_exit_codes, &job->plan.n_retry_exit_codes);
+    }
+}
+
+/* What is made of one: many jobs share it by `default` and `extends`. */
+struct retry {
+    uint32_t max;
+    char **when;
+    size_t when_count;
+    int32_t *exit_codes;
+    size_t exit_code_count;
+};
+
+void retry_read(struct compile *c, const struct node *n, struct job *job)
+{
+    struct retry *known = memo_get(&c->retries, n);
+    size_t messages = c->diags->errors + c->diags->warnings;
+    if (known) {
+        job->plan.retry_max = known->max;
+        job->plan.retry_when = known->when;
+        job->plan.n_retry_when = known->when_count;
+        job->plan.retry_exit_codes = known->exit_codes;
+        job->plan.n_retry_exit_codes = known->exit_code_count;
+        return;
+    }
+    read_retry(c, n, job);
+    if (c->diags->errors + c->diags->warnings == messages) {
+        known = arena_alloc(c->arena, sizeof(*known));
+        *known = (struct retry){.max = job->plan.retry_max,
+                                .when = job->plan.retry_when,
+                                .when_count = job->plan.n_retry_when,
+                                .exit_codes = job->plan.retry_exit_codes,
+                                .exit_code_count = job->plan.n_retry_exit_codes};
+        memo_set(c->arena, &c->retries, n, known);
     }
 }

@@ -93,6 +93,8 @@ static void test_hostile_patterns_end_soon(void **state)
         buf_addz(&pattern, "{a,b}");
     }
     assert_false(glob_match(GLOB_RUBY, buf_str(&pattern), buf_str(&path)));
+    buf_addz(&pattern, "{a,b}{a,b}{a,b}{a,b}{a,b}"); /* more than LIMIT_GLOB_BRACES */
+    assert_false(glob_match(GLOB_RUBY, buf_str(&pattern), buf_str(&path)));
     buf_clear(&pattern);
     for (int i = 0; i < 2000; i++) {
         buf_add_char(&pattern, '{');

@@ -212,6 +212,98 @@ static void the_largest_pipeline_compiles(void **state)
     assert_int_equal(plan->jobs[LIMIT_PIPELINE_JOBS - 1]->n_needs, 31);
 }
 
+/* As many jobs as a file may define, each through as many levels of extends as are allowed. */
+static void the_deepest_extends_of_all_jobs_take_no_time(void **state)
+{
+    struct buf b = BUF_INIT;
+    buf_addz(&b, ".b0: {variables: {A: a, B: b}, rules: [{when: never}]}\n");
+    for (unsigned i = 1; i < LIMIT_EXTENDS_DEPTH; i++) {
+        buf_addf(&b, ".b%u: {extends: .b%u, variables: {V%u: x}}\n", i, i - 1, i);
+    }
+    for (unsigned i = 0; i < LIMIT_JOB_DEFINITIONS; i++) {
+        buf_addf(&b, "j%u: {extends: .b%u, script: a}\n", i, LIMIT_EXTENDS_DEPTH - 1);
+    }
+    assert_string_equal(code_of(*state, &b), "no-jobs");
+}
+
+static int provide_part(void *ctx, const struct include_ref *ref, struct included *ret,
+                        const char **ret_why)
+{
+    struct fixture *f = ctx;
+    (void)ret_why;
+    struct str number = str_sub(ref->name, 4, ref->name.n - strlen("part.yml"));
+    ret->text = str_from(arena_printf(&f->arena,
+                                      ".p" STR_FMT ": {extends: .base, variables: {P: x}}\n"
+                                      "j" STR_FMT ": {extends: .p" STR_FMT ", script: a}\n",
+                                      STR_ARG(number), STR_ARG(number), STR_ARG(number)));
+    return 0;
+}
+
+/* Twice the files may take twice the time, not four times: merging copies none of what is there. */
+static void as_many_includes_as_are_allowed_take_no_time(void **state)
+{
+    struct fixture *f = *state;
+    struct buf b = BUF_INIT;
+    struct pipeline_input in = {.file = "test.yml", .ref = "main", .origin = "push"};
+    Pb__Plan *plan = NULL;
+    buf_addz(&b, ".base: {before_script: [b]}\ninclude:\n");
+    for (unsigned i = 0; i < LIMIT_INCLUDES; i++) {
+        buf_addf(&b, "  - part%u.yml\n", i);
+    }
+    in.text = buf_str(&b);
+    in.include = provide_part;
+    in.include_ctx = f;
+    clock_t before = clock();
+    assert_int_equal(pipeline_compile(&f->arena, &in, &f->diags, &plan), 0);
+    assert_in_range((clock() - before) * 1000 / CLOCKS_PER_SEC, 0, PATIENCE_MS);
+    assert_int_equal(plan->n_jobs, LIMIT_INCLUDES);
+    buf_release(&b);
+}
+
+/* Many patterns that are slow each: the first that takes too long is the last that is run. */
+static void many_slow_regular_expressions_end_soon(void **state)
+{
+    struct buf b = BUF_INIT;
+    buf_addz(&b, "variables: {A: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!}\n");
+    for (int i = 0; i < 2000; i++) {
+        buf_addf(&b, "j%d: {script: a, rules: [{if: '$A =~ /^(a|aa|a*|b{%d})*$/'}]}\n", i, i + 1);
+    }
+    assert_string_equal(code_of(*state, &b), "regex-limit");
+}
+
+/* The stars of a glob give up only their latest choice; braces are counted. */
+static void globs_that_are_made_to_be_slow_end_soon(void **state)
+{
+    struct fixture *f = *state;
+    struct buf b = BUF_INIT;
+    struct pipeline_input in = {.file = "test.yml", .ref = "main", .origin = "push"};
+    Pb__Plan *plan = NULL;
+    char *name = arena_alloc(&f->arena, 4001);
+    memset(name, 'a', 4000);
+    struct str paths[64];
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+        paths[i] = str_of(name, 4000 - i);
+    }
+    buf_addz(&b, "j: {script: a, rules: [{exists: [");
+    for (int i = 0; i < 20; i++) {
+        buf_addz(&b, i > 0 ? ", '" : "'");
+        for (int k = 0; k < 100; k++) {
+            buf_addz(&b, i % 2 == 0 ? "*a*b" : "{a,aa}*");
+        }
+        buf_addz(&b, "'");
+    }
+    buf_addz(&b, "]}]}\n");
+    in.text = buf_str(&b);
+    in.paths = paths;
+    in.path_count = ARRAY_LEN(paths);
+    clock_t before = clock();
+    assert_int_equal(pipeline_compile(&f->arena, &in, &f->diags, &plan), -E_PIPELINE);
+    long used_ms = (long)((clock() - before) * 1000 / CLOCKS_PER_SEC);
+    print_message("%ld ms\n", used_ms);
+    assert_in_range(used_ms, 0, PATIENCE_MS);
+    buf_release(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -231,6 +323,10 @@ int main(void)
         TEST(many_errors_with_hints_do_not_take_long),
         TEST(a_slow_regular_expression_is_run_once),
         TEST(the_largest_pipeline_compiles),
+        TEST(the_deepest_extends_of_all_jobs_take_no_time),
+        TEST(as_many_includes_as_are_allowed_take_no_time),
+        TEST(many_slow_regular_expressions_end_soon),
+        TEST(globs_that_are_made_to_be_slow_end_soon),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
