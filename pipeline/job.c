@@ -269,8 +269,8 @@ static const struct {
     {"id_tokens", id_tokens_read},
     {"identity", identity_read},
     {"image", image_read},
-    {"inputs", job_inputs_read},
     {"inherit", read_inherit},
+    {"inputs", job_inputs_read},
     {"interruptible", read_interruptible},
     {"manual_confirmation", manual_confirmation_read},
     {"needs", read_job_needs},
@@ -298,15 +298,22 @@ static const struct {
     {"when", read_job_when},
 };
 
+/* The readers stand in the order of their names. */
 bool job_read_keyword(struct compile *c, struct job *job, const char *name, const struct node *n)
 {
-    for (size_t i = 0; i < ARRAY_LEN(readers); i++) {
-        if (strcmp(readers[i].name, name) == 0) {
+    size_t low = 0;
+    size_t high = ARRAY_LEN(readers);
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(name, readers[middle].name);
+        if (order == 0) {
             if (n) {
-                readers[i].read(c, n, job);
+                readers[middle].read(c, n, job);
             }
             return true;
         }
+        low = order > 0 ? middle + 1 : low;
+        high = order < 0 ? middle : high;
     }
     return false;
 }

@@ -2,7 +2,7 @@
 
 #include "pipeline/node.h"
 
-#define INDEX_FROM 9u /* pairs; below that a walk is as fast */
+#define INDEX_FROM 17u /* pairs; below that a walk is as fast */
 
 struct node *node_new(struct arena *a, enum node_kind kind, const struct node *at)
 {

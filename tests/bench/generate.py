@@ -56,6 +56,17 @@ test {i}:
     - run-tests "$SUITE" --shard {i}
 """
 
+MATRIX = """\
+matrix {i}:
+  extends: .test
+  needs: ["build {need}"]
+  parallel:
+    matrix:
+      - OS: [debian, fedora]
+        DB: [lmdb, none]
+  script: ["run-tests --os $OS --db $DB"]
+"""
+
 DEPLOY = """\
 deploy {i}:
   extends: .rules
@@ -77,14 +88,17 @@ def write(folder, path, text):
 
 
 def jobs(folder, count):
-    """One file with `count` jobs: extends, rules, variables, needs."""
+    """One file that makes `count` jobs: extends, rules, variables, needs, matrices of four jobs."""
     builds = max(count // 3, 1)
     tests = max((count - builds) // 2, 1)
+    matrices = tests // 8
+    tests -= 4 * matrices
     parts = [HEAD]
     parts += [BUILD.format(i=i) for i in range(builds)]
+    parts += [MATRIX.format(i=i, need=i % builds) for i in range(matrices)]
     parts += [TEST.format(i=i, need=i % builds) for i in range(tests)]
     parts += [DEPLOY.format(i=i, need=i % min(builds, tests))
-              for i in range(count - builds - tests)]
+              for i in range(count - builds - tests - 4 * matrices)]
     write(folder, ".gitlab-ci.yml", "".join(parts))
 
 
