@@ -60,6 +60,9 @@ static void set_tags(struct vars *vars, const char *tags)
     buf_add_char(&list, '[');
     while (str_split(&rest, ',', &tag)) {
         tag = str_trim(tag);
+        if (tag.n == 0) {
+            continue;
+        }
         buf_addz(&list, list.n > 1 ? ", \"" : "\"");
         for (size_t i = 0; i < tag.n; i++) {
             buf_addz(&list, tag.p[i] == '"' || tag.p[i] == '\\' ? "\\" : "");

@@ -113,10 +113,15 @@ static void a_closed_pipe_ends_its_writer_as_in_a_clean_shell(void **state)
     assert_outcome(f, JOB_FAILED, REASON_SCRIPT_FAILURE, 141);
 }
 
-static void a_last_line_that_errexit_lets_fail_is_no_failure(void **state)
+/* As with gitlab-runner: the line `make test && make lint` must not hide that the tests failed. */
+static void a_last_line_that_errexit_lets_fail_fails_the_script(void **state)
 {
     struct fixture *f = *state;
-    SCRIPT(f, "[ -e /nowhere ] && echo there");
+    SCRIPT(f, "(exit 3) && echo there");
+    run_job(f);
+    assert_outcome(f, JOB_FAILED, REASON_SCRIPT_FAILURE, 3);
+    fixture_new_job(f);
+    SCRIPT(f, "[ -e /nowhere ] && echo there", "echo the last line counts");
     run_job(f);
     assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
 }
@@ -226,6 +231,11 @@ static void the_environment_is_clean_and_tells_of_the_worker(void **state)
     assert_in_log(f, "\n7|w1|[\"linux\", \"gcc\"]|1.2.3|yes|3|12|running\n");
     assert_in_log(f, "\n1\n");
     assert_in_log(f, "\n0022\n");
+    fixture_new_job(f);
+    f->cx.tags = "";
+    SCRIPT(f, "echo \"tags: $CI_RUNNER_TAGS\"");
+    run_job(f);
+    assert_in_log(f, "\ntags: []\n");
 }
 
 static void a_posix_shell_runs_the_lines_too(void **state)
@@ -325,7 +335,7 @@ int main(void)
         TEST(the_first_failure_ends_the_script),
         TEST(a_failure_in_a_pipe_counts),
         TEST(a_closed_pipe_ends_its_writer_as_in_a_clean_shell),
-        TEST(a_last_line_that_errexit_lets_fail_is_no_failure),
+        TEST(a_last_line_that_errexit_lets_fail_fails_the_script),
         TEST(after_script_knows_how_the_script_ended),
         TEST(a_canceled_job_cleans_up_and_is_canceled),
         TEST(a_job_that_takes_too_long_has_timed_out),
