@@ -46,6 +46,7 @@ int reject(struct core *c, int r, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(c->reply->text, sizeof(c->reply->text), fmt, ap);
     va_end(ap);
+    text_mend(c->reply->text); /* a cut name may end within a character */
     return r;
 }
 

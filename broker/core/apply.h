@@ -90,7 +90,9 @@ Pb__ProjectRecord *project_open(struct core *c, const char *name);
 /* text.c: checks of foreign text. */
 bool name_ok(const char *s);               /* 1 to LIMIT_NAME bytes of UTF-8, no control bytes */
 bool text_ok(const char *s, size_t limit); /* the same, but may be empty */
-char *text_clip(struct arena *a, const char *s, size_t limit); /* a copy, whole characters */
+void text_mend(char *s); /* puts a ? for every byte that is no part of a character */
+/* A copy of whole characters, whatever `s` holds. */
+char *text_clip(struct arena *a, const char *s, size_t limit);
 
 /* variable.c */
 int variables_check(struct core *c, Pb__Variable *const *v, size_t n, const char *of);

@@ -221,14 +221,13 @@ void attempt_end(struct run *run, Pb__JobRecord *job, Pb__JobState state, Pb__Re
     a->state = state;
     a->reason = reason;
     a->finished_ms = c->now_ms;
-    a->detail = (char *)(detail != NULL ? detail : "");
+    a->detail = text_clip(c->arena, detail != NULL ? detail : "", ATTEMPT_DETAIL_BYTES);
     if (o != NULL) {
         a->exit_code = o->exit_code;
         a->log_size = o->log_size;
         a->log_crc = o->log_crc;
         a->log_complete = true;
-        a->detail = detail != NULL ? (char *)detail
-                                   : text_clip(c->arena, o->detail, ATTEMPT_DETAIL_BYTES);
+        a->detail = text_clip(c->arena, detail != NULL ? detail : o->detail, ATTEMPT_DETAIL_BYTES);
     }
     attempt_put(c, a);
     if (a->worker_id != 0) {

@@ -23,9 +23,23 @@ bool name_ok(const char *s)
     return s[0] != '\0' && text_ok(s, LIMIT_NAME);
 }
 
+/* A row with a broken text could never be read again. */
+void text_mend(char *s)
+{
+    size_t n = strlen(s);
+    size_t bad;
+
+    while (!str_is_utf8(str_of(s, n), &bad)) {
+        s[bad] = '?';
+        s += bad + 1;
+        n -= bad + 1;
+    }
+}
+
 char *text_clip(struct arena *a, const char *s, size_t limit)
 {
     size_t n = strnlen(s, limit + 1);
+    char *copy;
 
     if (n > limit) {
         n = limit;
@@ -33,5 +47,7 @@ char *text_clip(struct arena *a, const char *s, size_t limit)
             n--; /* s[n] goes on a character that would be cut */
         }
     }
-    return arena_strdup(a, str_of(s, n));
+    copy = arena_strdup(a, str_of(s, n));
+    text_mend(copy);
+    return copy;
 }

@@ -152,6 +152,32 @@ static void why_there_is_no_child_stands_at_the_attempt(void **state)
     assert_int_equal(world_trigger_failed(&f->w, f->job_id, "again"), -E_STALE_EPOCH);
 }
 
+/* The core's own words cut names by bytes, and they come back as the detail. */
+static void words_that_end_within_a_character_stay_readable(void **state)
+{
+    struct family *f = *state;
+    char long_name[LIMIT_NAME] = "a";
+    Pb__PipelineCreate body;
+    Pb__Plan *plan;
+
+    for (size_t i = 1; i < 60; i += 2) {
+        memcpy(long_name + i, "\xc3\xa4", 2);
+    }
+    assert_int_equal(world_submit(&f->w,
+                                  plan_from_text(tx_arena(f->w.tx), "up: trigger=depend group=g\n"),
+                                  "main", "1"),
+                     0);
+    f->job_id = world_job_id(&f->w, f->w.reply.pipeline_id, "up");
+    plan = plan_from_text(tx_arena(f->w.tx), "work: group=g\n");
+    plan->jobs[0]->name = long_name;
+    body = child_of(f);
+    body.plan = plan;
+    refused(f, &body, -E_INVALID, "would wait for ever");
+    assert_true(str_is_utf8(str_from(f->w.reply.text), NULL));
+    assert_int_equal(world_trigger_failed(&f->w, f->job_id, "job a\xc3 would wait"), 0);
+    assert_string_equal(attempt_get(f->w.tx, f->job_id, 1)->detail, "job a? would wait");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -162,6 +188,7 @@ int main(void)
         TEST(a_bundle_is_kept_for_each_pipeline_that_has_it),
         TEST(a_family_has_a_limit),
         TEST(why_there_is_no_child_stands_at_the_attempt),
+        TEST(words_that_end_within_a_character_stay_readable),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
