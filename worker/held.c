@@ -293,11 +293,29 @@ static int start_shim(struct held *h, const struct exec_context *cx, struct buf 
     return 0;
 }
 
+/* The broker turns them into variables, all or none. */
+static bool lacks_tokens(const struct held *h, struct buf *why)
+{
+    if (h->spec->n_id_tokens == 0) {
+        return false;
+    }
+    buf_addf(why,
+             "the job's id_tokens cannot be made: each `aud`, once its variables are expanded, is "
+             "a text of at most %u bytes, and all tokens together fit into the job",
+             LIMIT_ID_TOKEN_AUDIENCE);
+    return true;
+}
+
 void held_start(struct held *h)
 {
     check(h->phase == HELD_WAITING);
     struct exec_context cx = context_of(h);
     struct buf why = BUF_INIT;
+    if (lacks_tokens(h, &why)) {
+        refuse(h, -E_INVALID, &why);
+        buf_release(&why);
+        return;
+    }
     if (!is_configured(h)) {
         buf_addf(&why, "this worker has no executor `%s`", executor_name(h));
         refuse(h, -E_UNSUPPORTED, &why);

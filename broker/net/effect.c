@@ -19,14 +19,21 @@ static Pb__JobKey key_of(const struct effect *e)
     return key;
 }
 
-/* What the broker alone can add to a spec. */
+/* What the broker alone can add to a spec. Tokens that cannot be made stay in it: the worker fails
+ * the job for that. An order that is not sent at all would make a good worker look lost. */
 static int complete_spec(struct fleet *f, struct tx *tx, Pb__JobSpec *spec)
 {
-    if (spec->n_id_tokens == 0) {
+    int r = 0;
+
+    if (spec->n_id_tokens > 0) {
+        check(f->c.signer != NULL);
+        r = id_tokens_issue(f->c.signer, tx, f->api_url, f->turn.now_ms, spec);
+    }
+    if (r < 0 && tx_ok(tx)) {
+        log_warn("net: job %" PRIu64 " gets no id tokens: %s", spec->key->job_id, err_text(r));
         return 0;
     }
-    check(f->c.signer != NULL);
-    return id_tokens_issue(f->c.signer, tx, f->api_url, f->turn.now_ms, spec);
+    return r;
 }
 
 static void send_assign(struct fleet *f, struct session *s, struct tx *tx, const struct effect *e)

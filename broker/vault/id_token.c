@@ -208,6 +208,21 @@ static void read_variables(struct vars *vars, const Pb__JobSpec *spec)
     (void)vars_expand_all(vars);
 }
 
+/* All tokens or none. */
+static int put_tokens(Pb__JobSpec *spec, Pb__Variable **all, size_t count)
+{
+    Pb__JobSpec before = *spec;
+    spec->variables = all;
+    spec->n_variables = count;
+    spec->id_tokens = NULL;
+    spec->n_id_tokens = 0;
+    if (pb__job_spec__get_packed_size(spec) > LIMIT_JOB_SPEC) {
+        *spec = before;
+        return -E_TOO_BIG;
+    }
+    return 0;
+}
+
 int id_tokens_issue(const struct signer *signer, struct tx *tx, const char *issuer, uint64_t now_ms,
                     Pb__JobSpec *spec)
 {
@@ -234,11 +249,5 @@ int id_tokens_issue(const struct signer *signer, struct tx *tx, const char *issu
     for (size_t i = 0; i < spec->n_id_tokens && r == 0; i++) {
         r = issue(signer, a, &s, spec->id_tokens[i], &vars, &all[n + i]);
     }
-    if (r == 0) {
-        spec->variables = all;
-        spec->n_variables = n + spec->n_id_tokens;
-        spec->id_tokens = NULL;
-        spec->n_id_tokens = 0;
-    }
-    return r;
+    return r < 0 ? r : put_tokens(spec, all, n + spec->n_id_tokens);
 }

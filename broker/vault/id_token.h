@@ -14,7 +14,8 @@ extern const char *const id_token_claims[];
 /* Turns spec->id_tokens into variables of the spec, behind all others; masked, and not expanded.
  * `issuer` is the address of the API. Audiences are expanded by the variables before. What is added
  * lives in tx_arena(tx). -E_LIMIT: an audience comes to more than LIMIT_ID_TOKEN_AUDIENCE bytes.
- * -E_INVALID: or is no UTF-8. The spec is then as it was. */
+ * -E_INVALID: or is no UTF-8. -E_TOO_BIG: the spec with all tokens would have more than
+ * LIMIT_JOB_SPEC bytes. The spec is then as it was. */
 int id_tokens_issue(const struct signer *s, struct tx *tx, const char *issuer, uint64_t now_ms,
                     Pb__JobSpec *spec);
 

@@ -290,6 +290,26 @@ def public_key_pem(jwk):
     return f"-----BEGIN RSA PUBLIC KEY-----\n{body}-----END RSA PUBLIC KEY-----\n"
 
 
+def an_id_token_that_cannot_be_made_fails_its_job_alone(build):
+    """Neither an audience without end, nor tokens above what a message holds, disturbs the worker."""
+    many = ", ".join("T%d: {aud: [%s]}" % (i, ", ".join(f'"{k}$BIG"' for k in range(20))) for i in range(16))
+    for size, tokens in ((5000, "T: {aud: $BIG}"), (4000, many)):
+        text = f"""
+variables: {{BIG: "{'a' * size}"}}
+tokens:
+  id_tokens: {{{tokens}}}
+  script: [echo not run]
+other:
+  script: [sleep 1]
+"""
+        with Stack(build) as stack:
+            ended = ends(stack, start(stack, {".gitlab-ci.yml": text}), "failed")
+            bad, good = job_of(ended, "tokens"), job_of(ended, "other")
+            assert (bad["reason"], bad["attempt"]) == ("config_error", 1), bad
+            assert (good["status"], good["attempt"]) == ("success", 1), good
+            assert b"id_tokens cannot be made" in stack.log(bad["id"])
+
+
 def an_id_token_is_believed_by_the_published_key(build):
     text = """
 stages: [a]
@@ -400,5 +420,6 @@ if __name__ == "__main__":
           a_killed_broker_makes_each_child_once, run_follows_children,
           run_ends_where_only_a_manual_job_is_left, an_environment_lives_until_its_stop_job_ran,
           an_environment_stops_by_itself, a_release_is_listed, pages_are_published,
-          an_id_token_is_believed_by_the_published_key, a_cache_goes_from_one_pipeline_to_the_next,
+          an_id_token_is_believed_by_the_published_key, an_id_token_that_cannot_be_made_fails_its_job_alone,
+          a_cache_goes_from_one_pipeline_to_the_next,
           reports_are_kept_by_type_and_dotenv_reaches_later_jobs, a_manual_job_may_want_to_be_confirmed])

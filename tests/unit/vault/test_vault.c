@@ -326,6 +326,34 @@ static void an_audience_without_end_is_refused(void **state)
     signer_close(s);
 }
 
+/* Variables make a short audience long, so the plan alone does not tell. */
+static void tokens_that_do_not_fit_the_message_are_refused(void **state)
+{
+    struct signer *s = open_signer();
+    struct world w;
+    char long_text[LIMIT_ID_TOKEN_AUDIENCE + 1] = "";
+    const char *audiences[LIMIT_ID_TOKEN_AUDIENCES];
+    world_init(&w);
+    memset(long_text, 'a', LIMIT_ID_TOKEN_AUDIENCE);
+    Pb__JobSpec *spec = spec_of_job(&w);
+    for (size_t i = 0; i < ARRAY_LEN(audiences); i++) {
+        audiences[i] = long_text;
+    }
+    want_token(&w, spec, audiences, ARRAY_LEN(audiences));
+    Pb__IdTokenSpec *many[LIMIT_ID_TOKENS];
+    for (size_t i = 0; i < ARRAY_LEN(many); i++) {
+        many[i] = spec->id_tokens[0];
+    }
+    spec->id_tokens = many;
+    spec->n_id_tokens = ARRAY_LEN(many);
+    size_t before = spec->n_variables;
+    assert_int_equal(id_tokens_issue(s, w.tx, ISSUER, NOW_MS, spec), -E_TOO_BIG);
+    assert_int_equal(spec->n_variables, before);
+    assert_int_equal(spec->n_id_tokens, LIMIT_ID_TOKENS);
+    world_release(&w);
+    signer_close(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -335,6 +363,7 @@ int main(void)
         cmocka_unit_test(a_token_says_what_the_store_knows_of_the_job),
         cmocka_unit_test(several_audiences_are_a_list),
         cmocka_unit_test(an_audience_without_end_is_refused),
+        cmocka_unit_test(tokens_that_do_not_fit_the_message_are_refused),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
