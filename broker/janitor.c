@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "broker/core/query.h"
 #include "broker/store/tx.h"
 #include "common/log.h"
 #include "common/os.h"
@@ -26,21 +27,29 @@ struct janitor {
     atomic_bool stop;
 };
 
-/* When in doubt a blob is wanted. */
-static bool wanted(void *ctx, const uint8_t digest[SHA256_BYTES])
+/* When in doubt a blob is wanted, and so is what was unpacked of it. */
+static bool ask(struct janitor *j, const uint8_t digest[SHA256_BYTES],
+                bool (*is_wanted)(struct tx *tx, struct str digest))
 {
-    struct janitor *j = ctx;
-    struct cursor c;
     struct tx *tx;
 
     if (atomic_load(&j->stop) || tx_begin(j->store, false, &tx) < 0) {
         return true;
     }
-    tx_seek(&c, tx, T_BLOB_REF, str_of(digest, SHA256_BYTES), NULL);
-    bool found = c.valid || !tx_ok(tx);
-    cursor_end(&c);
+    bool found = is_wanted(tx, str_of(digest, SHA256_BYTES)) || !tx_ok(tx);
     tx_abort(tx);
     return found;
+}
+
+static bool wanted(void *ctx, const uint8_t digest[SHA256_BYTES])
+{
+    return ask(ctx, digest, blob_referenced);
+}
+
+/* The artifact stays long after something else is published in its place. */
+static bool published(void *ctx, const uint8_t digest[SHA256_BYTES])
+{
+    return ask(ctx, digest, blob_published);
 }
 
 uint64_t janitor_sweep(struct janitor *j, uint64_t min_age_ms)
@@ -50,7 +59,7 @@ uint64_t janitor_sweep(struct janitor *j, uint64_t min_age_ms)
 
 uint64_t janitor_sweep_pages(struct janitor *j)
 {
-    return pages_sweep(j->pages, wanted, j);
+    return pages_sweep(j->pages, published, j);
 }
 
 static void wait_an_hour(struct janitor *j)

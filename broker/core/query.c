@@ -110,15 +110,28 @@ uint32_t worker_job_count(struct tx *tx, uint64_t worker_id)
     return n;
 }
 
-bool blob_referenced(struct tx *tx, struct str digest)
+static bool has_blob_ref(struct tx *tx, struct str prefix)
 {
     struct cursor cur;
     bool found;
 
-    tx_seek(&cur, tx, T_BLOB_REF, digest, NULL);
+    tx_seek(&cur, tx, T_BLOB_REF, prefix, NULL);
     found = cur.valid;
     cursor_end(&cur);
     return found;
+}
+
+bool blob_referenced(struct tx *tx, struct str digest)
+{
+    return has_blob_ref(tx, digest);
+}
+
+bool blob_published(struct tx *tx, struct str digest)
+{
+    struct key k = key_bytes(digest.p, digest.n);
+
+    key_add_u32(&k, BLOB_PAGES);
+    return has_blob_ref(tx, key_str(&k));
 }
 
 static size_t events_of_all(struct tx *tx, uint64_t after, size_t max, const Pb__EventRecord **ret)

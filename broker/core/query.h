@@ -61,6 +61,7 @@ uint32_t worker_job_count(struct tx *tx, uint64_t worker_id);
 bool worker_serves(const Pb__WorkerRecord *w, const Pb__ClassRecord *class);
 /* Whether an artifact, a source, a bundle, a cache or pages need the blob of this SHA-256. */
 bool blob_referenced(struct tx *tx, struct str digest);
+bool blob_published(struct tx *tx, struct str digest); /* by a row of pages */
 
 /* The oldest sequence number still kept is in the first row; events of a pipeline (0: all) with
  * seq > after, at most max. Returns the count. */

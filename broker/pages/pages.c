@@ -90,15 +90,40 @@ static int publish(struct pages *p, const char *tmp, const char *name)
     return r;
 }
 
+/* A fresh name for what is not whole: a start removes it. Heap. */
+static char *tmp_path(const struct pages *p)
+{
+    uint8_t id[8];
+    char name[sizeof(TMP_PREFIX) + 2 * sizeof(id)] = TMP_PREFIX;
+    os_random(id, sizeof(id));
+    str_to_hex(id, sizeof(id), name + strlen(TMP_PREFIX));
+    return os_path_join(p->dir, name);
+}
+
+/* What may be unpacked on this disk, where the store is, too. */
+static uint64_t room_for(const struct pages *p)
+{
+    uint64_t free_bytes = 0;
+    uint64_t total;
+    if (os_disk_free(p->dir, &free_bytes, &total) < 0 || free_bytes <= LIMIT_DISK_RESERVE) {
+        return 0;
+    }
+    return MIN(LIMIT_PAGES_BYTES, free_bytes - LIMIT_DISK_RESERVE);
+}
+
 static int unpack_into(struct pages *p, int fd, const char *tmp, const struct pages_name *name,
                        struct buf *why)
 {
     struct archive_info info;
+    uint64_t room = room_for(p);
     int r = os_mkdir_p(tmp, 0700);
     if (r < 0) {
         return r;
     }
-    r = archive_unpack(fd, tmp, LIMIT_ARTIFACT_FILES, LIMIT_PAGES_BYTES, &info, why);
+    r = archive_unpack(fd, tmp, LIMIT_ARTIFACT_FILES, room, &info, why);
+    if (r == -E_TOO_BIG && room < LIMIT_PAGES_BYTES) {
+        return -E_NO_SPACE; /* not the archive's fault */
+    }
     if (is_refusal(r)) {
         char *bad = os_path_join(p->dir, name->bad);
         r = os_put_file(bad, why->p, why->n, 0600);
@@ -115,17 +140,16 @@ static int unpack_into(struct pages *p, int fd, const char *tmp, const struct pa
 int pages_unpack(struct pages *p, const uint8_t digest[SHA256_BYTES], struct buf *why)
 {
     struct pages_name name = pages_name(digest);
-    uint8_t id[8];
-    char tmp_name[sizeof(TMP_PREFIX) + 2 * sizeof(id)] = TMP_PREFIX;
     uint64_t size;
     int fd;
+    if (pages_ready(p, digest)) {
+        return 0; /* many may ask at once, and wait one behind the other */
+    }
     int r = blob_open(p->blobs, digest, &fd, &size);
     if (r < 0) {
         return r;
     }
-    os_random(id, sizeof(id));
-    str_to_hex(id, sizeof(id), tmp_name + strlen(TMP_PREFIX));
-    char *tmp = os_path_join(p->dir, tmp_name);
+    char *tmp = tmp_path(p);
     r = unpack_into(p, fd, tmp, &name, why);
     os_remove_tree(tmp);
     free(tmp);
@@ -150,8 +174,11 @@ static void sweep_one(void *ctx, const char *entry)
     if (str_from_hex(hex, digest, sizeof(digest)) < 0 || s->wanted(s->ctx, digest)) {
         return;
     }
+    /* A folder that has its name is whole, whenever we are killed. */
     char *path = os_path_join(s->pages->dir, entry);
-    s->removed += os_remove_tree(path) == 0;
+    char *tmp = tmp_path(s->pages);
+    s->removed += rename(path, tmp) == 0 && os_remove_tree(tmp) == 0;
+    free(tmp);
     free(path);
 }
 

@@ -15,8 +15,9 @@ void pages_close(struct pages *p); /* NULL is fine */
 
 /* Is it unpacked, or known to be no use? */
 bool pages_ready(struct pages *p, const uint8_t digest[SHA256_BYTES]);
-/* Makes it so. -E_NOT_FOUND: there is no such blob; -E_NO_SPACE, -E_IO. An archive that is refused
- * is no error here: page_open tells. */
+/* Makes it so, unless it is. -E_NOT_FOUND: there is no such blob; -E_NO_SPACE: it would leave less
+ * than LIMIT_DISK_RESERVE to the store; -E_IO. An archive that is refused is no error here:
+ * page_open tells. */
 int pages_unpack(struct pages *p, const uint8_t digest[SHA256_BYTES], struct buf *why);
 
 struct page {

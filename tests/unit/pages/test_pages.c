@@ -282,6 +282,22 @@ static void a_sweep_takes_what_is_published_no_more(void **state)
     buf_release(&why);
 }
 
+/* Those who asked at the same time must not all do the same work. */
+static void what_is_there_is_not_unpacked_again(void **state)
+{
+    struct fixture *x = *state;
+    uint8_t digest[SHA256_BYTES];
+    struct buf why = BUF_INIT;
+    struct stat before;
+    struct stat after;
+    unpack_site(x, digest);
+    assert_int_equal(stat(x->pages_dir, &before), 0);
+    assert_int_equal(pages_unpack(x->pages, digest, &why), 0);
+    assert_int_equal(stat(x->pages_dir, &after), 0);
+    assert_memory_equal(&before.st_mtim, &after.st_mtim, sizeof(before.st_mtim));
+    buf_release(&why);
+}
+
 static void a_start_removes_what_was_left_half_unpacked(void **state)
 {
     struct fixture *x = *state;
@@ -309,6 +325,7 @@ int main(void)
         TEST(what_is_not_unpacked_is_not_found),
         TEST(a_hostile_archive_is_remembered_as_refused),
         TEST(a_sweep_takes_what_is_published_no_more),
+        TEST(what_is_there_is_not_unpacked_again),
         TEST(a_start_removes_what_was_left_half_unpacked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

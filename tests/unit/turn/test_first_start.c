@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "broker/core/apply.h"
 #include "broker/core/query.h"
 #include "broker/first_start.h"
 #include "broker/janitor.h"
@@ -136,6 +137,27 @@ static void put_folder(const char *dir, const uint8_t digest[SHA256_BYTES])
     free(path);
 }
 
+/* As the core does when a site is published. */
+static void publish(struct store *store, const uint8_t digest[SHA256_BYTES])
+{
+    struct key k = blob_ref_key(str_of(digest, SHA256_BYTES), BLOB_PAGES, 1);
+    struct tx *tx;
+
+    assert_int_equal(tx_begin(store, true, &tx), 0);
+    tx_put(tx, T_BLOB_REF, &k, STR_NULL);
+    assert_int_equal(tx_commit(tx), 0);
+}
+
+static void unpublish(struct store *store, const uint8_t digest[SHA256_BYTES])
+{
+    struct key k = blob_ref_key(str_of(digest, SHA256_BYTES), BLOB_PAGES, 1);
+    struct tx *tx;
+
+    assert_int_equal(tx_begin(store, true, &tx), 0);
+    tx_del(tx, T_BLOB_REF, &k);
+    assert_int_equal(tx_commit(tx), 0);
+}
+
 static void a_sweep_keeps_what_the_store_refers_to(void **state)
 {
     const struct fixture_options quiet = {.listen = false};
@@ -165,11 +187,15 @@ static void a_sweep_keeps_what_the_store_refers_to(void **state)
     assert_int_equal(pages_open(pages_dir, blobs, &pages, &why), 0);
     put_folder(pages_dir, wanted);
     put_folder(pages_dir, unwanted);
+    publish(f.store, wanted);
 
     struct janitor *j = janitor_new(f.store, blobs, pages);
     assert_int_equal(janitor_sweep_pages(j), 1);
     assert_true(pages_ready(pages, wanted));
     assert_false(pages_ready(pages, unwanted));
+    unpublish(f.store, wanted); /* the blob stays wanted: it is the pipeline's source */
+    assert_int_equal(janitor_sweep_pages(j), 1);
+    assert_false(pages_ready(pages, wanted));
     assert_int_equal(janitor_sweep(j, 3600u * 1000), 0); /* both are young */
     os_sleep_ms(5);
     assert_int_equal(janitor_sweep(j, 1), 8);
