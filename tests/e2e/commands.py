@@ -151,7 +151,7 @@ def ctrl_c_cancels_and_leaves_no_process(build):
     mark = f"ctrlc-mark-{os.getpid()}"
     with Tree(f"job: {{variables: {{MARK: {mark}}}, script: [setsid sleep 1000 & sleep 1000]}}\n") as tree:
         child = subprocess.Popen([os.path.join(build, "davit"), "run"], cwd=tree.dir,
-                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                                 env={**os.environ, "TMPDIR": tmp}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         wait_for("the job runs", lambda: leftovers(mark.encode()))
         child.send_signal(signal.SIGINT)
         out, _ = child.communicate(timeout=40)
@@ -159,7 +159,7 @@ def ctrl_c_cancels_and_leaves_no_process(build):
         assert "canceled" in out, out
         wait_for("nothing is left", lambda: not leftovers(mark.encode()), 5)
         wait_for("no private broker is left",
-                 lambda: not [p for p in leftovers(b"/tmp/davit-run-") if p != child.pid], 5)
+                 lambda: not [p for p in leftovers(tmp.encode()) if p != child.pid], 5)
     shutil.rmtree(tmp)
 
 
