@@ -25,18 +25,18 @@ static struct str text(const char *s)
     return str_from(s);
 }
 
-/* Lower case, at most 63 bytes, all but [a-z0-9] becomes -, none of them at the ends. */
+/* Lower case, at most 63 characters, all but [a-z0-9] becomes -, none of them at the ends. */
 static struct str slug(const struct facts *f, struct str s)
 {
     if (!s.p) {
         return STR_NULL;
     }
-    size_t n = MIN(s.n, (size_t)SLUG_MAX);
-    char *p = arena_alloc(f->arena, n + 1);
-    for (size_t i = 0; i < n; i++) {
+    char *p = arena_alloc(f->arena, SLUG_MAX + 1);
+    size_t n = 0;
+    for (size_t i = 0; i < s.n && n < SLUG_MAX; i += str_char_length(str_sub(s, i, s.n))) {
         char c = s.p[i];
         c = c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-        p[i] = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ? c : '-';
+        p[n++] = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ? c : '-';
     }
     struct str result = {p, n};
     while (result.n > 0 && result.p[0] == '-') {
@@ -46,6 +46,14 @@ static struct str slug(const struct facts *f, struct str s)
         result.n--;
     }
     return result;
+}
+
+/* What GitLab protects until somebody changes it. */
+static struct str protection(const struct facts *f)
+{
+    bool branch = f->in->ref && !f->in->tag && !f->merge_request;
+    return branch && str_eq(text(f->in->ref), text(f->in->default_branch)) ? STR("true")
+                                                                           : STR("false");
 }
 
 static struct str title(struct str message)

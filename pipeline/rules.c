@@ -41,14 +41,18 @@ static bool is_runtime(struct str name)
         "CI_JOB_URL",
         "CI_PIPELINE_CREATED_AT",
         "CI_PIPELINE_ID",
+        "CI_PIPELINE_IID",
         "CI_PIPELINE_URL",
         "CI_PROJECT_DIR",
+        "CI_PROJECT_ID",
         "CI_RUNNER_ID",
         "CI_RUNNER_DESCRIPTION",
         "CI_RUNNER_EXECUTABLE_ARCH",
         "CI_RUNNER_TAGS",
         "CI_RUNNER_VERSION",
         "CI_RUNNER_SHORT_TOKEN",
+        "GITLAB_USER_LOGIN",
+        "GITLAB_USER_NAME",
     };
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         if (str_eqz(name, names[i])) {

@@ -49,22 +49,23 @@ static void add_number(struct spec *s, const char *name, uint64_t n)
     add_text(s, name, arena_printf(s->arena, "%" PRIu64, n));
 }
 
-/* Lower case, at most 63 bytes, all but a-z and 0-9 as a hyphen, none at the ends. */
+/* Lower case, at most 63 characters, all but a-z and 0-9 as a hyphen, none at the ends. */
 static const char *slug(struct arena *a, const char *name)
 {
-    char *s = arena_strdup(a, str_sub(str_from(name), 0, 63));
-    size_t n = strlen(s);
+    char *s = arena_alloc(a, 64);
+    size_t n = 0;
 
-    for (size_t i = 0; i < n; i++) {
-        if (s[i] >= 'A' && s[i] <= 'Z') {
-            s[i] = (char)(s[i] - 'A' + 'a');
-        } else if (!((s[i] >= 'a' && s[i] <= 'z') || (s[i] >= '0' && s[i] <= '9'))) {
-            s[i] = '-';
+    for (const char *p = name; *p != '\0' && n < 63; p++) {
+        const char c = *p >= 'A' && *p <= 'Z' ? (char)(*p - 'A' + 'a') : *p;
+
+        if (((unsigned char)c & 0xc0) != 0x80) { /* the first byte of a character */
+            s[n++] = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ? c : '-';
         }
     }
     while (n > 0 && s[n - 1] == '-') {
-        s[--n] = '\0';
+        n--;
     }
+    s[n] = '\0';
     while (*s == '-') {
         s++;
     }

@@ -96,6 +96,7 @@ static void predefined_variables_follow_the_facts(void **state)
         {"CI_COMMIT_SHORT_SHA", "1f0e4a3b"},
         {"CI_COMMIT_BRANCH", "Feature/Add_Crane!"},
         {"CI_COMMIT_REF_SLUG", "feature-add-crane"},
+        {"CI_COMMIT_REF_PROTECTED", "false"},
         {"CI_COMMIT_TITLE", "Add a crane"},
         {"CI_COMMIT_DESCRIPTION", "It lowers boats."},
         {"CI_PROJECT_NAME", "demo"},
@@ -140,6 +141,38 @@ static void a_tag_has_no_branch(void **state)
     assert_null(vars_get(&vars, STR("CI_COMMIT_BRANCH")));
 }
 
+static void the_default_branch_is_protected(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        struct pipeline_facts facts;
+        const char *value;
+    } cases[] = {
+        {{.ref = "main", .default_branch = "main"}, "true"},
+        {{.ref = "next", .default_branch = "main"}, "false"},
+        {{.ref = "main", .default_branch = "main", .tag = true}, "false"},
+        {{.ref = "main", .default_branch = "main", .origin = "merge_request_event"}, "false"},
+        {{.ref = "main"}, "false"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct vars vars;
+        vars_init(&vars, &f->arena);
+        pipeline_predefined(&vars, &cases[i].facts);
+        assert_true(
+            str_eqz(vars_get(&vars, STR("CI_COMMIT_REF_PROTECTED"))->value, cases[i].value));
+    }
+}
+
+static void a_slug_has_a_hyphen_for_each_character(void **state)
+{
+    struct fixture *f = *state;
+    struct vars vars;
+    const struct pipeline_facts facts = {.ref = "f\303\274r-\346\227\245x"};
+    vars_init(&vars, &f->arena);
+    pipeline_predefined(&vars, &facts);
+    assert_true(str_eqz(vars_get(&vars, STR("CI_COMMIT_REF_SLUG"))->value, "f-r--x"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -151,6 +184,8 @@ int main(void)
         TEST(keywords_that_are_only_checked_go_into_the_plan_by_name),
         TEST(predefined_variables_follow_the_facts),
         TEST(a_tag_has_no_branch),
+        TEST(the_default_branch_is_protected),
+        TEST(a_slug_has_a_hyphen_for_each_character),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
