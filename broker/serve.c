@@ -3,6 +3,7 @@
 #include "broker/serve.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -43,6 +44,7 @@ struct broker {
     struct fetch_config includes;
     char *includes_path;
     bool has_includes;
+    atomic_bool ending; /* whoever fetches files gives up */
     char *templates_path;
     struct janitor *janitor;
 };
@@ -165,6 +167,7 @@ static bool set_includes(struct broker *b, const struct serve_options *o)
         .public_only = !o->fetch_private,
         .timeout_ms = FETCH_TIMEOUT_MS,
         .budget_ms = FETCH_BUDGET_MS,
+        .stop = &b->ending,
     };
     return true;
 }
@@ -275,6 +278,7 @@ static void broker_close(struct broker *b)
     if (b->endpoints_path != NULL) {
         unlink(b->endpoints_path);
     }
+    atomic_store(&b->ending, true);
     janitor_free(b->janitor);
     if (b->api != NULL) {
         api_stop(b->api);

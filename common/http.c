@@ -142,6 +142,7 @@ static int set_request(struct exchange *ex)
     if (req->public_only) {
         transfer_public_only(&ex->transfer);
     }
+    ex->transfer.cancel = req->stop;
     ex->transfer.end_ms = req->timeout_ms > 0 ? os_monotonic_ms() + req->timeout_ms : 0;
     ex->transfer.idle_ms = req->idle_timeout_ms > 0 ? req->idle_timeout_ms : IDLE_TIMEOUT_MS;
     return r;

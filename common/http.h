@@ -4,6 +4,8 @@
 #ifndef DAVIT_HTTP_H
 #define DAVIT_HTTP_H
 
+#include <stdatomic.h>
+
 #include "common/buf.h"
 #include "common/err.h"
 
@@ -23,6 +25,7 @@ struct http_request {
     uint32_t idle_timeout_ms;    /* no byte for so long: -E_TIMEOUT; 0: 60 s */
     uint32_t timeout_ms;         /* of all of it: -E_TIMEOUT; 0: none */
     uint32_t redirects;          /* followed, to http and https, never from https to http */
+    const atomic_bool *stop;     /* true ends it within 200 ms: -E_SHUTDOWN; NULL: none */
     bool public_only; /* -E_FORBIDDEN for hosts whose address is of this machine or a private net */
 };
 

@@ -139,6 +139,9 @@ static bool must_end(struct transfer *t)
 {
     if (t->stop != NULL && *t->stop) {
         t->finished = true;
+    } else if (t->cancel != NULL && atomic_load(t->cancel)) {
+        snprintf(t->error, sizeof(t->error), "this program ends");
+        t->failed = -E_SHUTDOWN;
     } else if (t->idle_ms > 0 && os_monotonic_ms() - t->last_ms > t->idle_ms) {
         snprintf(t->error, sizeof(t->error), "no answer for %" PRIu64 " ms", t->idle_ms);
         t->failed = -E_TIMEOUT;

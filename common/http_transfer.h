@@ -3,6 +3,7 @@
 #define DAVIT_HTTP_TRANSFER_H
 
 #include <curl/curl.h>
+#include <stdatomic.h>
 
 #include "common/buf.h"
 #include "common/err.h"
@@ -13,7 +14,8 @@ struct transfer {
     uint64_t idle_ms;          /* no byte for so long ends it; 0: never */
     uint64_t last_ms;          /* monotonic, of the last byte either way */
     uint64_t end_ms;           /* monotonic; 0: no end */
-    const volatile bool *stop; /* NULL: none */
+    const volatile bool *stop; /* NULL: none; a good end */
+    const atomic_bool *cancel; /* NULL: none; -E_SHUTDOWN */
     int failed;                /* set by a callback of ours that ends the transfer: -E_* */
     bool finished;             /* set by a callback that has seen enough; not a failure */
     char error[CURL_ERROR_SIZE];

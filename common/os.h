@@ -4,6 +4,7 @@
 #ifndef DAVIT_OS_H
 #define DAVIT_OS_H
 
+#include <stdatomic.h>
 #include <sys/types.h>
 
 #include "common/buf.h"
@@ -68,9 +69,10 @@ int os_spawn(const struct os_spawn *s, pid_t *ret_pid);
  * waitpid. */
 int os_run(const struct os_spawn *s, size_t limit, struct buf *out, int *ret_status);
 /* The same, but with an end: when the output has not ended after timeout_ms (0: never), the process
- * is killed, with new_session all of its session: -E_TIMEOUT. With a timeout there is an `out`. */
-int os_run_within(const struct os_spawn *s, uint64_t timeout_ms, size_t limit, struct buf *out,
-                  int *ret_status);
+ * is killed, with new_session all of its session: -E_TIMEOUT; so it is within 200 ms of *stop,
+ * which may be NULL: -E_SHUTDOWN. With either there is an `out`. */
+int os_run_within(const struct os_spawn *s, uint64_t timeout_ms, const atomic_bool *stop,
+                  size_t limit, struct buf *out, int *ret_status);
 /* Field 22 of /proc/PID/stat: tells a process from a later one with the same pid. */
 int os_process_start_time(pid_t pid, uint64_t *ret_ticks);
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define STAT_BYTES ((size_t)4096)
+#define LOOK_MS    200 /* how often `stop` is looked at */
 
 static void set_stream(posix_spawn_file_actions_t *actions, int fd, int slot)
 {
@@ -73,16 +74,32 @@ int os_spawn(const struct os_spawn *s, pid_t *ret_pid)
     return 0;
 }
 
-/* Waits for output, or the end of it, until end_ms (0: no end). */
-static int await_output(int fd, uint64_t end_ms)
+/* When a process is given up, though its output has not ended. */
+struct patience {
+    uint64_t end_ms;         /* 0: no end */
+    const atomic_bool *stop; /* NULL: none */
+};
+
+static int wait_ms(const struct patience *p, uint64_t now_ms)
+{
+    uint64_t left_ms = p->end_ms > 0 ? p->end_ms - now_ms : UINT64_MAX;
+    left_ms = p->stop != NULL ? MIN(left_ms, (uint64_t)LOOK_MS) : left_ms;
+    return left_ms == UINT64_MAX ? -1 : (int)MIN(left_ms, (uint64_t)INT32_MAX);
+}
+
+/* Waits for output, or the end of it. */
+static int await_output(int fd, const struct patience *patience)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
     for (;;) {
         uint64_t now_ms = os_monotonic_ms();
-        if (end_ms > 0 && now_ms >= end_ms) {
+        if (patience->stop != NULL && atomic_load(patience->stop)) {
+            return -E_SHUTDOWN;
+        }
+        if (patience->end_ms > 0 && now_ms >= patience->end_ms) {
             return -E_TIMEOUT;
         }
-        int n = poll(&p, 1, end_ms > 0 ? (int)MIN(end_ms - now_ms, (uint64_t)INT32_MAX) : -1);
+        int n = poll(&p, 1, wait_ms(patience, now_ms));
         if (n > 0) {
             return 0;
         }
@@ -92,12 +109,12 @@ static int await_output(int fd, uint64_t end_ms)
     }
 }
 
-static int read_output(int fd, uint64_t end_ms, size_t limit, struct buf *out)
+static int read_output(int fd, const struct patience *patience, size_t limit, struct buf *out)
 {
     char bytes[4096];
     size_t start = out->n;
     for (;;) {
-        int r = await_output(fd, end_ms);
+        int r = await_output(fd, patience);
         if (r < 0) {
             return r;
         }
@@ -132,18 +149,19 @@ static int wait_for(pid_t pid, int *ret_status)
 
 int os_run(const struct os_spawn *s, size_t limit, struct buf *out, int *ret_status)
 {
-    return os_run_within(s, 0, limit, out, ret_status);
+    return os_run_within(s, 0, NULL, limit, out, ret_status);
 }
 
-int os_run_within(const struct os_spawn *s, uint64_t timeout_ms, size_t limit, struct buf *out,
-                  int *ret_status)
+int os_run_within(const struct os_spawn *s, uint64_t timeout_ms, const atomic_bool *stop,
+                  size_t limit, struct buf *out, int *ret_status)
 {
-    uint64_t end_ms = timeout_ms > 0 ? os_monotonic_ms() + timeout_ms : 0;
+    struct patience patience = {.stop = stop};
     struct os_spawn child = *s;
     int ends[2] = {-1, -1};
     pid_t pid;
     int status = 0;
-    check(out != NULL || timeout_ms == 0); /* its output is how we wait */
+    check(out != NULL || (timeout_ms == 0 && stop == NULL)); /* its output is how we wait */
+    patience.end_ms = timeout_ms > 0 ? os_monotonic_ms() + timeout_ms : 0;
     if (out != NULL) {
         if (pipe2(ends, O_CLOEXEC) < 0) {
             return err_from_errno(errno);
@@ -155,7 +173,7 @@ int os_run_within(const struct os_spawn *s, uint64_t timeout_ms, size_t limit, s
         close(ends[1]);
     }
     if (r == 0) {
-        int read_result = out != NULL ? read_output(ends[0], end_ms, limit, out) : 0;
+        int read_result = out != NULL ? read_output(ends[0], &patience, limit, out) : 0;
         if (read_result < 0) {
             kill(s->new_session ? -pid : pid, SIGKILL);
         }

@@ -388,6 +388,8 @@ static int build_command(struct submit *s, struct str key, const uint8_t body_ha
     int r = compile(s, &predefined, post_arena(rq->post), &diags, &plan);
     if (r == 0) {
         r = fill_command(s, rq->post, &predefined, plan, key, body_hash);
+    } else if (fetch_is_stopped(rq->api->config.includes)) {
+        r = -E_SHUTDOWN; /* files may be missing for that alone */
     } else {
         rq->extra = json_pack("{s:o}", "diagnostics", view_diags(&diags));
         request_fail(rq, r, "%zu %s in %.255s", diags.errors,

@@ -11,6 +11,7 @@
 #include "common/log.h"
 
 #define RETRY_MS 500u
+#define THREADS  4u /* a file that comes slowly holds up one of them */
 
 struct wish {
     uint64_t job_id;
@@ -23,7 +24,7 @@ struct triggers {
     struct blobs *blobs;
     const struct fetch_config *includes;
     struct turn *turn;
-    pthread_t thread;
+    pthread_t threads[THREADS];
     bool started;
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t wake;
@@ -55,7 +56,7 @@ void triggers_request(void *ctx, uint64_t job_id, uint64_t epoch)
     w->epoch = epoch;
     pthread_mutex_lock(&t->lock);
     LL_APPEND(t->wishes, w);
-    pthread_cond_signal(&t->wake);
+    pthread_cond_broadcast(&t->wake); /* one alone might be at rest */
     pthread_mutex_unlock(&t->lock);
 }
 
@@ -91,6 +92,14 @@ static bool rest(struct triggers *t)
     return go_on;
 }
 
+static bool is_stopping(struct triggers *t)
+{
+    pthread_mutex_lock(&t->lock);
+    bool stop = t->stop;
+    pthread_mutex_unlock(&t->lock);
+    return stop || fetch_is_stopped(t->includes);
+}
+
 /* Another try may find more room. */
 static bool is_passing(int r)
 {
@@ -113,7 +122,7 @@ static int say_failed(struct triggers *t, const struct wish *w, const char *why)
 }
 
 /* One try. What the core refuses is either no longer wanted, and so is the failure then, or is a
- * pipeline that it cannot take. */
+ * pipeline that it cannot take. What fails while the broker ends is left to the next one. */
 static int try_wish(struct triggers *t, const struct wish *w)
 {
     const struct child_sources sources = {
@@ -128,7 +137,7 @@ static int try_wish(struct triggers *t, const struct wish *w)
             buf_addz(&why, reply.text[0] != '\0' ? reply.text : err_text(r));
         }
     }
-    if (r < 0 && !is_passing(r) && r != -E_SHUTDOWN) {
+    if (r < 0 && !is_passing(r) && r != -E_SHUTDOWN && !is_stopping(t)) {
         log_debug("trigger: job %" PRIu64 " makes no pipeline: %s", w->job_id, buf_cstr(&why));
         r = say_failed(t, w, why.n > 0 ? buf_cstr(&why) : err_text(r));
     }
@@ -154,7 +163,9 @@ void triggers_start(struct triggers *t, struct turn *turn)
 {
     check(!t->started);
     t->turn = turn;
-    check(pthread_create(&t->thread, NULL, triggers_main, t) == 0);
+    for (size_t i = 0; i < ARRAY_LEN(t->threads); i++) {
+        check(pthread_create(&t->threads[i], NULL, triggers_main, t) == 0);
+    }
     t->started = true;
 }
 
@@ -165,9 +176,11 @@ void triggers_stop(struct triggers *t)
     }
     pthread_mutex_lock(&t->lock);
     t->stop = true;
-    pthread_cond_signal(&t->wake);
+    pthread_cond_broadcast(&t->wake);
     pthread_mutex_unlock(&t->lock);
-    pthread_join(t->thread, NULL);
+    for (size_t i = 0; i < ARRAY_LEN(t->threads); i++) {
+        pthread_join(t->threads[i], NULL);
+    }
     t->started = false;
 }
 

@@ -1,4 +1,4 @@
-/* Makes the child pipelines of trigger jobs, on a thread of its own: compiles each and posts
+/* Makes the child pipelines of trigger jobs, on threads of its own: compiles each and posts
  * PipelineCreate, or TriggerFailed with what is wrong. What cannot be posted now (the inbox or the
  * store is full) is tried again until it can, or until the broker ends.
  * Ownership: triggers_free. Threads: triggers_request on any thread, the rest on main's. */
@@ -14,9 +14,10 @@ struct triggers;
 /* `includes`: where files come from that are not in a bundle; NULL: nowhere. */
 struct triggers *triggers_new(struct store *store, struct blobs *blobs,
                               const struct fetch_config *includes);
-/* Starts the thread; what was asked for before is done first. */
+/* Starts the threads; what was asked for before is done first. */
 void triggers_start(struct triggers *t, struct turn *turn);
-/* Ends the thread; to be called while the turn still answers. Nothing happens without a start. */
+/* Ends the threads; to be called while the turn still answers, and with includes->stop set, or it
+ * waits for what they fetch. Nothing happens without a start. */
 void triggers_stop(struct triggers *t);
 void triggers_free(struct triggers *t); /* stopped, or NULL */
 

@@ -27,6 +27,11 @@ uint32_t fetch_timeout_ms(const struct fetcher *f)
     return f->end_ms > 0 && left_ms < timeout_ms ? (uint32_t)MAX(left_ms, 1u) : timeout_ms;
 }
 
+bool fetch_is_stopped(const struct fetch_config *config)
+{
+    return config != NULL && config->stop != NULL && atomic_load(config->stop);
+}
+
 void fetch_free(struct fetcher *f)
 {
     if (f) {
@@ -51,6 +56,7 @@ static int fetch_remote(struct fetcher *f, struct str url, struct included *ret,
     req.redirects = REDIRECTS;
     req.public_only = f->config.public_only;
     req.timeout_ms = fetch_timeout_ms(f);
+    req.stop = f->config.stop;
     int r = http_do(&req, &status, &text, &why);
     if (r < 0) {
         *ret_why = arena_strdup(&f->arena, buf_str(&why));
@@ -154,6 +160,10 @@ int fetch_include(void *fetcher, const struct include_ref *ref, struct included 
                   const char **ret_why)
 {
     struct fetcher *f = fetcher;
+    if (fetch_is_stopped(&f->config)) {
+        *ret_why = "this program ends";
+        return -E_SHUTDOWN;
+    }
     if (f->end_ms > 0 && os_monotonic_ms() >= f->end_ms) {
         *ret_why = "fetching all that this pipeline includes takes too long";
         return -E_TIMEOUT;

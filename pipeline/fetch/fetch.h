@@ -11,6 +11,8 @@
 #ifndef DAVIT_PIPELINE_FETCH_H
 #define DAVIT_PIPELINE_FETCH_H
 
+#include <stdatomic.h>
+
 #include "pipeline/pipeline.h"
 
 struct fetch_project {
@@ -29,7 +31,11 @@ struct fetch_config {
     bool public_only;    /* remote files from public addresses alone */
     uint32_t timeout_ms; /* of each file; 0: 60 s */
     uint32_t budget_ms;  /* of all files together, from fetch_new on; 0: no end */
+    const atomic_bool *stop; /* true ends all fetching within a moment; NULL: none */
 };
+
+/* Was all fetching ended? `config` may be NULL. */
+bool fetch_is_stopped(const struct fetch_config *config);
 
 struct fetcher;
 /* The configuration's texts must outlive the fetcher. */

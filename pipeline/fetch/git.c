@@ -73,7 +73,7 @@ bool git_run(struct fetcher *f, const char *dir, bool all, size_t limit, struct 
                              .stderr_to_stdout = all,
                              .new_session = true};
     buf_clear(out);
-    int r = os_run_within(&spawn, fetch_timeout_ms(f), limit, out, &status);
+    int r = os_run_within(&spawn, fetch_timeout_ms(f), f->config.stop, limit, out, &status);
     if (null_fd >= 0) {
         close(null_fd);
     }
@@ -121,7 +121,8 @@ static int lock(struct fetcher *f, const char *dir, int *ret_fd)
     const char *path = arena_printf(&f->arena, "%s.lock", dir);
     uint64_t end_ms = os_monotonic_ms() + fetch_timeout_ms(f);
     int r;
-    while ((r = os_lock_file(path, ret_fd)) == -E_BUSY && os_monotonic_ms() < end_ms) {
+    while ((r = os_lock_file(path, ret_fd)) == -E_BUSY && os_monotonic_ms() < end_ms &&
+           !fetch_is_stopped(&f->config)) {
         os_sleep_ms(LOCK_WAIT_MS);
     }
     return r;

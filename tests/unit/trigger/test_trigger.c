@@ -2,11 +2,15 @@
  */
 #include "common/base.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -331,6 +335,46 @@ static void files_that_did_not_come_along_are_fetched_where_that_is_allowed(void
     free(path);
 }
 
+/* A host that takes the request and says nothing. */
+static int open_silent_host(uint16_t *ret_port)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof(at);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, n), 0);
+    assert_int_equal(listen(fd, 8), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &n), 0);
+    *ret_port = ntohs(at.sin_port);
+    return fd;
+}
+
+static void a_file_that_does_not_come_holds_up_neither_others_nor_the_end(void **state)
+{
+    struct trial *t = *state;
+    uint16_t port;
+    char config[96];
+    atomic_bool ending = false;
+    int fd = open_silent_host(&port);
+    const struct fetch_config includes = {.cache = t->f.dir, .timeout_ms = 60000, .stop = &ending};
+    snprintf(config, sizeof(config), "{\"include\":[{\"remote\":\"http://127.0.0.1:%u/x.yml\"}]}",
+             port);
+    t->triggers = triggers_new(t->f.store, t->blobs, &includes);
+    triggers_start(t->triggers, t->f.turn);
+    struct post *p = trigger_post(t, "one: {script: x}\n");
+    set_config(p, config);
+    uint64_t slow = fixture_submit_post(&t->f, p);
+    assert_true(fixture_wait_job(&t->f, slow, JOB_RUNNING));
+    uint64_t other = fixture_submit_post(&t->f, trigger_post(t, "one: {script: x}\n"));
+    assert_true(fixture_wait_job(&t->f, other, JOB_SUCCESS));
+    uint64_t begin_ms = os_monotonic_ms();
+    atomic_store(&ending, true);
+    os_sleep_ms(1000); /* others are ended first */
+    triggers_stop(t->triggers);
+    assert_true(os_monotonic_ms() - begin_ms < 20000);
+    assert_true(fixture_wait_job(&t->f, slow, JOB_RUNNING)); /* the next start asks again */
+    close(fd);
+}
+
 static void a_lost_bundle_fails_the_job(void **state)
 {
     struct trial *t = *state;
@@ -417,6 +461,7 @@ int main(void)
         TEST(without_forwarding_nothing_comes),
         TEST(a_wrong_child_fails_its_job_with_the_place),
         TEST(files_that_did_not_come_along_are_fetched_where_that_is_allowed),
+        TEST(a_file_that_does_not_come_holds_up_neither_others_nor_the_end),
         TEST(a_lost_bundle_fails_the_job),
         TEST(what_is_not_wanted_any_more_is_not_made),
         TEST(a_new_start_asks_again_and_once_is_enough),
