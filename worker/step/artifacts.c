@@ -99,7 +99,11 @@ static int refuse_dotenv(struct uploads *u, const char *path, const struct doten
     char *text = at->line > 0 ? arena_printf(arena, "dotenv report %s, line %" PRIu32 ": %s", path,
                                              at->line, at->reason)
                               : arena_printf(arena, "dotenv report %s: %s", path, at->reason);
+    size_t bad;
     step_error("%s", text);
+    while (!str_is_utf8(str_from(text), &bad)) {
+        text[bad] = '?'; /* names of files are bytes, a part of the outcome holds text */
+    }
     if (u->part.detail[0] == '\0') {
         u->part.detail = text;
     }

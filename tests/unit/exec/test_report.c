@@ -159,6 +159,19 @@ static void a_malformed_dotenv_report_fails_the_job_by_its_line(void **state)
     assert_outcome(f, JOB_FAILED, REASON_ARTIFACT_FAILURE, 0);
 }
 
+/* The other artifacts of the job must not get lost with it. */
+static void a_dotenv_report_may_have_any_name(void **state)
+{
+    struct fixture *f = *state;
+    add_report(f, "junit", "u.xml");
+    add_report(f, "dotenv", "*.env");
+    SCRIPT(f, "touch u.xml; echo wrong > \"$(printf 'n\\377.env')\"");
+    run_job(f);
+    assert_outcome(f, JOB_FAILED, REASON_ARTIFACT_FAILURE, 0);
+    assert_string_equal(f->outcome.detail, "dotenv report n?.env, line 1: this is not NAME=VALUE");
+    assert_non_null(find_artifact(f, "junit"));
+}
+
 static void coverage_is_read_from_the_log(void **state)
 {
     struct fixture *f = *state;
@@ -353,6 +366,7 @@ int main(void)
         TEST(an_archive_carries_what_its_spec_says_of_it),
         TEST(dotenv_reports_give_variables),
         TEST(a_malformed_dotenv_report_fails_the_job_by_its_line),
+        TEST(a_dotenv_report_may_have_any_name),
         TEST(coverage_is_read_from_the_log),
         TEST(coverage_is_found_at_the_end_of_a_log_that_is_too_long),
         TEST(a_release_is_expanded_with_the_jobs_last_variables),
