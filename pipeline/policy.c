@@ -51,6 +51,17 @@ static void read_refs(struct compile *c, const struct node *n, struct policy *re
     }
 }
 
+/* Of `only` alone: without `refs` it is for branches and tags, whatever else it says. */
+static void default_refs(struct compile *c, const struct node *n, struct policy *ret)
+{
+    static const struct str names[] = {{"branches", 8}, {"tags", 4}};
+    ret->has_refs = true;
+    ret->refs = arena_array(c->arena, ARRAY_LEN(names), sizeof(*ret->refs));
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        ret->refs[ret->ref_count++] = (struct policy_ref){.at = n, .text = names[i]};
+    }
+}
+
 static void read_conditions(struct compile *c, const struct node *n, struct policy *ret)
 {
     if (n->kind != NODE_LIST) {
@@ -103,6 +114,8 @@ void policy_read(struct compile *c, const struct node *n, const char *what, stru
     }
     if (!node_is_null(refs)) {
         read_refs(c, refs, ret);
+    } else if (strcmp(what, "only") == 0) {
+        default_refs(c, n, ret);
     }
     if (!node_is_null(variables)) {
         read_conditions(c, variables, ret);
@@ -141,6 +154,12 @@ static bool is_branch(const struct pipeline_input *in)
     return !in->tag && in->ref && !(in->origin && strcmp(in->origin, "merge_request_event") == 0);
 }
 
+/* Names and expressions speak of branches and tags: they meet no merge request. */
+static bool has_name(const struct pipeline_input *in)
+{
+    return in->ref && (in->tag || is_branch(in));
+}
+
 static bool ref_matches(struct compile *c, const struct policy_ref *ref, const struct vars *env)
 {
     const struct var *project = vars_get(env, STR("CI_PROJECT_PATH"));
@@ -148,7 +167,7 @@ static bool ref_matches(struct compile *c, const struct policy_ref *ref, const s
     if (ref->path.n > 0 && !(project && str_eq(project->value, ref->path))) {
         return false;
     }
-    if (ref->regex) {
+    if (ref->regex && has_name(c->in)) {
         struct str name = str_from(c->in->ref);
         if (regex_search(ref->regex, name, &found) < 0) {
             report(c, ref->at, "regex-limit", NULL, "this takes too long on the name of the ref");
@@ -157,7 +176,8 @@ static bool ref_matches(struct compile *c, const struct policy_ref *ref, const s
     }
     return (c->in->tag && str_eqz(ref->text, "tags")) ||
            (is_branch(c->in) && str_eqz(ref->text, "branches")) ||
-           is_origin(ref->text, c->in->origin) || (c->in->ref && str_eqz(ref->text, c->in->ref));
+           is_origin(ref->text, c->in->origin) ||
+           (has_name(c->in) && str_eqz(ref->text, c->in->ref));
 }
 
 static bool any_ref(struct compile *c, const struct policy *p, const struct vars *env)
