@@ -64,16 +64,16 @@ static int refuse_containers(const Pb__JobSpec *spec, struct buf *why)
 {
     if (spec->image != NULL && spec->image->name[0] != '\0') {
         buf_addf(why,
-                 "job `%s` asks for image `%s`: the shell executor runs on the host; give the job "
-                 "to a worker with a docker executor or remove `image`",
+                 "job `%s` asks for image `%s`: the shell executor starts no containers; take it "
+                 "out with `image: null`, in a file that includes this one, say",
                  spec->name, spec->image->name);
         return -E_UNSUPPORTED;
     }
     if (spec->n_services > 0) {
         const Pb__Image *image = spec->services[0]->image;
         buf_addf(why,
-                 "job `%s` asks for service `%s`: the shell executor starts no containers; give "
-                 "the job to a worker with a docker executor or remove `services`",
+                 "job `%s` asks for service `%s`: the shell executor starts no containers; take "
+                 "it out with `services: []`, in a file that includes this one, say",
                  spec->name, image != NULL ? image->name : "");
         return -E_UNSUPPORTED;
     }

@@ -266,8 +266,9 @@ static void an_image_is_refused_with_what_to_do(void **state)
     SCRIPT(f, "true");
     assert_int_equal(run_prepare(f), -E_UNSUPPORTED);
     assert_string_equal(f->why,
-                        "job `build` asks for image `gcc:13`: the shell executor runs on the host; "
-                        "give the job to a worker with a docker executor or remove `image`");
+                        "job `build` asks for image `gcc:13`: the shell executor starts no "
+                        "containers; take it out with `image: null`, in a file that includes this "
+                        "one, say");
 }
 
 static void what_no_environment_can_hold_is_refused(void **state)
