@@ -153,8 +153,8 @@ static const char *const texts[] = {
     "\xe2\x80\xa8",
     "a\xe2\x80\xa9\nb",
     "\xef\xbb\xbf",
-    "a\xef\xbb\xbf"
-    "b",
+    ("a\xef\xbb\xbf"
+     "b"),
     "\xc3\xa4",
     "\xf0\x9f\x9a\x80",
     "echo: x",
