@@ -264,7 +264,11 @@ static void tell_diags(struct child *c, const struct diags *diags)
     for (size_t i = 0; i < diags->count; i++) {
         const struct diag *d = &diags->items[i];
         if (d->level == DIAG_ERROR) {
-            buf_addf(c->why, "%s:%u:%u: %s", d->file, d->line, d->column, d->message);
+            buf_addz(c->why, d->file);
+            if (d->line > 0) { /* else it is of the pipeline as a whole */
+                buf_addf(c->why, ":%u:%u", d->line, d->column);
+            }
+            buf_addf(c->why, ": %s", d->message);
             return;
         }
     }

@@ -299,7 +299,8 @@ static void a_wrong_child_fails_its_job_with_the_place(void **state)
     start_triggers(t);
     assert_fails(t, trigger_post(t, "one:\n  scirpt: x\n"), "child.yml:2:3: ");
     assert_fails(t, trigger_post(t, "one: ["), "child.yml:2:1: ");
-    assert_fails(t, trigger_post(t, "one: {script: x, rules: [{when: never}]}\n"), "job");
+    assert_fails(t, trigger_post(t, "one: {script: x, rules: [{when: never}]}\n"),
+                 "trigger of job 0: the pipeline would have no jobs");
     struct post *p = trigger_post(t, "one: {script: x}\n");
     set_config(p, "{\"include\":[{\"local\":\"other.yml\"}]}");
     assert_fails(t, p, "other.yml");
