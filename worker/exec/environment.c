@@ -227,6 +227,20 @@ int environment_variables(const struct exec_context *cx, const Pb__JobSpec *spec
     return r < 0 ? r : write_files(cx, spec, vars, why);
 }
 
+/* What the worker and the shim tell the job's processes. Where a name stands twice in an
+ * environment, programs differ in which one they take. */
+static bool is_ours(struct str name)
+{
+    static const char *const names[] = {"DAVIT_API_URL", "DAVIT_CACHE_DIR", "DAVIT_JOB_FOLDER",
+                                        "DAVIT_JOB_STATUS", "DAVIT_JOB_TAIL"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (str_eqz(name, names[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void inherit(const struct vars *vars, struct shim_conf *conf, const char *name,
                     const char *value)
 {
@@ -246,7 +260,9 @@ void environment_to_conf(const struct vars *vars, struct shim_conf *conf)
         }
     }
     for (size_t i = 0; i < vars->count; i++) {
-        shim_conf_env(conf, vars->items[i].name, vars->items[i].value);
+        if (!is_ours(vars->items[i].name)) {
+            shim_conf_env(conf, vars->items[i].name, vars->items[i].value);
+        }
     }
 }
 

@@ -159,6 +159,23 @@ static void a_malformed_dotenv_report_fails_the_job_by_its_line(void **state)
     assert_outcome(f, JOB_FAILED, REASON_ARTIFACT_FAILURE, 0);
 }
 
+/* Or a failed job would keep what only a good one may, and send it elsewhere. */
+static void variables_cannot_pose_as_the_worker(void **state)
+{
+    struct fixture *f = *state;
+    add_report(f, "junit", "u.xml");
+    f->spec.artifacts->paths = arena_alloc(&f->arena, sizeof(ProtobufCBinaryData));
+    f->spec.artifacts->paths[0] = text(f, "out");
+    f->spec.artifacts->n_paths = 1;
+    spec_variable(f, "DAVIT_JOB_STATUS", "success");
+    spec_variable(f, "DAVIT_API_URL", "http://127.0.0.1:1");
+    SCRIPT(f, "touch out u.xml", "exit 3");
+    run_job(f);
+    assert_outcome(f, JOB_FAILED, REASON_SCRIPT_FAILURE, 3);
+    assert_int_equal(f->outcome.n_artifacts, 1);
+    assert_non_null(find_artifact(f, "junit"));
+}
+
 /* The other artifacts of the job must not get lost with it. */
 static void a_dotenv_report_may_have_any_name(void **state)
 {
@@ -367,6 +384,7 @@ int main(void)
         TEST(dotenv_reports_give_variables),
         TEST(a_malformed_dotenv_report_fails_the_job_by_its_line),
         TEST(a_dotenv_report_may_have_any_name),
+        TEST(variables_cannot_pose_as_the_worker),
         TEST(coverage_is_read_from_the_log),
         TEST(coverage_is_found_at_the_end_of_a_log_that_is_too_long),
         TEST(a_release_is_expanded_with_the_jobs_last_variables),
