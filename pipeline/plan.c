@@ -435,6 +435,20 @@ static void plan_jobs(struct planner *p)
     c->job_at = NULL;
 }
 
+/* The name of a pipeline may come from a commit's message: as one line, of whole characters. */
+static char *name_line(struct arena *a, struct str name)
+{
+    size_t n = MIN(name.n, (size_t)LIMIT_NAME);
+    while (n < name.n && n > 0 && ((uint8_t)name.p[n] & 0xc0) == 0x80) {
+        n--; /* not in the middle of a character */
+    }
+    char *line = arena_strdup(a, str_sub(name, 0, n));
+    for (char *at = line; *at != '\0'; at++) {
+        *at = (uint8_t)*at < ' ' || *at == 0x7f ? ' ' : *at;
+    }
+    return line;
+}
+
 Pb__Plan *plan_build(struct compile *c)
 {
     struct planner p = {.c = c};
@@ -455,7 +469,7 @@ Pb__Plan *plan_build(struct compile *c)
         return NULL;
     }
     check_cycles(&p);
-    p.plan->name = arena_strdup(c->arena, str_sub(c->name, 0, LIMIT_NAME));
+    p.plan->name = name_line(c->arena, c->name);
     p.plan->on_job_failure = c->on_job_failure;
     p.plan->on_new_commit = c->on_new_commit;
     return compile_failed(c) ? NULL : p.plan;

@@ -304,6 +304,23 @@ static void globs_that_are_made_to_be_slow_end_soon(void **state)
     buf_release(&b);
 }
 
+static void a_pipelines_name_is_a_line_that_fits(void **state)
+{
+    static const char begin[] = "variables: {V: \"first\\n\\tsecond ";
+    struct buf b = BUF_INIT;
+    buf_addz(&b, begin);
+    for (int i = 0; i < 200; i++) {
+        buf_addz(&b, "\xc3\xa4");
+    }
+    buf_addz(&b, "\"}\nworkflow: {name: $V}\njob: {script: x}\n");
+    Pb__Plan *plan = fixture_compile(*state, buf_str(&b));
+    buf_release(&b);
+    assert_non_null(plan);
+    assert_int_equal(strlen(plan->name), LIMIT_NAME - 1); /* a whole character less */
+    assert_true(str_is_utf8(str_from(plan->name), NULL));
+    assert_memory_equal(plan->name, "first  second \xc3\xa4", 16);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -327,6 +344,7 @@ int main(void)
         TEST(as_many_includes_as_are_allowed_take_no_time),
         TEST(many_slow_regular_expressions_end_soon),
         TEST(globs_that_are_made_to_be_slow_end_soon),
+        TEST(a_pipelines_name_is_a_line_that_fits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
