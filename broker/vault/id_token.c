@@ -46,6 +46,7 @@ struct subject {
     const Pb__JobSpec *spec;
     const Pb__PipelineRecord *pipeline;
     const Pb__PlanJob *plan;
+    const char *tier; /* of the environment, as CI_ENVIRONMENT_TIER has it */
     const char *issuer;
     uint64_t now_s;
 };
@@ -104,7 +105,7 @@ static void set_environment(json_t *claims, const struct subject *s)
     const Pb__EnvironmentSpec *e = s->plan->environment;
     if (e != NULL) {
         set_text(claims, "environment", e->name);
-        set_text(claims, "deployment_tier", e->tier);
+        set_text(claims, "deployment_tier", s->tier);
         set_text(claims, "environment_action", action_text(e->action));
     }
 }
@@ -223,6 +224,14 @@ static int put_tokens(Pb__JobSpec *spec, Pb__Variable **all, size_t count)
     return 0;
 }
 
+/* Where the file does not say it, the environment knows. */
+static const char *tier_of(struct tx *tx, const Pb__JobRecord *job, const Pb__PlanJob *plan)
+{
+    const Pb__EnvironmentSpec *spec = plan->environment;
+    const Pb__EnvironmentRecord *e = environment_get(tx, job->environment_id);
+    return spec != NULL && spec->tier[0] != '\0' ? spec->tier : e != NULL ? e->tier : "";
+}
+
 int id_tokens_issue(const struct signer *signer, struct tx *tx, const char *issuer, uint64_t now_ms,
                     Pb__JobSpec *spec)
 {
@@ -240,6 +249,7 @@ int id_tokens_issue(const struct signer *signer, struct tx *tx, const char *issu
     if (s.pipeline == NULL || s.plan == NULL) {
         return tx_ok(tx) ? -E_NOT_FOUND : tx_error(tx);
     }
+    s.tier = tier_of(tx, job, s.plan);
     Pb__Variable **all = arena_array(a, n + spec->n_id_tokens, sizeof(*all));
     if (n > 0) {
         memcpy(all, spec->variables, n * sizeof(*all));

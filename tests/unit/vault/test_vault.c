@@ -201,7 +201,6 @@ static Pb__JobSpec *spec_of_job(struct world *w)
     Pb__EnvironmentSpec *e = arena_alloc(tx_arena(w->tx), sizeof(*e));
     pb__environment_spec__init(e);
     e->name = (char *)"production";
-    e->tier = (char *)"production";
     plan->jobs[0]->environment = e;
     assert_int_equal(world_submit(w, plan, "main", "0123456789012345678901234567890123456789"), 0);
     uint64_t job_id = world_job_id(w, w->reply.pipeline_id, "deploy");
@@ -284,6 +283,7 @@ static void a_token_says_what_the_store_knows_of_the_job(void **state)
     assert_true(v->raw && v->masked && !v->file);
     json_t *claims = verified(s, pb_str(v->value));
     assert_string_equal(claim(claims, "aud"), "https://deploy.example");
+    assert_string_equal(claim(claims, "deployment_tier"), "production"); /* by its name */
     check_claims(claims, spec);
     json_decref(claims);
     world_release(&w);
