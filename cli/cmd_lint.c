@@ -36,16 +36,28 @@ static bool has_text(const json_t *list, const char *text)
     return false;
 }
 
-/* The keywords of all jobs that are checked, but that nothing acts on. */
+static void add_once(json_t *list, const char *keyword)
+{
+    if (!has_text(list, keyword)) {
+        json_array_append_new(list, json_string(keyword));
+    }
+}
+
+/* The keywords of all jobs that are checked, but that nothing acts on; `image` and `services`, too,
+ * which are in the plan for an executor that is not there yet. */
 static json_t *not_acted_on(const struct request *r)
 {
     json_t *list = json_array();
     for (size_t i = 0; r->plan != NULL && i < r->plan->n_jobs; i++) {
         const Pb__PlanJob *job = r->plan->jobs[i];
         for (size_t k = 0; k < job->n_unsupported; k++) {
-            if (!has_text(list, job->unsupported[k])) {
-                json_array_append_new(list, json_string(job->unsupported[k]));
-            }
+            add_once(list, job->unsupported[k]);
+        }
+        if (job->image != NULL) {
+            add_once(list, "image");
+        }
+        if (job->n_services > 0) {
+            add_once(list, "services");
         }
     }
     return list;
@@ -93,7 +105,8 @@ static void print_text(const struct lint *l, const char *file, const struct requ
     }
     json_array_foreach(keywords, i, keyword)
     {
-        printf("%s%s", i == 0 ? "; nothing acts yet on: " : ", ", json_string_value(keyword));
+        printf("%s%s", i == 0 ? "; jobs will fail, since nothing acts yet on: " : ", ",
+               json_string_value(keyword));
     }
     putchar('\n');
     json_decref(keywords);
