@@ -101,6 +101,15 @@
 #define LIMIT_EVENTS 200000u              /* kept in the store */
 #define LIMIT_REQUEST_KEEP_MS (24ull * 3600 * 1000)
 
+#define LIMIT_ENQUEUE_JOBS 1024u          /* without a pipeline, in one request */
+#define LIMIT_ENQUEUE_BYTES (768u * KIB)  /* all of them, packed */
+#define LIMIT_POOLS 1000u
+#define LIMIT_POOL_PROJECTS 1000u         /* names and patterns of one pool */
+#define LIMIT_RESOURCE_GROUPS 10000u      /* with a mode, of one project */
+#define LIMIT_CLIENT_REQUESTS 32u         /* of one client, not yet answered */
+#define LIMIT_CLIENT_WATCHED 100000u      /* jobs whose end one client waits for */
+#define LIMIT_EXPIRE_BATCH 500u           /* rows of the table expire in one command */
+
 /* workers */
 #define LIMIT_WORKER_SLOTS 1024u
 #define LIMIT_SESSIONS 20000u             /* connections of workers */

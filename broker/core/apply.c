@@ -115,6 +115,13 @@ static int dispatch(struct core *c, const Pb__Command *cmd)
         return apply_environment_stop(c, cmd->environment_stop);
     case PB__COMMAND__BODY_CACHE_SET:
         return apply_cache_set(c, cmd->cache_set);
+    case PB__COMMAND__BODY_JOBS_ENQUEUE:
+    case PB__COMMAND__BODY_POOL_SET:
+    case PB__COMMAND__BODY_POOL_DELETE:
+    case PB__COMMAND__BODY_PROJECT_SET:
+    case PB__COMMAND__BODY_RESOURCE_GROUP_SET:
+    case PB__COMMAND__BODY_JOB_PREEMPT:
+    case PB__COMMAND__BODY_EXPIRE:
     case PB__COMMAND__BODY__NOT_SET:
     case _PB__COMMAND__BODY__CASE_IS_INT_SIZE:
     default:

@@ -95,6 +95,7 @@ static void job_timer_fired(struct run *run, Pb__JobRecord *job, Pb__JobTimerKin
         attempt_end(run, job, JOB_FAILED, REASON_WORKER_LOST, NULL, "the worker did not come back");
         job_fail_for_good(run, job, REASON_WORKER_LOST, 0);
         break;
+    case PB__JOB_TIMER_KIND__JOB_TIMER_QUEUE:
     case _PB__JOB_TIMER_KIND_IS_INT_SIZE:
     default:
         check_failed("a known timer", __FILE__, __LINE__);
