@@ -35,6 +35,14 @@ static char *job_token(struct str key, uint64_t job_id, uint64_t attempt, uint64
     return xstrdup("token of the test");
 }
 
+static void clocks(void *ctx, uint64_t *ret_real_ms, uint64_t *ret_mono_ms)
+{
+    const struct fixture *f = ctx;
+
+    *ret_real_ms = f->real_ms;
+    *ret_mono_ms = f->mono_ms;
+}
+
 static void start(struct fixture *f)
 {
     struct store_options store = {.map_bytes = f->options.map_bytes};
@@ -61,7 +69,13 @@ static void start(struct fixture *f)
                                .inbox = f->inbox,
                                .fleet = f->fleet,
                                .trigger = f->options.trigger};
-    assert_int_equal(turn_start(&turn, &f->turn), 0);
+    if (f->options.stepped) {
+        turn.clock = clocks;
+        turn.ctx = f;
+        assert_int_equal(turn_new(&turn, &f->turn), 0);
+    } else {
+        assert_int_equal(turn_start(&turn, &f->turn), 0);
+    }
     if (f->options.listen) {
         snprintf(url, sizeof(url), "tcp://127.0.0.1:%u", f->port);
         assert_int_equal(fleet_listen(f->fleet, url, "http://127.0.0.1:1", &f->port, &why), 0);
@@ -71,9 +85,8 @@ static void start(struct fixture *f)
     buf_release(&why);
 }
 
-static void stop(struct fixture *f)
+static void end(struct fixture *f)
 {
-    turn_stop(f->turn);
     fleet_close(f->fleet);
     logs_close(f->logs);
     turn_free(f->turn);
@@ -83,10 +96,43 @@ static void stop(struct fixture *f)
     store_close(f->store);
 }
 
+static void stop(struct fixture *f)
+{
+    turn_stop(f->turn);
+    end(f);
+}
+
+struct answer {
+    bool done;
+    int r;
+    struct reply reply;
+};
+
+static void take_answer(void *ctx, int r, const struct reply *reply)
+{
+    struct answer *a = ctx;
+
+    *a = (struct answer){.done = true, .r = r, .reply = *reply};
+}
+
+int fixture_call(struct fixture *f, struct post *p, struct reply *ret_reply)
+{
+    struct answer a = {.done = false};
+
+    if (!f->options.stepped) {
+        return turn_call(f->turn, p, ret_reply);
+    }
+    assert_int_equal(turn_submit(f->turn, p, take_answer, &a), 0);
+    assert_int_equal(turn_step(f->turn), 0);
+    assert_true(a.done);
+    *ret_reply = a.reply;
+    return a.r;
+}
+
 static void call(struct fixture *f, struct post *p)
 {
     struct reply reply;
-    assert_int_equal(turn_call(f->turn, p, &reply), 0);
+    assert_int_equal(fixture_call(f, p, &reply), 0);
 }
 
 static void init_store(struct fixture *f)
@@ -120,6 +166,8 @@ void fixture_up(struct fixture *f, const struct fixture_options *o)
 {
     memset(f, 0, sizeof(*f));
     f->options = *o;
+    f->real_ms = 1000000000000u; /* some day in 2001 */
+    f->mono_ms = 1000;
     snprintf(f->dir, sizeof(f->dir), "/tmp/davit-test-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
     start(f);
@@ -140,6 +188,12 @@ void fixture_down(struct fixture *f)
 void fixture_restart(struct fixture *f)
 {
     stop(f);
+    start(f);
+}
+
+void fixture_kill(struct fixture *f)
+{
+    end(f);
     start(f);
 }
 
@@ -186,7 +240,7 @@ uint64_t fixture_submit_post(struct fixture *f, struct post *p)
     struct reply reply;
     struct tx *tx;
 
-    assert_int_equal(turn_call(f->turn, p, &reply), 0);
+    assert_int_equal(fixture_call(f, p, &reply), 0);
     assert_int_equal(tx_begin(f->store, false, &tx), 0);
     const Pb__PipelineRecord *pipeline = pipeline_get(tx, reply.pipeline_id);
     assert_non_null(pipeline);

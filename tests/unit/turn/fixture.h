@@ -14,7 +14,8 @@ struct fixture_options {
     uint64_t map_bytes;
     struct turn_trigger trigger;
     bool listen;
-    bool empty; /* the store knows nothing, not even tokens */
+    bool stepped; /* no thread, and the clocks are those of the fixture */
+    bool empty;   /* the store knows nothing, not even tokens */
 };
 
 struct fixture {
@@ -27,6 +28,8 @@ struct fixture {
     struct fleet *fleet;
     struct turn *turn;
     uint16_t port;
+    uint64_t real_ms; /* of a stepped one */
+    uint64_t mono_ms;
 };
 
 /* A new folder with a store that knows both tokens. */
@@ -34,6 +37,10 @@ void fixture_up(struct fixture *f, const struct fixture_options *o);
 void fixture_down(struct fixture *f);
 /* The broker ends and starts again on the same folder. */
 void fixture_restart(struct fixture *f);
+/* A stepped one ends as if the process had been killed, and starts again. */
+void fixture_kill(struct fixture *f);
+/* Submits the post, and steps where there is no thread, until it is answered. */
+int fixture_call(struct fixture *f, struct post *p, struct reply *ret_reply);
 
 /* A post with a pipeline of `jobs` jobs in one stage, each of which runs "true". */
 struct post *fixture_pipeline_post(const char *project, size_t jobs);

@@ -1,0 +1,141 @@
+#include "common/base.h"
+
+#include "broker/post.h"
+#include "broker/turn_state.h"
+#include "common/limits.h"
+#include "common/log.h"
+
+/* What a turn applies: what came, what is due, what the scheduler proposes. */
+
+#define REST_MS          1000u
+#define TURN_ASSIGNMENTS 4096u /* in one transaction; the rest waits for the next */
+
+int turn_apply(void *ctx, Pb__Command *cmd, struct reply *ret_reply)
+{
+    struct turn *t = ctx;
+    uint64_t changes = tx_changes(t->tx);
+    size_t mark = t->fx.count;
+
+    cmd->version = COMMAND_VERSION;
+    cmd->time_ms = t->now_ms;
+    memset(ret_reply, 0, sizeof(*ret_reply));
+    int r = core_apply(t->tx, cmd, &t->fx, ret_reply);
+    if (r < 0) {
+        check(!tx_ok(t->tx) || tx_changes(t->tx) == changes);
+        effects_truncate(&t->fx, mark);
+    }
+    pthread_mutex_lock(&t->lock);
+    t->stats.commands++;
+    t->stats.rejected += r < 0;
+    t->stats.assignments += r == 0 && cmd->body_case == PB__COMMAND__BODY_ASSIGN;
+    pthread_mutex_unlock(&t->lock);
+    return r;
+}
+
+static bool adds_work(const Pb__Command *cmd)
+{
+    return cmd->body_case == PB__COMMAND__BODY_PIPELINE_CREATE ||
+           cmd->body_case == PB__COMMAND__BODY_PIPELINE_RETRY ||
+           cmd->body_case == PB__COMMAND__BODY_PROJECT_CREATE ||
+           cmd->body_case == PB__COMMAND__BODY_JOB_RETRY;
+}
+
+void turn_apply_post(struct turn *t, struct post *p)
+{
+    if (t->full && adds_work(&p->command)) {
+        memset(&p->reply, 0, sizeof(p->reply));
+        p->r = -E_FULL;
+        return;
+    }
+    p->r = turn_apply(t, &p->command, &p->reply);
+}
+
+void turn_apply_items(struct turn *t, struct item *items)
+{
+    for (struct item *i = items; i != NULL; i = i->next) {
+        if (i->kind != ITEM_POST) {
+            fleet_item(t->c.fleet, i);
+        } else if (tx_ok(t->tx)) {
+            turn_apply_post(t, i->post);
+        }
+    }
+}
+
+void turn_rest(struct turn *t)
+{
+    t->rest_until_ms = t->mono_ms + REST_MS;
+}
+
+void turn_apply_timers(struct turn *t)
+{
+    Pb__TimerFired fired;
+
+    if (t->mono_ms < t->timers_from_ms) {
+        return;
+    }
+    for (size_t n = 0; n < LIMIT_TURN_COMMANDS && tx_ok(t->tx); n++) {
+        if (!core_due_timer(t->tx, t->now_ms, &fired)) {
+            return;
+        }
+        Pb__Command cmd = PB__COMMAND__INIT;
+        struct reply reply;
+        cmd.actor = (char *)"timer";
+        cmd.body_case = PB__COMMAND__BODY_TIMER_FIRED;
+        cmd.timer_fired = &fired;
+        int r = turn_apply(t, &cmd, &reply);
+        if (r < 0) {
+            log_error("turn: timer %" PRIu64 " was refused: %s", fired.timer_id, err_text(r));
+            turn_rest(t); /* it stays due: do not spin on it */
+            return;
+        }
+    }
+}
+
+static size_t apply_proposals(struct turn *t, const struct sched_proposal *p, size_t count)
+{
+    size_t applied = 0;
+
+    for (size_t i = 0; i < count && tx_ok(t->tx); i++) {
+        Pb__Command cmd = PB__COMMAND__INIT;
+        Pb__Assign assign = PB__ASSIGN__INIT;
+        struct reply reply;
+        assign.job_id = p[i].job_id;
+        assign.worker_id = p[i].worker_id;
+        cmd.actor = (char *)"scheduler";
+        cmd.body_case = PB__COMMAND__BODY_ASSIGN;
+        cmd.assign = &assign;
+        int r = turn_apply(t, &cmd, &reply);
+        if (r == 0) {
+            applied++;
+        } else {
+            log_warn("turn: job %" PRIu64 " cannot go to worker %" PRIu64 ": %s", p[i].job_id,
+                     p[i].worker_id, err_text(r));
+        }
+    }
+    return applied;
+}
+
+void turn_schedule(struct turn *t)
+{
+    struct sched_proposal proposals[256];
+    struct sched_worker *workers;
+    size_t total = 0;
+
+    t->schedule = false;
+    if (tx_count(t->tx, T_READY) == 0) {
+        return;
+    }
+    size_t count = fleet_candidates(t->c.fleet, &t->fx, &workers);
+    while (count > 0 && tx_ok(t->tx)) {
+        size_t n = sched_propose(t->tx, workers, count, proposals, ARRAY_LEN(proposals));
+        size_t applied = apply_proposals(t, proposals, n);
+        total += applied;
+        if (applied == 0) {
+            return;
+        }
+        if (total >= TURN_ASSIGNMENTS) {
+            t->schedule = true;
+            return;
+        }
+    }
+}

@@ -1,0 +1,100 @@
+#include "common/base.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/turn/fixture.h"
+
+/* A turn without a thread: whoever steps it is its clock and its other threads. */
+
+static const struct fixture_options stepped = {.stepped = true};
+
+static void elapse(struct fixture *f, uint64_t ms)
+{
+    f->real_ms += ms;
+    f->mono_ms += ms;
+}
+
+static uint64_t submit_delayed(struct fixture *f, uint64_t start_in_ms)
+{
+    struct post *p = fixture_pipeline_post("group/delayed", 1);
+    Pb__PlanJob *job = post_command(p)->pipeline_create->plan->jobs[0];
+
+    job->when = WHEN_DELAYED;
+    job->start_in_ms = start_in_ms;
+    return fixture_submit_post(f, p);
+}
+
+static void a_timer_fires_at_the_step_in_which_it_is_due(void **state)
+{
+    struct fixture f;
+
+    fixture_up(&f, &stepped);
+    uint64_t job_id = submit_delayed(&f, 700);
+    assert_int_equal(turn_next_step_ms(f.turn), f.mono_ms + 700);
+    elapse(&f, 699);
+    assert_int_equal(turn_step(f.turn), 0);
+    assert_int_equal(fixture_job_state(&f, job_id), JOB_SCHEDULED);
+    elapse(&f, 1);
+    assert_int_equal(turn_step(f.turn), 0);
+    assert_int_equal(fixture_job_state(&f, job_id), JOB_PENDING);
+    fixture_audit(&f);
+    fixture_down(&f);
+}
+
+struct answer {
+    unsigned count;
+    int r;
+};
+
+static void take_answer(void *ctx, int r, const struct reply *reply)
+{
+    struct answer *a = ctx;
+
+    a->count++;
+    a->r = r;
+}
+
+static void nothing_happens_between_two_steps(void **state)
+{
+    struct fixture f;
+    struct answer a = {.count = 0};
+
+    fixture_up(&f, &stepped);
+    struct post *p = fixture_pipeline_post("group/test", 1);
+    assert_int_equal(turn_submit(f.turn, p, take_answer, &a), 0);
+    assert_int_equal(a.count, 0);
+    assert_int_equal(turn_step(f.turn), 0);
+    assert_int_equal(a.count, 1);
+    assert_int_equal(a.r, 0);
+    fixture_down(&f);
+}
+
+static void a_kill_between_two_steps_loses_nothing_acknowledged(void **state)
+{
+    struct fixture f;
+    struct answer a = {.count = 0};
+
+    fixture_up(&f, &stepped);
+    uint64_t job_id = fixture_submit(&f, 2);
+    struct post *p = fixture_pipeline_post("group/unheard", 1);
+    assert_int_equal(turn_submit(f.turn, p, take_answer, &a), 0);
+    fixture_kill(&f);
+    assert_int_equal(a.count, 1);
+    assert_int_equal(a.r, -E_SHUTDOWN);
+    assert_int_equal(fixture_job_state(&f, job_id + 1), JOB_PENDING);
+    fixture_audit(&f);
+    fixture_down(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_timer_fires_at_the_step_in_which_it_is_due),
+        cmocka_unit_test(nothing_happens_between_two_steps),
+        cmocka_unit_test(a_kill_between_two_steps_loses_nothing_acknowledged),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
