@@ -15,12 +15,14 @@ void effects_init(struct effects *fx)
 void effects_release(struct effects *fx)
 {
     free(fx->items);
+    free(fx->changes);
     effects_init(fx);
 }
 
 void effects_clear(struct effects *fx)
 {
     fx->count = 0;
+    fx->change_count = 0;
 }
 
 void effects_truncate(struct effects *fx, size_t count)
@@ -36,6 +38,15 @@ void effect_add(struct effects *fx, struct effect e)
         fx->items = xrealloc(fx->items, fx->cap * sizeof(*fx->items));
     }
     fx->items[fx->count++] = e;
+}
+
+void queue_change_add(struct effects *fx, const struct queue_change *q)
+{
+    if (fx->change_count == fx->change_cap) {
+        fx->change_cap = MAX(2 * fx->change_cap, 16);
+        fx->changes = xrealloc(fx->changes, fx->change_cap * sizeof(*fx->changes));
+    }
+    fx->changes[fx->change_count++] = *q;
 }
 
 int reject(struct core *c, int r, const char *fmt, ...)
@@ -115,10 +126,13 @@ static int dispatch(struct core *c, const Pb__Command *cmd)
         return apply_environment_stop(c, cmd->environment_stop);
     case PB__COMMAND__BODY_CACHE_SET:
         return apply_cache_set(c, cmd->cache_set);
-    case PB__COMMAND__BODY_JOBS_ENQUEUE:
     case PB__COMMAND__BODY_POOL_SET:
+        return apply_pool_set(c, cmd->pool_set);
     case PB__COMMAND__BODY_POOL_DELETE:
+        return apply_pool_delete(c, cmd->pool_delete);
     case PB__COMMAND__BODY_PROJECT_SET:
+        return apply_project_set(c, cmd->project_set);
+    case PB__COMMAND__BODY_JOBS_ENQUEUE:
     case PB__COMMAND__BODY_RESOURCE_GROUP_SET:
     case PB__COMMAND__BODY_JOB_PREEMPT:
     case PB__COMMAND__BODY_EXPIRE:
@@ -180,6 +194,7 @@ int core_apply(struct tx *tx, const Pb__Command *cmd, struct effects *fx, struct
 {
     const size_t effects_before = fx->count;
     const uint64_t changes_before = tx_changes(tx);
+    const size_t queue_before = fx->change_count;
     struct core c = {
         .tx = tx,
         .arena = tx_arena(tx),
@@ -202,9 +217,10 @@ int core_apply(struct tx *tx, const Pb__Command *cmd, struct effects *fx, struct
     }
     if (!tx_ok(tx)) { /* the whole transaction is lost, and with it what was begun here */
         effects_truncate(fx, effects_before);
+        fx->change_count = queue_before;
         return tx_error(tx);
     }
     check(tx_changes(tx) == changes_before);
-    check(fx->count == effects_before);
+    check(fx->count == effects_before && fx->change_count == queue_before);
     return r;
 }

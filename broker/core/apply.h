@@ -47,6 +47,7 @@ uint64_t core_new_id(struct core *c);
 ProtobufCMessage *core_row(struct core *c, enum table t, const struct key *k,
                            const ProtobufCMessageDescriptor *desc);
 void effect_add(struct effects *fx, struct effect e);
+void queue_change_add(struct effects *fx, const struct queue_change *q);
 
 /* Handlers, one a command, in the file named before each group. */
 /* setup.c */
@@ -64,6 +65,10 @@ int apply_job_play(struct core *c, const Pb__JobPlay *cmd);
 /* worker.c */
 int apply_worker_hello(struct core *c, const Pb__WorkerHello *cmd);
 int apply_worker_set(struct core *c, const Pb__WorkerSet *cmd);
+/* pool.c */
+int apply_pool_set(struct core *c, const Pb__PoolSet *cmd);
+int apply_pool_delete(struct core *c, const Pb__PoolDelete *cmd);
+int apply_project_set(struct core *c, const Pb__ProjectSet *cmd);
 /* attempt.c */
 int apply_assign(struct core *c, const Pb__Assign *cmd);
 int apply_assign_acked(struct core *c, const Pb__AssignAcked *cmd);
@@ -106,8 +111,11 @@ size_t variables_size(Pb__Variable *const *v, size_t n); /* packed */
 /* plan.c: whether a plan is one that the core can run. */
 int plan_check(struct core *c, const Pb__PipelineCreate *cmd);
 
-/* class.c: the class of a requirement, made if it is new. */
-uint64_t class_open(struct core *c, const char *executor, char *const *tags, size_t tag_count);
+/* class.c: the class of what a job asks for, made if it is new; `protected`: its ref is. */
+uint64_t class_open(struct core *c, const Pb__PlanJob *plan, bool protected);
+
+/* pool.c */
+struct key pool_key(const char *name);
 
 /* event.c */
 struct event {

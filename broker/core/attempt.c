@@ -43,6 +43,18 @@ uint64_t job_deadline_ms(const struct core *c, const Pb__JobRecord *job)
     return from + 4 * job->timeout_ms + CORE_TIMEOUT_GRACE_MS;
 }
 
+static bool pool_admits(struct core *c, const Pb__JobRecord *job, const Pb__ClassRecord *class,
+                        const char *name)
+{
+    const Pb__PoolRecord *pool = pool_get(c->tx, name);
+    const Pb__ProjectRecord *project = NULL;
+
+    if (pool != NULL && pool->n_projects > 0) {
+        project = project_get(c->tx, job->project_id);
+    }
+    return pool_bar(pool, name, class, project != NULL ? project->name : "") == POOL_BAR_NONE;
+}
+
 /* Whether the worker may be given the job now. The scheduler saw it so, perhaps before other
  * commands of its turn. */
 static int assign_check(struct core *c, const Pb__JobRecord *job, const Pb__WorkerRecord *w)
@@ -54,6 +66,9 @@ static int assign_check(struct core *c, const Pb__JobRecord *job, const Pb__Work
     }
     if (class == NULL || !worker_serves(w, class)) {
         return reject(c, -E_CONFLICT, "worker %.60s cannot run job %" PRIu64, w->name, job->id);
+    }
+    if (!pool_admits(c, job, class, w->pool)) {
+        return reject(c, -E_CONFLICT, "pool %.60s does not take job %" PRIu64, w->pool, job->id);
     }
     if (w->paused || w->draining) {
         return reject(c, -E_CONFLICT, "worker %.60s takes no work", w->name);

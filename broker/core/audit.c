@@ -155,6 +155,20 @@ static void audit_request(struct audit *a, struct str key)
     }
 }
 
+static void audit_pool(struct audit *a, struct str key)
+{
+    const struct key k = key_bytes(key.p, key.n);
+    const Pb__PoolRecord *p = (const Pb__PoolRecord *)audit_row(a, T_POOL, &k,
+                                                                &pb__pool_record__descriptor, true);
+
+    if (p != NULL) {
+        audit_id(a, p->id, "pool");
+        if (!str_eqz(key, p->name)) {
+            breach(a, "pool %" PRIu64 " stands at another place", p->id);
+        }
+    }
+}
+
 static void audit_token(struct audit *a, struct str key)
 {
     const struct key k = key_bytes(key.p, key.n);
@@ -254,6 +268,7 @@ uint64_t core_audit(struct tx *tx, core_audit_fn fn, void *ctx)
         each(&a, T_CLASS_HASH, audit_class_hash);
         each(&a, T_REQUEST, audit_request);
         each(&a, T_TOKEN, audit_token);
+        each(&a, T_POOL, audit_pool);
         each(&a, T_JOB_VARS, audit_job_vars);
         each(&a, T_PIPELINE, audit_one_pipeline);
         each(&a, T_ENVIRONMENT, audit_environment);

@@ -12,20 +12,27 @@ static void class_hash(const Pb__ClassRecord *class, uint8_t ret[SHA256_BYTES])
     for (size_t i = 0; i < class->n_tags; i++) {
         buf_addf(&b, "%zu:%s", strlen(class->tags[i]), class->tags[i]);
     }
+    buf_addf(&b, ";%zu:%s;%d;%u;%" PRIu64 ";%" PRIu64, strlen(class->pool), class->pool,
+             class->protected_, class->cpu_millis, class->memory_bytes, class->disk_bytes);
     crypto_sha256(b.p, b.n, ret);
     buf_release(&b);
 }
 
-uint64_t class_open(struct core *c, const char *executor, char *const *tags, size_t tag_count)
+uint64_t class_open(struct core *c, const Pb__PlanJob *plan, bool protected)
 {
     Pb__ClassRecord class = PB__CLASS_RECORD__INIT;
     uint8_t hash[SHA256_BYTES];
     struct key by_hash, k, id;
     struct str found;
 
-    class.executor = (char *)executor;
-    class.tags = (char **)tags;
-    class.n_tags = tag_count;
+    class.executor = plan->executor;
+    class.tags = plan->tags;
+    class.n_tags = plan->n_tags;
+    class.pool = plan->pool;
+    class.protected_ = protected;
+    class.cpu_millis = plan->cpu_millis;
+    class.memory_bytes = plan->memory_bytes;
+    class.disk_bytes = plan->disk_bytes;
     class_hash(&class, hash);
     by_hash = key_bytes(hash, sizeof(hash));
     if (tx_get(c->tx, T_CLASS_HASH, &by_hash, &found)) {

@@ -33,6 +33,7 @@ enum effect_kind {
     EFFECT_WORKER,   /* worker_id's record changed: pause, drain */
     EFFECT_TERMINAL, /* the attempt ended: its log can be closed */
     EFFECT_TRIGGER,  /* the child pipeline of job_id, under this epoch, is to be made */
+    EFFECT_SETTINGS, /* of pools or projects: the scheduler starts anew */
 };
 
 struct effect {
@@ -55,10 +56,28 @@ struct reply {
     char text[160]; /* on error: one line for people */
 };
 
+/* A job came into the ready index or a worker's hands, or left them: what the scheduler is to
+ * learn. READY and HELD are flags of broker/core/state.h. */
+struct queue_change {
+    uint64_t job_id;
+    uint64_t class_id;
+    uint64_t project_id;
+    uint64_t worker_id; /* whose hands; 0: nobody's */
+    uint64_t ready_seq;
+    uint64_t queued_ms;
+    int32_t priority;
+    uint8_t left;
+    uint8_t entered;
+    bool interruptible;
+};
+
 struct effects {
     struct effect *items;
     size_t count;
     size_t cap;
+    struct queue_change *changes; /* in their order; those of a refused command are none */
+    size_t change_count;
+    size_t change_cap;
 };
 
 void effects_init(struct effects *fx);

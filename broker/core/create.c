@@ -235,8 +235,17 @@ static Pb__PipelineRecord *make_pipeline(struct core *c, const Pb__PipelineCreat
     return p;
 }
 
+static bool is_protected(const Pb__PipelineCreate *cmd, const Pb__PipelineRecord *p)
+{
+    Pb__PipelineVariablesRecord vars = PB__PIPELINE_VARIABLES_RECORD__INIT;
+
+    vars.n_predefined = cmd->n_predefined;
+    vars.predefined = cmd->predefined;
+    return ref_is_protected(p, &vars);
+}
+
 static Pb__JobRecord *make_job(struct core *c, const Pb__PipelineRecord *p, const Pb__PlanJob *plan,
-                               uint32_t index)
+                               uint32_t index, bool protected)
 {
     Pb__JobRecord *job = arena_alloc(c->arena, sizeof(*job));
 
@@ -252,7 +261,7 @@ static Pb__JobRecord *make_job(struct core *c, const Pb__PipelineRecord *p, cons
     job->when = plan->when;
     job->dag = plan->dag;
     if (plan->trigger == NULL) {
-        job->class_id = class_open(c, plan->executor, plan->tags, plan->n_tags);
+        job->class_id = class_open(c, plan, protected);
     }
     job->priority = plan->priority;
     job->resource_group = plan->resource_group;
@@ -300,13 +309,14 @@ static void link_needed_by(struct core *c, const Pb__Plan *plan, Pb__JobRecord *
     }
 }
 
-static Pb__JobRecord **make_jobs(struct core *c, const Pb__PipelineRecord *p, const Pb__Plan *plan)
+static Pb__JobRecord **make_jobs(struct core *c, const Pb__PipelineRecord *p, const Pb__Plan *plan,
+                                 bool protected)
 {
     Pb__JobRecord **jobs = arena_array(c->arena, plan->n_jobs, sizeof(Pb__JobRecord *));
 
     for (uint32_t i = 0; i < plan->n_jobs; i++) {
         const struct key k = key_u64_u64(p->id, i);
-        jobs[i] = make_job(c, p, plan->jobs[i], i);
+        jobs[i] = make_job(c, p, plan->jobs[i], i, protected);
         tx_put_msg(c->tx, T_PLAN, &k, &plan->jobs[i]->base);
     }
     link_needed_by(c, plan, jobs);
@@ -419,7 +429,7 @@ int apply_pipeline_create(struct core *c, const Pb__PipelineCreate *cmd)
     }
     p = make_pipeline(c, cmd, project_open(c, cmd->project));
     stages = make_stages(c, p, cmd->plan);
-    run_init_new(&run, c, p, stages, make_jobs(c, p, cmd->plan));
+    run_init_new(&run, c, p, stages, make_jobs(c, p, cmd->plan, is_protected(cmd, p)));
     put_references(c, cmd, p);
     request_add(c, cmd, p->id);
     run_decide_all(&run);

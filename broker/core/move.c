@@ -127,6 +127,30 @@ static void job_event(struct run *run, const Pb__JobRecord *job, Pb__JobState fr
                          });
 }
 
+/* What the scheduler is to know of a move; `place` is the job's in the ready index before it. */
+static void queue_changed(struct run *run, const Pb__JobRecord *job, uint32_t old_flags,
+                          uint64_t place, const Pb__AssignmentRecord *held)
+{
+    const uint32_t seen = STATE_READY | STATE_HELD;
+    const uint32_t flags = job_flags(job, job->state);
+
+    if (((old_flags ^ flags) & seen) == 0) {
+        return;
+    }
+    queue_change_add(run->core->fx, &(struct queue_change){
+                                        .job_id = job->id,
+                                        .class_id = job->class_id,
+                                        .project_id = job->project_id,
+                                        .worker_id = held != NULL ? held->worker_id : 0,
+                                        .ready_seq = place != 0 ? place : job->ready_seq,
+                                        .queued_ms = job->queued_ms,
+                                        .priority = job->priority,
+                                        .left = (uint8_t)(old_flags & ~flags & seen),
+                                        .entered = (uint8_t)(flags & ~old_flags & seen),
+                                        .interruptible = job->interruptible,
+                                    });
+}
+
 /* The only writer of a job's state. */
 void job_move(struct run *run, Pb__JobRecord *job, Pb__JobState to, const char *detail)
 {
@@ -135,6 +159,7 @@ void job_move(struct run *run, Pb__JobRecord *job, Pb__JobState to, const char *
     const uint32_t old_flags = job_flags(job, from);
     const uint32_t flags = job_flags(job, to);
     const Pb__AssignmentRecord *held = NULL;
+    const uint64_t place = job->ready_seq;
 
     check(job_may_move(job, to) || !tx_ok(c->tx));
     if ((old_flags | flags) & STATE_HELD) {
@@ -145,6 +170,7 @@ void job_move(struct run *run, Pb__JobRecord *job, Pb__JobState to, const char *
     leave(run, job, flags, held);
     job->state = to;
     enter(run, job, old_flags);
+    queue_changed(run, job, old_flags, place, held);
     environment_job_moved(run, job, from);
     run_job_changed(run, job);
     job_event(run, job, from, held != NULL ? held->worker_id : 0, detail);

@@ -107,7 +107,7 @@ static bool retry_ok(const Pb__PlanJob *job)
 static bool names_ok(const Pb__PlanJob *job)
 {
     return text_ok(job->resource_group, LIMIT_NAME) && text_ok(job->executor, LIMIT_NAME) &&
-           text_ok(job->base_name, LIMIT_NAME);
+           text_ok(job->base_name, LIMIT_NAME) && text_ok(job->pool, LIMIT_NAME);
 }
 
 static bool trigger_ok(const Pb__PlanJob *job)

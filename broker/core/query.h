@@ -57,8 +57,22 @@ bool artifact_is_archive(const char *type);
 /* Assignments of a worker: its used slots. */
 uint32_t worker_job_count(struct tx *tx, uint64_t worker_id);
 
-/* Executor, tags, untagged: could the worker ever take a job of the class? */
+/* Executor, tags, untagged: could the worker ever take a job of the class? Of its pool: pool_bar.
+ */
 bool worker_serves(const Pb__WorkerRecord *w, const Pb__ClassRecord *class);
+
+const Pb__PoolRecord *pool_get(struct tx *tx, const char *name);
+/* What keeps a project's jobs of a class out of a pool. `pool` NULL: one without a row, which is
+ * open to all. */
+enum pool_bar {
+    POOL_BAR_NONE,
+    POOL_BAR_OTHER,     /* the job names another pool */
+    POOL_BAR_LOCKED,    /* the pool must be named */
+    POOL_BAR_PROTECTED, /* the pool is for protected refs */
+    POOL_BAR_PROJECT,   /* the pool is for other projects */
+};
+enum pool_bar pool_bar(const Pb__PoolRecord *pool, const char *name, const Pb__ClassRecord *class,
+                       const char *project);
 /* Whether an artifact, a source, a bundle, a cache or pages need the blob of this SHA-256. */
 bool blob_referenced(struct tx *tx, struct str digest);
 bool blob_published(struct tx *tx, struct str digest); /* by a row of pages */

@@ -116,6 +116,9 @@ int apply_worker_hello(struct core *c, const Pb__WorkerHello *cmd)
     w->run_untagged = cmd->run_untagged;
     w->version = cmd->version;
     w->host = cmd->host;
+    w->cpu_millis = cmd->cpu_millis;
+    w->memory_bytes = cmd->memory_bytes;
+    w->disk_bytes = cmd->disk_bytes;
     w->session = c->meta->next_session++;
     w->last_hello_ms = c->now_ms;
     worker_put(c, w);

@@ -311,6 +311,14 @@ static bool set_value(struct reader *r, struct str key, struct str v)
         r->job->resource_group = arena_strdup(r->arena, v);
     } else if (str_eqz(key, "executor")) {
         r->job->executor = arena_strdup(r->arena, v);
+    } else if (str_eqz(key, "pool")) {
+        r->job->pool = arena_strdup(r->arena, v);
+    } else if (str_eqz(key, "cpu")) {
+        r->job->cpu_millis = (uint32_t)number(v);
+    } else if (str_eqz(key, "memory")) {
+        r->job->memory_bytes = number(v);
+    } else if (str_eqz(key, "disk")) {
+        r->job->disk_bytes = number(v);
     } else {
         return false;
     }

@@ -168,17 +168,23 @@ uint64_t world_worker(struct world *w, const char *name, const char *tags, const
 {
     Pb__WorkerHello body = PB__WORKER_HELLO__INIT;
     struct arena *a = tx_arena(w->tx);
-    char *uid = arena_printf(a, "%-16.16s", name);
 
-    body.uid = (ProtobufCBinaryData){16, (uint8_t *)uid};
     body.name = (char *)name;
     body.tags = words(a, tags, &body.n_tags);
     body.executors = words(a, executors, &body.n_executors);
     body.slots = slots;
     body.run_untagged = untagged;
-    body.version = (char *)"1";
-    check(WORLD_APPLY(w, name, WORKER_HELLO, &body) == 0);
+    check(world_hello(w, &body) == 0);
     return w->reply.worker_id;
+}
+
+int world_hello(struct world *w, Pb__WorkerHello *body)
+{
+    char *uid = arena_printf(tx_arena(w->tx), "%-16.16s", body->name);
+
+    body->uid = (ProtobufCBinaryData){16, (uint8_t *)uid};
+    body->version = (char *)"1";
+    return WORLD_APPLY(w, body->name, WORKER_HELLO, body);
 }
 
 int world_assign(struct world *w, uint64_t job_id, uint64_t worker_id)

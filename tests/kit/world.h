@@ -43,6 +43,8 @@ int world_submit(struct world *w, Pb__Plan *plan, const char *ref, const char *s
 /* Tags and executors: words with commas between, "" for none. Returns the worker's id. */
 uint64_t world_worker(struct world *w, const char *name, const char *tags, const char *executors,
                       uint32_t slots, bool untagged);
+/* The same, with all that it may say. */
+int world_hello(struct world *w, Pb__WorkerHello *body);
 int world_assign(struct world *w, uint64_t job_id, uint64_t worker_id);
 /* As the present holder of the job says it. */
 int world_acked(struct world *w, uint64_t job_id);
@@ -74,8 +76,8 @@ const char *world_status(struct world *w, uint64_t pipeline_id);
  *     test: stage=test needs=build when=on_failure
  * Keys: stage (default "test"), needs (none: an empty list), needs_no_artifacts, deps, when,
  * start_in, allow_failure (yes, or exit codes), retry, retry_when, retry_codes, timeout, group,
- * priority, tags, executor, lost (requeue, fail, wait), interruptible, artifacts, dotenv=yes,
- * vars (NAME:VALUE);
+ * priority, tags, executor, pool, cpu, memory, disk, lost (requeue, fail, wait), interruptible,
+ * artifacts, dotenv=yes, vars (NAME:VALUE);
  * trigger (none, depend, mirror); unsupported, confirm; env with url, tier, action, on_stop and
  * auto_stop; outer (PIPELINE/JOB or PROJECT@REF/JOB, "?" behind it: optional). A line "plan:
  * on_job_failure=all auto_cancel=yes|interruptible name=N" tells of the whole. Ends the process

@@ -82,6 +82,8 @@ static void trace_effect(struct stage *s, const struct effect *e)
     case EFFECT_TERMINAL:
         trace(s, "close log of %s attempt %" PRIu64, job, e->attempt);
         break;
+    case EFFECT_SETTINGS: /* nobody hears of it but the scheduler */
+        break;
     case EFFECT_TRIGGER:
         trace(s, "make the child pipeline of %s epoch %" PRIu64, job, e->epoch);
         break;
