@@ -16,7 +16,7 @@
 #include "record.pb-c.h"
 #include "wire.pb-c.h"
 
-#define WIRE_VERSION 1u
+#define WIRE_VERSION 2u
 #define WIRE_CREDIT  32u
 
 /* Unpacks n bytes as `desc` into the arena. -E_TOO_BIG when n > limit, -E_PROTOCOL when the bytes

@@ -36,11 +36,12 @@ void held_to_wire(const struct held *h, struct arena *arena, Pb__HeldJob *ret)
 
 static void tell_accepted(struct held *h)
 {
-    Pb__JobKey key;
+    Pb__JobKey key, *keys = &key;
     Pb__AssignAck body = PB__ASSIGN_ACK__INIT;
     Pb__Envelope e = PB__ENVELOPE__INIT;
     key_init(&key, h);
-    body.key = &key;
+    body.keys = &keys;
+    body.n_keys = 1;
     e.body_case = PB__ENVELOPE__BODY_ASSIGN_ACK;
     e.assign_ack = &body;
     h->accepted.seq = session_send(&h->agent->session, &e);
@@ -48,11 +49,12 @@ static void tell_accepted(struct held *h)
 
 static void tell_started(struct held *h)
 {
-    Pb__JobKey key;
+    Pb__JobKey key, *keys = &key;
     Pb__WireJobStarted body = PB__WIRE_JOB_STARTED__INIT;
     Pb__Envelope e = PB__ENVELOPE__INIT;
     key_init(&key, h);
-    body.key = &key;
+    body.keys = &keys;
+    body.n_keys = 1;
     e.body_case = PB__ENVELOPE__BODY_JOB_STARTED;
     e.job_started = &body;
     h->started.seq = session_send(&h->agent->session, &e);
@@ -75,13 +77,16 @@ static void tell_returned(struct held *h)
 static void tell_finished(struct held *h)
 {
     Pb__JobKey key;
+    Pb__JobEnd end = PB__JOB_END__INIT, *ends = &end;
     Pb__WireJobFinished body = PB__WIRE_JOB_FINISHED__INIT;
     Pb__Envelope e = PB__ENVELOPE__INIT;
     key_init(&key, h);
     h->outcome->log_size = logship_size(&h->log);
     h->outcome->log_crc = h->log.crc;
-    body.key = &key;
-    body.outcome = h->outcome;
+    end.key = &key;
+    end.outcome = h->outcome;
+    body.ends = &ends;
+    body.n_ends = 1;
     e.body_case = PB__ENVELOPE__BODY_JOB_FINISHED;
     e.job_finished = &body;
     session_send(&h->agent->session, &e);

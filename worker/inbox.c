@@ -39,10 +39,9 @@ static void take_again(struct agent *a, struct held *h, Pb__JobKey *key)
     held_tell(h);
 }
 
-static void take_assign(struct agent *a, const Pb__WireAssign *m)
+static void take_spec(struct agent *a, const Pb__JobSpec *spec)
 {
-    const Pb__JobSpec *spec = m->spec;
-    if (spec == NULL || spec->key == NULL) {
+    if (spec->key == NULL) {
         log_warn("the broker assigned a job without a name");
         return;
     }
@@ -69,6 +68,13 @@ static void take_assign(struct agent *a, const Pb__WireAssign *m)
     }
     held_tell(h);
     held_ready(h);
+}
+
+static void take_assign(struct agent *a, const Pb__WireAssign *m)
+{
+    for (size_t i = 0; i < m->n_specs; i++) {
+        take_spec(a, m->specs[i]);
+    }
 }
 
 static void take_cancel(struct agent *a, const Pb__WireCancel *m)
@@ -105,16 +111,18 @@ static void take_log_ack(struct agent *a, const Pb__LogAck *m)
 
 static void take_finish_ack(struct agent *a, const Pb__FinishAck *m)
 {
-    struct held *h = agent_find(a, job_key_of(m->key));
-    if (h == NULL) {
-        return;
-    }
-    if (h->phase == HELD_ENDED) {
-        log_debug("job %" PRIu64 ": the broker has its end%s", h->key.job_id,
-                  m->stale ? ", and did not want it" : "");
-        held_forget(h);
-    } else {
-        held_fence(h); /* it ended for the broker without us */
+    for (size_t i = 0; i < m->n_keys; i++) {
+        struct held *h = agent_find(a, job_key_of(m->keys[i]));
+        if (h == NULL) {
+            continue;
+        }
+        if (h->phase == HELD_ENDED) {
+            log_debug("job %" PRIu64 ": the broker has its end%s", h->key.job_id,
+                      m->stale ? ", and did not want it" : "");
+            held_forget(h);
+        } else {
+            held_fence(h); /* it ended for the broker without us */
+        }
     }
 }
 

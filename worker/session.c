@@ -7,6 +7,7 @@
 #include "common/limits.h"
 #include "common/log.h"
 #include "common/os.h"
+#include "proto/envelope.h"
 
 #define DIAL_MS          5000u
 #define GREETING_MS      10000u
@@ -35,11 +36,14 @@ static void drop_link(struct session *s)
     s->link = NULL;
     loop_timer_clear(s->loop, &s->silence_timer);
     loop_timer_clear(s->loop, &s->beat_timer);
+    loop_timer_clear(s->loop, &s->list_timer);
+    s->list = PB__ENVELOPE__BODY__NOT_SET;
 }
 
 void session_release(struct session *s)
 {
     drop_link(s);
+    buf_release(&s->list_content);
     loop_timer_clear(s->loop, &s->retry_timer);
     free(s->api_url);
 }
@@ -121,16 +125,19 @@ static bool is_reliable(const Pb__Envelope *e)
     return e->body_case != PB__ENVELOPE__BODY_HEARTBEAT;
 }
 
-static uint64_t put(struct session *s, Pb__Envelope *e)
+/* Head and content of a body side by side. */
+static void put_body(struct session *s, uint64_t seq, Pb__Envelope__BodyCase kind,
+                     struct str content)
 {
+    Pb__Envelope head = PB__ENVELOPE__INIT;
     struct buf out = BUF_INIT;
-    if (is_reliable(e)) {
-        e->seq = ++s->sent;
-    }
-    e->version = WIRE_VERSION;
-    e->session = s->id;
-    e->ack = s->received;
-    PB_PACK(e, &out);
+    head.version = WIRE_VERSION;
+    head.session = s->id;
+    head.seq = seq;
+    head.ack = s->received;
+    PB_PACK(&head, &out);
+    envelope_add_head(kind, content.n, &out);
+    buf_add_str(&out, content);
     check(out.n <= LIMIT_WIRE_MESSAGE);
     link_send(s->link, buf_str(&out));
     buf_release(&out);
@@ -138,10 +145,54 @@ static uint64_t put(struct session *s, Pb__Envelope *e)
         loop_timer_set(s->loop, &s->beat_timer, s->beat_due_ms, on_beat, s);
     }
     s->acked_by_us = s->received;
-    return e->seq;
 }
 
-uint64_t session_send(struct session *s, Pb__Envelope *e)
+static void put_list(struct session *s)
+{
+    Pb__Envelope__BodyCase kind = s->list;
+    if (kind != PB__ENVELOPE__BODY__NOT_SET) {
+        loop_timer_clear(s->loop, &s->list_timer);
+        s->list = PB__ENVELOPE__BODY__NOT_SET;
+        put_body(s, s->sent, kind, buf_str(&s->list_content));
+    }
+}
+
+static void on_list(void *ctx)
+{
+    put_list(ctx);
+}
+
+static void grow_list(struct session *s, const Pb__Envelope *e, struct str content)
+{
+    if (s->list != e->body_case || s->list_count == LIMIT_HELD_JOBS ||
+        s->list_content.n + content.n > ENVELOPE_CONTENT_MAX) {
+        put_list(s);
+        buf_clear(&s->list_content);
+        s->list = e->body_case;
+        s->list_count = 0;
+        s->sent++;
+        loop_timer_set(s->loop, &s->list_timer, os_monotonic_ms(), on_list, s);
+    }
+    buf_add_str(&s->list_content, content);
+    s->list_count += envelope_count(e);
+}
+
+static uint64_t put(struct session *s, const Pb__Envelope *e)
+{
+    struct buf content = BUF_INIT;
+    envelope_pack_content(e, &content);
+    if (envelope_is_list(e->body_case)) {
+        grow_list(s, e, buf_str(&content));
+    } else {
+        put_list(s);
+        s->sent += is_reliable(e);
+        put_body(s, is_reliable(e) ? s->sent : 0, e->body_case, buf_str(&content));
+    }
+    buf_release(&content);
+    return s->sent;
+}
+
+uint64_t session_send(struct session *s, const Pb__Envelope *e)
 {
     check(s->phase == SESSION_OPEN || s->phase == SESSION_LEAVING);
     return put(s, e);

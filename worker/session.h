@@ -51,10 +51,16 @@ struct session {
     uint64_t log_window;
     char *api_url;
 
-    uint64_t sent;        /* number of the last reliable message to the broker */
+    uint64_t sent;        /* number of the last reliable message to the broker; with `list` */
     uint64_t acked;       /* the broker processed all up to here */
     uint64_t received;    /* number of the broker's last reliable message; it is processed */
     uint64_t acked_by_us; /* the last `received` that was sent */
+
+    /* A list that grows until the end of the loop's round or a message of another kind. */
+    Pb__Envelope__BodyCase list; /* NOT_SET: none */
+    size_t list_count;
+    struct buf list_content;
+    struct loop_timer list_timer;
 
     uint64_t heard_ms;
     uint64_t beat_due_ms;            /* the next regular heartbeat */
@@ -70,10 +76,10 @@ void session_release(struct session *s);
 void session_start(struct session *s);
 bool session_is_open(const struct session *s);
 
-/* Completes version, session, ack and (for all but heartbeats) the number, and sends. Returns the
- * message's number: the broker has processed it once session.acked reaches it. Open sessions only.
- */
-uint64_t session_send(struct session *s, Pb__Envelope *e);
+/* Completes version, session, ack and (for all but heartbeats) the number, and sends; bodies that
+ * are lists, of one kind and in one round of the loop, as one message. Returns the message's
+ * number: the broker has processed it once session.acked reaches it. Open sessions only. */
+uint64_t session_send(struct session *s, const Pb__Envelope *e);
 void session_beat(struct session *s); /* a heartbeat now; nothing when there is no session */
 size_t session_unsent(struct session *s);
 void session_leave(struct session *s, const char *why); /* Bye; calls `left` in the end */

@@ -39,7 +39,6 @@ static int complete_spec(struct fleet *f, struct tx *tx, Pb__JobSpec *spec)
 static void send_assign(struct fleet *f, struct session *s, struct tx *tx, const struct effect *e)
 {
     const Pb__MetaRecord *meta = meta_get(tx);
-    Pb__JobKey key = key_of(e);
     Pb__JobSpec *spec;
 
     if (meta == NULL) {
@@ -57,10 +56,11 @@ static void send_assign(struct fleet *f, struct session *s, struct tx *tx, const
     }
     Pb__Envelope body = PB__ENVELOPE__INIT;
     Pb__WireAssign assign = PB__WIRE_ASSIGN__INIT;
-    assign.spec = spec;
+    assign.specs = &spec;
+    assign.n_specs = 1;
     body.body_case = PB__ENVELOPE__BODY_ASSIGN;
     body.assign = &assign;
-    session_send(f, s, &body, &key);
+    session_send(f, s, &body, NULL);
 }
 
 static void worker_changed(struct fleet *f, struct peer *p, struct tx *tx)

@@ -16,7 +16,8 @@ struct fleet *fleet_new(const struct fleet_config *config)
     f->c.hello_ms = config->hello_ms != 0 ? config->hello_ms : FLEET_HELLO_MS;
     f->next_scan_ms = UINT64_MAX;
     arena_init(&f->arena, 0);
-    buf_init(&f->pack, 0);
+    buf_init(&f->head, 0);
+    buf_init(&f->body, 0);
     check(pthread_mutex_init(&f->lock, NULL) == 0);
     return f;
 }
@@ -40,7 +41,8 @@ void fleet_free(struct fleet *f)
         peer_forget(f, p);
     }
     arena_release(&f->arena);
-    buf_release(&f->pack);
+    buf_release(&f->head);
+    buf_release(&f->body);
     pthread_mutex_destroy(&f->lock);
     free(f->api_url);
     free(f);
@@ -219,7 +221,7 @@ static uint32_t free_slots(struct fleet *f, struct peer *p)
         p->used_stale = false;
     }
     uint32_t slots = p->used < p->record->slots ? p->record->slots - p->used : 0;
-    return MIN(slots, session_credit(s));
+    return session_credit(s) > 0 ? slots : 0; /* one message takes them all */
 }
 
 static void touch(struct fleet *f, uint64_t worker_id)

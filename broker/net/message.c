@@ -28,6 +28,18 @@ static void take_job_command(struct fleet *f, struct session *s, const Pb__JobKe
     }
 }
 
+static void take_job_commands(struct fleet *f, struct session *s, Pb__JobKey *const *keys,
+                              size_t count, Pb__Command__BodyCase which)
+{
+    if (count > LIMIT_HELD_JOBS) {
+        session_violation(f, s, "too many jobs in a message");
+        return;
+    }
+    for (size_t i = 0; i < count && tx_ok(f->turn.tx) && !s->ended; i++) {
+        take_job_command(f, s, keys[i], which);
+    }
+}
+
 static void take_heartbeat(struct fleet *f, struct session *s, const Pb__Heartbeat *h)
 {
     struct peer *p = s->peer;
@@ -85,28 +97,43 @@ static void finish_impossible(struct fleet *f, const struct peer *p, const Pb__A
     command_finished(f, p, a, &outcome);
 }
 
-static void take_finished(struct fleet *f, struct session *s, const Pb__WireJobFinished *m)
+static void take_end(struct fleet *f, struct session *s, const Pb__JobEnd *end)
 {
-    const Pb__AssignmentRecord *a = holder_check(f->turn.tx, s->peer->worker_id, m->key);
+    const Pb__AssignmentRecord *a = holder_check(f->turn.tx, s->peer->worker_id, end->key);
 
     if (a == NULL) {
         if (tx_ok(f->turn.tx)) {
-            send_finish_ack(f, s, m->key, true);
+            send_finish_ack(f, s, end->key, true);
         }
         return;
     }
     uint64_t durable = logs_durable(f->c.logs, a->job_id, a->attempt);
-    if (durable < m->outcome->log_size) {
-        send_log_ack(f, s, m->key, durable);
+    if (durable < end->outcome->log_size) {
+        send_log_ack(f, s, end->key, durable);
         return;
     }
-    if (durable > m->outcome->log_size) {
+    if (durable > end->outcome->log_size) {
         log_warn("net: %s has %" PRIu64 " bytes of the log of job %" PRIu64 ", we have %" PRIu64,
-                 s->peer->actor, m->outcome->log_size, a->job_id, durable);
+                 s->peer->actor, end->outcome->log_size, a->job_id, durable);
     }
-    int r = command_finished(f, s->peer, a, m->outcome);
+    int r = command_finished(f, s->peer, a, end->outcome);
     if (r < 0 && tx_ok(f->turn.tx)) {
-        finish_impossible(f, s->peer, a, m->outcome, r);
+        finish_impossible(f, s->peer, a, end->outcome, r);
+    }
+}
+
+static void take_finished(struct fleet *f, struct session *s, const Pb__WireJobFinished *m)
+{
+    if (m->n_ends > LIMIT_HELD_JOBS) {
+        session_violation(f, s, "too many jobs in a message");
+        return;
+    }
+    for (size_t i = 0; i < m->n_ends && tx_ok(f->turn.tx) && !s->ended; i++) {
+        if (m->ends[i]->key == NULL || m->ends[i]->outcome == NULL) {
+            session_violation(f, s, "an end of no job");
+            return;
+        }
+        take_end(f, s, m->ends[i]);
     }
 }
 
@@ -132,51 +159,36 @@ static void take_bye(struct fleet *f, struct session *s)
     f->next_scan_ms = MIN(f->next_scan_ms, s->close_at_ms);
 }
 
-/* The job that a body is about; *ret_whole: it has all its parts. */
-static const Pb__JobKey *key_of(const Pb__Envelope *e, bool *ret_whole)
+/* Messages about one job. */
+static void take_one(struct fleet *f, struct session *s, const Pb__Envelope *e)
 {
-    const Pb__JobKey *key = NULL;
+    bool chunk = e->body_case == PB__ENVELOPE__BODY_LOG_CHUNK;
+    const Pb__JobKey *key = chunk ? e->log_chunk->key : e->assign_return->key;
 
-    *ret_whole = true;
-    if (e->body_case == PB__ENVELOPE__BODY_ASSIGN_ACK) {
-        key = e->assign_ack->key;
-    } else if (e->body_case == PB__ENVELOPE__BODY_ASSIGN_RETURN) {
-        key = e->assign_return->key;
-    } else if (e->body_case == PB__ENVELOPE__BODY_JOB_STARTED) {
-        key = e->job_started->key;
-    } else if (e->body_case == PB__ENVELOPE__BODY_LOG_CHUNK) {
-        key = e->log_chunk->key;
-    } else if (e->body_case == PB__ENVELOPE__BODY_JOB_FINISHED) {
-        key = e->job_finished->key;
-        *ret_whole = e->job_finished->outcome != NULL;
+    if (key == NULL) {
+        session_violation(f, s, "a message about no job");
+    } else if (chunk) {
+        take_log_chunk(f, s, e->log_chunk);
     } else {
-        return NULL;
+        take_job_command(f, s, key, PB__COMMAND__BODY_JOB_RETURNED);
     }
-    *ret_whole = *ret_whole && key != NULL;
-    return key;
 }
 
 static void take_body(struct fleet *f, struct session *s, const Pb__Envelope *e)
 {
-    bool whole;
-    const Pb__JobKey *key = key_of(e, &whole);
-
-    if (!whole) {
-        session_violation(f, s, "a message about no job");
-        return;
-    }
     if (e->body_case == PB__ENVELOPE__BODY_HEARTBEAT) {
         take_heartbeat(f, s, e->heartbeat);
-    } else if (e->body_case == PB__ENVELOPE__BODY_LOG_CHUNK) {
-        take_log_chunk(f, s, e->log_chunk);
-    } else if (e->body_case == PB__ENVELOPE__BODY_ASSIGN_ACK) {
-        take_job_command(f, s, key, PB__COMMAND__BODY_ASSIGN_ACKED);
-    } else if (e->body_case == PB__ENVELOPE__BODY_JOB_STARTED) {
-        take_job_command(f, s, key, PB__COMMAND__BODY_JOB_STARTED);
-    } else if (e->body_case == PB__ENVELOPE__BODY_ASSIGN_RETURN) {
-        take_job_command(f, s, key, PB__COMMAND__BODY_JOB_RETURNED);
     } else if (e->body_case == PB__ENVELOPE__BODY_JOB_FINISHED) {
         take_finished(f, s, e->job_finished);
+    } else if (e->body_case == PB__ENVELOPE__BODY_ASSIGN_ACK) {
+        take_job_commands(f, s, e->assign_ack->keys, e->assign_ack->n_keys,
+                          PB__COMMAND__BODY_ASSIGN_ACKED);
+    } else if (e->body_case == PB__ENVELOPE__BODY_JOB_STARTED) {
+        take_job_commands(f, s, e->job_started->keys, e->job_started->n_keys,
+                          PB__COMMAND__BODY_JOB_STARTED);
+    } else if (e->body_case == PB__ENVELOPE__BODY_LOG_CHUNK ||
+               e->body_case == PB__ENVELOPE__BODY_ASSIGN_RETURN) {
+        take_one(f, s, e);
     } else if (e->body_case == PB__ENVELOPE__BODY_BYE) {
         take_bye(f, s);
     } else {

@@ -21,11 +21,12 @@ void send_finish_ack(struct fleet *f, struct session *s, const Pb__JobKey *key, 
     Pb__Envelope body = PB__ENVELOPE__INIT;
     Pb__FinishAck ack = PB__FINISH_ACK__INIT;
 
-    ack.key = (Pb__JobKey *)key;
+    ack.keys = (Pb__JobKey *[]){(Pb__JobKey *)key};
+    ack.n_keys = 1;
     ack.stale = stale;
     body.body_case = PB__ENVELOPE__BODY_FINISH_ACK;
     body.finish_ack = &ack;
-    session_send(f, s, &body, key);
+    session_send(f, s, &body, NULL);
 }
 
 void send_log_ack(struct fleet *f, struct session *s, const Pb__JobKey *key, uint64_t durable)

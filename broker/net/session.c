@@ -8,6 +8,8 @@
 
 #define ACK_DELAY_MS 50u
 #define QUEUE_LIMIT  4096u /* messages that wait for a worker's acknowledgements */
+#define QUEUE_BYTES  (16u * MIB)
+#define CREDIT_BYTES (1u * MIB) /* so many wait: no new work until they are gone */
 
 static void session_count(struct fleet *f)
 {
@@ -22,7 +24,6 @@ struct session *session_new(struct fleet *f, uint32_t pipe)
 
     s->pipe = pipe;
     s->close_at_ms = f->turn.mono_ms + f->c.hello_ms;
-    s->queue_tail = &s->queue;
     f->next_scan_ms = MIN(f->next_scan_ms, s->close_at_ms);
     HASH_ADD(hh, f->sessions, pipe, sizeof(s->pipe), s);
     session_count(f);
@@ -61,15 +62,22 @@ void session_dirty(struct fleet *f, struct session *s)
     }
 }
 
+static void out_free(struct out *o)
+{
+    buf_release(&o->content);
+    free(o);
+}
+
 static void drop_queue(struct session *s)
 {
     while (s->queue != NULL) {
         struct out *next = s->queue->next;
-        free(s->queue);
+        out_free(s->queue);
         s->queue = next;
     }
-    s->queue_tail = &s->queue;
+    s->queue_last = NULL;
     s->queued = 0;
+    s->queued_bytes = 0;
 }
 
 void session_end(struct fleet *f, struct session *s)
@@ -117,40 +125,64 @@ void session_violation(struct fleet *f, struct session *s, const char *what)
     session_end(f, s);
 }
 
-static struct out *out_new(struct fleet *f, const Pb__Envelope *body, const Pb__JobKey *key)
+static bool is_stale(const Pb__Envelope *body)
 {
-    buf_clear(&f->pack);
-    PB_PACK(body, &f->pack);
-    struct out *o = xcalloc(1, sizeof(*o) + f->pack.n);
+    return body->body_case == PB__ENVELOPE__BODY_FINISH_ACK && body->finish_ack->stale;
+}
+
+/* True: the message that waits last has taken in what was to be sent. */
+static bool join_last(struct session *s, const Pb__Envelope *body, struct str content)
+{
+    struct out *last = s->queue_last;
+    size_t count = envelope_count(body);
+
+    if (last == NULL || last->kind != body->body_case || !envelope_is_list(last->kind) ||
+        last->stale != is_stale(body) || last->count + count > LIMIT_HELD_JOBS ||
+        last->content.n + content.n > ENVELOPE_CONTENT_MAX) {
+        return false;
+    }
+    buf_add(&last->content, content.p, content.n);
+    last->count += count;
+    return true;
+}
+
+/* What waits already about the same thing is out of date. */
+static bool replace(struct session *s, const Pb__Envelope *body, const Pb__JobKey *key,
+                    struct str content)
+{
+    if (key == NULL) {
+        return false;
+    }
+    for (struct out *o = s->queue; o != NULL; o = o->next) {
+        if (o->kind == body->body_case && o->job_id == key->job_id && o->attempt == key->attempt &&
+            o->epoch == key->epoch) {
+            s->queued_bytes -= o->content.n;
+            buf_clear(&o->content);
+            buf_add(&o->content, content.p, content.n);
+            return true;
+        }
+    }
+    return false;
+}
+
+static void append(struct session *s, const Pb__Envelope *body, const Pb__JobKey *key,
+                   struct str content)
+{
+    struct out *o = xcalloc(1, sizeof(*o));
+
     o->kind = body->body_case;
-    o->n = f->pack.n;
-    memcpy(o->body, f->pack.p, f->pack.n);
+    o->stale = is_stale(body);
+    o->count = envelope_count(body);
+    buf_init(&o->content, 0);
+    buf_add(&o->content, content.p, content.n);
     if (key != NULL) {
         o->job_id = key->job_id;
         o->attempt = key->attempt;
         o->epoch = key->epoch;
     }
-    return o;
-}
-
-/* What waits already about the same thing is out of date. */
-static bool replace(struct session *s, struct out *o)
-{
-    for (struct out **at = &s->queue; o->job_id != 0 && *at != NULL; at = &(*at)->next) {
-        struct out *old = *at;
-        if (old->kind != o->kind || old->job_id != o->job_id || old->attempt != o->attempt ||
-            old->epoch != o->epoch) {
-            continue;
-        }
-        o->next = old->next;
-        *at = o;
-        if (s->queue_tail == &old->next) {
-            s->queue_tail = &o->next;
-        }
-        free(old);
-        return true;
-    }
-    return false;
+    *(s->queue_last != NULL ? &s->queue_last->next : &s->queue) = o;
+    s->queue_last = o;
+    s->queued++;
 }
 
 void session_send(struct fleet *f, struct session *s, Pb__Envelope *body, const Pb__JobKey *key)
@@ -159,15 +191,17 @@ void session_send(struct fleet *f, struct session *s, Pb__Envelope *body, const 
     if (s->ended) {
         return;
     }
-    struct out *o = out_new(f, body, key);
+    buf_clear(&f->body);
+    envelope_pack_content(body, &f->body);
+    struct str content = buf_str(&f->body);
     session_dirty(f, s);
-    if (replace(s, o)) {
-        return;
+    if (!join_last(s, body, content) && !replace(s, body, key, content)) {
+        append(s, body, key, content);
     }
-    *s->queue_tail = o;
-    s->queue_tail = &o->next;
-    s->queued++;
-    if (s->queued > QUEUE_LIMIT) {
+    s->queued_bytes += content.n;
+    /* Assignments are as many as there are slots: it is answers that a silent reader piles up. */
+    if (body->body_case != PB__ENVELOPE__BODY_ASSIGN &&
+        (s->queued > QUEUE_LIMIT || s->queued_bytes > QUEUE_BYTES)) {
         session_violation(f, s, "acknowledges nothing");
     }
 }
@@ -176,7 +210,8 @@ uint32_t session_credit(const struct session *s)
 {
     uint64_t used = s->seq_out - s->acked + s->queued;
 
-    return used < WIRE_CREDIT ? (uint32_t)(WIRE_CREDIT - used) : 0;
+    return used < WIRE_CREDIT && s->queued_bytes < CREDIT_BYTES ? (uint32_t)(WIRE_CREDIT - used)
+                                                                : 0;
 }
 
 bool session_take_numbers(struct fleet *f, struct session *s, const Pb__Envelope *e)
@@ -200,8 +235,8 @@ bool session_take_numbers(struct fleet *f, struct session *s, const Pb__Envelope
     return true;
 }
 
-/* Says everything but the body. */
-static void send_body(struct fleet *f, struct session *s, uint64_t seq, struct str body)
+static void send_envelope(struct fleet *f, struct session *s, uint64_t seq,
+                          Pb__Envelope__BodyCase kind, struct str content)
 {
     Pb__Envelope head = PB__ENVELOPE__INIT;
 
@@ -209,28 +244,25 @@ static void send_body(struct fleet *f, struct session *s, uint64_t seq, struct s
     head.session = s->number;
     head.seq = seq;
     head.ack = s->seq_in;
-    buf_clear(&f->pack);
-    PB_PACK(&head, &f->pack);
-    wire_send(f->wire, s->pipe, buf_str(&f->pack), body);
+    buf_clear(&f->head);
+    PB_PACK(&head, &f->head);
+    envelope_add_head(kind, content.n, &f->head);
+    wire_send(f->wire, s->pipe, buf_str(&f->head), content);
     ack_done(f, s);
     pthread_mutex_lock(&f->lock);
     f->stats.messages_out++;
-    f->stats.bytes_out += f->pack.n + body.n;
+    f->stats.bytes_out += f->head.n + content.n;
     pthread_mutex_unlock(&f->lock);
 }
 
 static void send_beat(struct fleet *f, struct session *s)
 {
-    Pb__Envelope body = PB__ENVELOPE__INIT;
     Pb__HeartbeatAck beat = PB__HEARTBEAT_ACK__INIT;
-    struct buf packed = BUF_INIT;
 
     beat.sent_ms = s->beat_due ? s->beat_sent_ms : 0;
-    body.body_case = PB__ENVELOPE__BODY_HEARTBEAT_ACK;
-    body.heartbeat_ack = &beat;
-    PB_PACK(&body, &packed);
-    send_body(f, s, 0, buf_str(&packed));
-    buf_release(&packed);
+    buf_clear(&f->body);
+    PB_PACK(&beat, &f->body);
+    send_envelope(f, s, 0, PB__ENVELOPE__BODY_HEARTBEAT_ACK, buf_str(&f->body));
     s->beat_due = false;
 }
 
@@ -242,12 +274,15 @@ static void flush(struct fleet *f, struct session *s)
         if (numbered && s->seq_out - s->acked >= WIRE_CREDIT) {
             break;
         }
-        send_body(f, s, numbered ? s->seq_out + 1 : 0, str_of(o->body, o->n));
+        send_envelope(f, s, numbered ? s->seq_out + 1 : 0, o->kind, buf_str(&o->content));
         s->seq_out += numbered;
         s->queue = o->next;
-        s->queue_tail = s->queue != NULL ? s->queue_tail : &s->queue;
+        if (s->queue == NULL) {
+            s->queue_last = NULL;
+        }
         s->queued--;
-        free(o);
+        s->queued_bytes -= o->content.n;
+        out_free(o);
     }
     if (s->beat_due) {
         send_beat(f, s);

@@ -13,17 +13,20 @@
 #include "broker/net/fleet_turn.h"
 #include "broker/net/wire.h"
 #include "common/limits.h"
+#include "proto/envelope.h"
 
-/* A message on its way to a worker: the packed body; number and ack are put before it on sending
- * (two packed halves of an Envelope side by side are the packed whole). */
+/* A message on its way to a worker: what its body holds; number and ack are put before it on
+ * sending. The last one of a queue grows as long as its body is a list and what comes is of the
+ * same kind. */
 struct out {
     struct out *next;
     Pb__Envelope__BodyCase kind;
-    uint64_t job_id; /* 0: not about a job */
+    uint64_t job_id; /* of a message about one job that a newer one replaces; 0: of another */
     uint64_t attempt;
     uint64_t epoch;
-    size_t n;
-    char body[];
+    size_t count; /* entries of the list */
+    bool stale;   /* of FinishAck */
+    struct buf content;
 };
 
 struct session {
@@ -38,8 +41,9 @@ struct session {
     uint64_t seq_out; /* the last one sent */
     uint64_t acked;   /* of ours */
     struct out *queue;
-    struct out **queue_tail;
+    struct out *queue_last;
     uint32_t queued;
+    size_t queued_bytes;
 
     bool beat_due; /* a heartbeat waits for its answer */
     uint64_t beat_sent_ms;
@@ -88,7 +92,8 @@ struct fleet {
     struct session *ended;  /* freed when the next turn begins */
     struct fleet_turn turn; /* the present one */
     struct arena arena;     /* of the present message */
-    struct buf pack;        /* scratch */
+    struct buf head;        /* scratch, and so is the next */
+    struct buf body;
     uint64_t next_scan_ms;
     uint64_t awake_ms; /* when the turn last looked */
     bool capacity_changed;
@@ -106,7 +111,8 @@ void session_end(struct fleet *f, struct session *s);
 void session_reap(struct fleet *f);
 /* A broken rule of the protocol: logged, counted, ended. */
 void session_violation(struct fleet *f, struct session *s, const char *what);
-/* Queues a body; `key` is the job it is about or NULL. */
+/* Queues a body. `key`: what waits already of the same kind about the same job is out of date;
+ * NULL: nothing is. */
 void session_send(struct fleet *f, struct session *s, Pb__Envelope *body, const Pb__JobKey *key);
 /* False: the numbers break the rules. */
 bool session_take_numbers(struct fleet *f, struct session *s, const Pb__Envelope *e);

@@ -117,32 +117,40 @@ static void send_heartbeat(struct simworker *w)
     arena_release(&arena);
 }
 
-static void send_assign_ack(struct simworker *w, Pb__JobKey *key)
+static void send_assign_ack(struct simworker *w, Pb__JobKey **keys, size_t count)
 {
     Pb__AssignAck ack = PB__ASSIGN_ACK__INIT;
     Pb__Envelope e = PB__ENVELOPE__INIT;
 
-    ack.key = key;
+    ack.keys = keys;
+    ack.n_keys = count;
     e.body_case = PB__ENVELOPE__BODY_ASSIGN_ACK;
     e.assign_ack = &ack;
     send_envelope(w, &e, true);
 }
 
 /* JobStarted and, as there is nothing to run and no log to ship, JobFinished. */
-static void send_result(struct simworker *w, Pb__JobKey *key)
+static void send_results(struct simworker *w, struct arena *arena, Pb__JobKey **keys, size_t count)
 {
     Pb__WireJobStarted started = PB__WIRE_JOB_STARTED__INIT;
     Pb__WireJobFinished finished = PB__WIRE_JOB_FINISHED__INIT;
+    Pb__JobEnd *ends = arena_array(arena, count, sizeof(*ends));
     Pb__Outcome outcome = PB__OUTCOME__INIT;
     Pb__Envelope e = PB__ENVELOPE__INIT;
 
-    started.key = key;
+    started.keys = keys;
+    started.n_keys = count;
     e.body_case = PB__ENVELOPE__BODY_JOB_STARTED;
     e.job_started = &started;
     send_envelope(w, &e, true);
     outcome.result = JOB_SUCCESS;
-    finished.key = key;
-    finished.outcome = &outcome;
+    finished.ends = arena_array(arena, count, sizeof(*finished.ends));
+    for (size_t i = 0; i < count; i++) {
+        pb__job_end__init(&ends[i]);
+        ends[i].key = keys[i];
+        ends[i].outcome = &outcome;
+        finished.ends[finished.n_ends++] = &ends[i];
+    }
     e.body_case = PB__ENVELOPE__BODY_JOB_FINISHED;
     e.job_finished = &finished;
     send_envelope(w, &e, true);
@@ -167,19 +175,14 @@ static void forget(struct held **link)
     free(h);
 }
 
-static void take_assign(struct simworker *w, const Pb__JobSpec *spec)
+/* False: it is here already. */
+static bool take_spec(struct simworker *w, const Pb__JobSpec *spec)
 {
-    struct held **link;
+    struct held **link = find_held(w, spec->key);
     struct held *h;
 
-    if (!spec || !spec->key) {
-        end_session(w, -E_PROTOCOL);
-        return;
-    }
-    link = find_held(w, spec->key);
     if (*link && (*link)->spec->key->epoch == spec->key->epoch) {
-        send_assign_ack(w, (*link)->spec->key);
-        return;
+        return false;
     }
     if (*link) {
         forget(link);
@@ -192,21 +195,51 @@ static void take_assign(struct simworker *w, const Pb__JobSpec *spec)
     if (w->options.on_assign) {
         w->options.on_assign(w->options.ctx, h->spec);
     }
-    send_assign_ack(w, h->spec->key);
-    send_result(w, h->spec->key);
+    return true;
+}
+
+static void take_assign(struct simworker *w, const Pb__WireAssign *m)
+{
+    struct arena arena;
+    Pb__JobKey **all;
+    Pb__JobKey **fresh;
+    size_t fresh_count = 0;
+
+    arena_init(&arena, 0);
+    all = arena_array(&arena, m->n_specs + 1, sizeof(*all));
+    fresh = arena_array(&arena, m->n_specs + 1, sizeof(*fresh));
+    for (size_t i = 0; i < m->n_specs; i++) {
+        if (!m->specs[i]->key) {
+            end_session(w, -E_PROTOCOL);
+            break;
+        }
+        all[i] = m->specs[i]->key;
+        if (take_spec(w, m->specs[i])) {
+            fresh[fresh_count++] = m->specs[i]->key;
+        }
+    }
+    if (simworker_error(w) == 0) {
+        send_assign_ack(w, all, m->n_specs);
+        if (fresh_count > 0) {
+            send_results(w, &arena, fresh, fresh_count);
+        }
+    }
+    arena_release(&arena);
 }
 
 static void take_finish_ack(struct simworker *w, const Pb__FinishAck *ack)
 {
-    struct held **link = ack->key ? find_held(w, ack->key) : NULL;
+    for (size_t i = 0; i < ack->n_keys; i++) {
+        struct held **link = find_held(w, ack->keys[i]);
 
-    if (!link || !*link || (*link)->spec->key->epoch != ack->key->epoch) {
-        return;
+        if (!*link || (*link)->spec->key->epoch != ack->keys[i]->epoch) {
+            continue;
+        }
+        if (w->options.on_finished) {
+            w->options.on_finished(w->options.ctx, (*link)->spec, ack->stale);
+        }
+        forget(link);
     }
-    if (w->options.on_finished) {
-        w->options.on_finished(w->options.ctx, (*link)->spec, ack->stale);
-    }
-    forget(link);
 }
 
 static void take_cancel(struct simworker *w, const Pb__WireCancel *cancel)
@@ -244,7 +277,7 @@ static void take_envelope(struct simworker *w, const Pb__Envelope *e)
         take_welcome(w, e);
         break;
     case PB__ENVELOPE__BODY_ASSIGN:
-        take_assign(w, e->assign->spec);
+        take_assign(w, e->assign);
         break;
     case PB__ENVELOPE__BODY_FINISH_ACK:
         take_finish_ack(w, e->finish_ack);

@@ -222,7 +222,8 @@ void client_send_assign_ack(struct client *c, const Pb__JobKey *key)
     Pb__Envelope body = PB__ENVELOPE__INIT;
     Pb__AssignAck ack = PB__ASSIGN_ACK__INIT;
 
-    ack.key = (Pb__JobKey *)key;
+    ack.keys = (Pb__JobKey *[]){(Pb__JobKey *)key};
+    ack.n_keys = 1;
     body.body_case = PB__ENVELOPE__BODY_ASSIGN_ACK;
     body.assign_ack = &ack;
     client_send(c, &body);
@@ -233,7 +234,8 @@ void client_send_started(struct client *c, const Pb__JobKey *key)
     Pb__Envelope body = PB__ENVELOPE__INIT;
     Pb__WireJobStarted started = PB__WIRE_JOB_STARTED__INIT;
 
-    started.key = (Pb__JobKey *)key;
+    started.keys = (Pb__JobKey *[]){(Pb__JobKey *)key};
+    started.n_keys = 1;
     body.body_case = PB__ENVELOPE__BODY_JOB_STARTED;
     body.job_started = &started;
     client_send(c, &body);
@@ -256,12 +258,15 @@ void client_send_finished(struct client *c, const Pb__JobKey *key, uint64_t log_
 {
     Pb__Envelope body = PB__ENVELOPE__INIT;
     Pb__WireJobFinished finished = PB__WIRE_JOB_FINISHED__INIT;
+    Pb__JobEnd end = PB__JOB_END__INIT;
     Pb__Outcome outcome = PB__OUTCOME__INIT;
 
     outcome.result = JOB_SUCCESS;
     outcome.log_size = log_size;
-    finished.key = (Pb__JobKey *)key;
-    finished.outcome = &outcome;
+    end.key = (Pb__JobKey *)key;
+    end.outcome = &outcome;
+    finished.ends = (Pb__JobEnd *[]){&end};
+    finished.n_ends = 1;
     body.body_case = PB__ENVELOPE__BODY_JOB_FINISHED;
     body.job_finished = &finished;
     client_send(c, &body);
@@ -281,11 +286,19 @@ void client_send_return(struct client *c, const Pb__JobKey *key)
 
 Pb__JobKey client_expect_assign(struct client *c)
 {
-    const Pb__WireAssign *assign = client_expect(c, PB__ENVELOPE__BODY_ASSIGN)->assign;
-
-    assert_non_null(assign->spec);
-    assert_non_null(assign->spec->key);
-    return *assign->spec->key;
+    if (c->assigned_count == 0) {
+        const Pb__WireAssign *assign = client_expect(c, PB__ENVELOPE__BODY_ASSIGN)->assign;
+        assert_in_range(assign->n_specs, 1, ARRAY_LEN(c->assigned));
+        while (c->assigned_count < assign->n_specs) {
+            assert_non_null(assign->specs[c->assigned_count]->key);
+            c->assigned[c->assigned_count] = *assign->specs[c->assigned_count]->key;
+            c->assigned_count++;
+        }
+    }
+    Pb__JobKey key = c->assigned[0];
+    c->assigned_count--;
+    memmove(c->assigned, c->assigned + 1, c->assigned_count * sizeof(key));
+    return key;
 }
 
 Pb__JobKey client_take_job(struct client *c)

@@ -13,10 +13,12 @@ struct client {
     struct arena arena; /* of the message received last */
     uint64_t session;
     uint64_t worker_id;
-    uint64_t seq;       /* of the last numbered message sent */
-    uint64_t seen;      /* the broker's last number: goes out as `ack` */
-    uint64_t next_seen; /* what the broker's next number must be */
-    bool mute;          /* do not acknowledge: `ack` stays at what it is */
+    uint64_t seq;            /* of the last numbered message sent */
+    uint64_t seen;           /* the broker's last number: goes out as `ack` */
+    uint64_t next_seen;      /* what the broker's next number must be */
+    bool mute;               /* do not acknowledge: `ack` stays at what it is */
+    Pb__JobKey assigned[64]; /* of the last Assign, what client_expect_assign has not told yet */
+    size_t assigned_count;
 };
 
 void client_open(struct client *c, const struct fixture *f);
@@ -55,7 +57,8 @@ void client_send_log(struct client *c, const Pb__JobKey *key, uint64_t offset, c
 void client_send_finished(struct client *c, const Pb__JobKey *key, uint64_t log_size);
 void client_send_return(struct client *c, const Pb__JobKey *key);
 
-/* Waits for an Assign and returns its key, a copy. */
+/* The next job that was assigned, from the last Assign or one that it waits for: its key, a copy.
+ */
 Pb__JobKey client_expect_assign(struct client *c);
 /* Acknowledges it, too, and starts the job. */
 Pb__JobKey client_take_job(struct client *c);

@@ -431,19 +431,89 @@ static void a_worker_without_credit_gets_no_more_jobs(void **state)
     fixture_up(&f, &calm);
     client_join(&c, &f, "w1", 100);
     c.mute = true;
-    fixture_submit(&f, 60);
     for (uint64_t i = 1; i < WIRE_CREDIT; i++) { /* Welcome is not acknowledged either */
+        fixture_submit(&f, 1);
         client_expect_assign(&c);
     }
+    fixture_submit(&f, 30);
     client_expect_silence(&c, 80);
     c.mute = false;
     c.seen = c.next_seen - 1;
     client_beat(&c, NULL, 0);
-    for (uint64_t i = WIRE_CREDIT; i <= 60; i++) {
+    for (int i = 0; i < 30; i++) {
         client_expect_assign(&c);
-        client_beat(&c, NULL, 0);
     }
+    assert_int_equal(c.next_seen, WIRE_CREDIT + 2); /* all thirty in one message */
     fixture_audit(&f);
+    client_close(&c);
+    fixture_down(&f);
+}
+
+static void jobs_of_one_turn_travel_together_and_end_together(void **state)
+{
+    struct fixture f;
+    struct client c;
+    Pb__JobKey keys[20];
+    Pb__JobEnd ends[20];
+    Pb__JobEnd *list[20];
+    Pb__Envelope body = PB__ENVELOPE__INIT;
+    Pb__WireJobFinished finished = PB__WIRE_JOB_FINISHED__INIT;
+    Pb__Outcome outcome = PB__OUTCOME__INIT;
+
+    fixture_up(&f, &calm);
+    uint64_t job_id = fixture_submit(&f, 20);
+    client_join(&c, &f, "w1", 32);
+    outcome.result = JOB_SUCCESS;
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        keys[i] = client_expect_assign(&c);
+        assert_int_equal(keys[i].job_id, job_id + i);
+        pb__job_end__init(&ends[i]);
+        ends[i].key = &keys[i];
+        ends[i].outcome = &outcome;
+        list[i] = &ends[i];
+    }
+    assert_int_equal(c.seen, 2); /* Welcome and one Assign */
+    keys[7].epoch--;             /* somebody else's: answered apart, in its place */
+    finished.ends = list;
+    finished.n_ends = ARRAY_LEN(list);
+    body.body_case = PB__ENVELOPE__BODY_JOB_FINISHED;
+    body.job_finished = &finished;
+    client_send(&c, &body); /* nothing was acknowledged or started */
+    const Pb__FinishAck *ack = client_expect(&c, PB__ENVELOPE__BODY_FINISH_ACK)->finish_ack;
+    assert_true(ack->stale);
+    assert_int_equal(ack->n_keys, 1);
+    assert_int_equal(ack->keys[0]->job_id, keys[7].job_id);
+    ack = client_expect(&c, PB__ENVELOPE__BODY_FINISH_ACK)->finish_ack;
+    assert_false(ack->stale);
+    assert_int_equal(ack->n_keys, ARRAY_LEN(keys) - 1);
+    assert_int_equal(fixture_job_state(&f, job_id + 19), JOB_SUCCESS);
+    assert_int_equal(fixture_job_state(&f, job_id + 7), JOB_ASSIGNED);
+    fixture_audit(&f);
+    client_close(&c);
+    fixture_down(&f);
+}
+
+static void a_list_beyond_all_bounds_ends_the_session(void **state)
+{
+    struct fixture f;
+    struct client c;
+    Pb__JobKey key = PB__JOB_KEY__INIT;
+    Pb__JobKey *list[LIMIT_HELD_JOBS + 1];
+    Pb__Envelope body = PB__ENVELOPE__INIT;
+    Pb__AssignAck ack = PB__ASSIGN_ACK__INIT;
+
+    fixture_up(&f, &calm);
+    client_join(&c, &f, "w1", 1);
+    for (size_t i = 0; i < ARRAY_LEN(list); i++) {
+        list[i] = &key;
+    }
+    ack.keys = list;
+    ack.n_keys = ARRAY_LEN(list);
+    body.body_case = PB__ENVELOPE__BODY_ASSIGN_ACK;
+    body.assign_ack = &ack;
+    client_send(&c, &body);
+    client_expect_closed(&c);
+    assert_int_equal(violations(&f), 1);
     client_close(&c);
     fixture_down(&f);
 }
@@ -849,6 +919,7 @@ static void an_impossible_end_fails_the_attempt(void **state)
     struct client c;
     Pb__Envelope body = PB__ENVELOPE__INIT;
     Pb__WireJobFinished finished = PB__WIRE_JOB_FINISHED__INIT;
+    Pb__JobEnd end = PB__JOB_END__INIT;
     Pb__Outcome outcome = PB__OUTCOME__INIT;
 
     fixture_up(&f, &calm);
@@ -856,8 +927,10 @@ static void an_impossible_end_fails_the_attempt(void **state)
     client_join(&c, &f, "w1", 1);
     Pb__JobKey key = client_take_job(&c);
     outcome.result = JOB_RUNNING;
-    finished.key = &key;
-    finished.outcome = &outcome;
+    end.key = &key;
+    end.outcome = &outcome;
+    finished.ends = (Pb__JobEnd *[]){&end};
+    finished.n_ends = 1;
     body.body_case = PB__ENVELOPE__BODY_JOB_FINISHED;
     body.job_finished = &finished;
     client_send(&c, &body);
@@ -924,6 +997,8 @@ int main(void)
         cmocka_unit_test(an_acknowledgement_of_what_was_never_sent_ends_the_session),
         cmocka_unit_test(a_reader_that_does_not_acknowledge_gets_32_messages_and_then_the_rest),
         cmocka_unit_test(a_worker_without_credit_gets_no_more_jobs),
+        cmocka_unit_test(jobs_of_one_turn_travel_together_and_end_together),
+        cmocka_unit_test(a_list_beyond_all_bounds_ends_the_session),
         cmocka_unit_test(a_new_hello_supersedes_the_older_session),
         cmocka_unit_test(an_unacknowledged_job_is_sent_again_in_a_new_session),
         cmocka_unit_test(what_the_last_session_did_not_deliver_is_read_from_the_list),

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "common/limits.h"
-#include "proto/pb.h"
+#include "proto/envelope.h"
 
 static int setup(void **state)
 {
@@ -65,6 +65,50 @@ static void a_message_survives_packing_and_unpacking(void **state)
     assert_true(got->log_chunk->key->epoch == UINT64_MAX);
     assert_true(got->log_chunk->offset == 1ull << 40);
     assert_true(str_eq(pb_str(got->log_chunk->data), STR("log\0\xff")));
+}
+
+static void add_head_and_content(struct buf *out, uint64_t seq, Pb__Envelope__BodyCase kind,
+                                 struct str content)
+{
+    Pb__Envelope head = PB__ENVELOPE__INIT;
+
+    head.seq = seq;
+    PB_PACK(&head, out);
+    envelope_add_head(kind, content.n, out);
+    buf_add_str(out, content);
+}
+
+static void lists_of_one_kind_grow_together(void **state)
+{
+    Pb__JobKey keys[200];
+    Pb__Envelope envelope = PB__ENVELOPE__INIT;
+    Pb__FinishAck ack = PB__FINISH_ACK__INIT;
+    Pb__Envelope *got;
+    struct buf content = BUF_INIT;
+    struct buf packed = BUF_INIT;
+
+    ack.stale = true;
+    ack.n_keys = 1;
+    envelope.body_case = PB__ENVELOPE__BODY_FINISH_ACK;
+    envelope.finish_ack = &ack;
+    assert_true(envelope_is_list(envelope.body_case));
+    assert_int_equal(envelope_count(&envelope), 1);
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        pb__job_key__init(&keys[i]);
+        keys[i].job_id = i + 1;
+        ack.keys = (Pb__JobKey *[]){&keys[i]};
+        envelope_pack_content(&envelope, &content);
+    }
+    assert_true(content.n > 127); /* a length of more than one byte */
+    add_head_and_content(&packed, 9, envelope.body_case, buf_str(&content));
+    assert_int_equal(unpack_envelope(*state, packed.p, packed.n, &got), 0);
+    assert_int_equal(got->seq, 9);
+    assert_int_equal(got->body_case, PB__ENVELOPE__BODY_FINISH_ACK);
+    assert_int_equal(got->finish_ack->n_keys, ARRAY_LEN(keys));
+    assert_int_equal(got->finish_ack->keys[199]->job_id, 200);
+    assert_true(got->finish_ack->stale);
+    buf_release(&content);
+    buf_release(&packed);
 }
 
 static void a_copy_shares_nothing_with_its_model(void **state)
@@ -363,6 +407,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_message_survives_packing_and_unpacking),
+        TEST(lists_of_one_kind_grow_together),
         TEST(a_copy_shares_nothing_with_its_model),
         TEST(bytes_are_copied_or_referred_to),
         TEST(bytes_above_the_limit_are_refused_unread),

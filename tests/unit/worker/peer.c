@@ -206,7 +206,50 @@ void peer_send_spec(struct peer *p, Pb__JobSpec *spec)
 {
     Pb__WireAssign body = PB__WIRE_ASSIGN__INIT;
     Pb__Envelope e = PB__ENVELOPE__INIT;
-    body.spec = spec;
+    body.specs = &spec;
+    body.n_specs = 1;
+    e.body_case = PB__ENVELOPE__BODY_ASSIGN;
+    e.assign = &body;
+    peer_send(p, &e);
+}
+
+static void put_spec(Pb__JobSpec *spec, Pb__JobKey *key, const ProtobufCBinaryData *line)
+{
+    pb__job_spec__init(spec);
+    spec->key = key;
+    spec->pipeline_id = 3;
+    spec->project_id = 2;
+    spec->project = (char *)(uintptr_t) "demo";
+    spec->name = (char *)(uintptr_t) "job";
+    spec->stage = (char *)(uintptr_t) "test";
+    spec->script = (ProtobufCBinaryData *)line;
+    spec->n_script = 1;
+    spec->timeout_ms = 60000;
+    spec->token = (char *)(uintptr_t) "token";
+}
+
+void peer_assign_all(struct peer *p, const struct job_key *keys, size_t count, const char *script)
+{
+    Pb__JobKey wire[8];
+    Pb__JobSpec specs[8];
+    Pb__JobSpec *list[8];
+    Pb__Variable no_sources = PB__VARIABLE__INIT;
+    Pb__Variable *variables[] = {&no_sources};
+    ProtobufCBinaryData line = pb_bytes_ref(str_from(script));
+    Pb__WireAssign body = PB__WIRE_ASSIGN__INIT;
+    Pb__Envelope e = PB__ENVELOPE__INIT;
+    assert_in_range(count, 1, ARRAY_LEN(specs));
+    no_sources.name = (char *)(uintptr_t) "GIT_STRATEGY";
+    no_sources.value = pb_bytes_ref(STR("none"));
+    for (size_t i = 0; i < count; i++) {
+        wire[i] = wire_key(keys[i]);
+        put_spec(&specs[i], &wire[i], &line);
+        specs[i].variables = variables;
+        specs[i].n_variables = 1;
+        list[i] = &specs[i];
+    }
+    body.specs = list;
+    body.n_specs = count;
     e.body_case = PB__ENVELOPE__BODY_ASSIGN;
     e.assign = &body;
     peer_send(p, &e);
@@ -214,26 +257,7 @@ void peer_send_spec(struct peer *p, Pb__JobSpec *spec)
 
 void peer_assign(struct peer *p, struct job_key key, const char *script)
 {
-    Pb__JobKey wire = wire_key(key);
-    Pb__JobSpec spec = PB__JOB_SPEC__INIT;
-    Pb__Variable no_sources = PB__VARIABLE__INIT;
-    Pb__Variable *variables[] = {&no_sources};
-    ProtobufCBinaryData lines[] = {pb_bytes_ref(str_from(script))};
-    no_sources.name = (char *)(uintptr_t) "GIT_STRATEGY";
-    no_sources.value = pb_bytes_ref(STR("none"));
-    spec.key = &wire;
-    spec.pipeline_id = 3;
-    spec.project_id = 2;
-    spec.project = (char *)(uintptr_t) "demo";
-    spec.name = (char *)(uintptr_t) "job";
-    spec.stage = (char *)(uintptr_t) "test";
-    spec.script = lines;
-    spec.n_script = 1;
-    spec.variables = variables;
-    spec.n_variables = 1;
-    spec.timeout_ms = 60000;
-    spec.token = (char *)(uintptr_t) "token";
-    peer_send_spec(p, &spec);
+    peer_assign_all(p, &key, 1, script);
 }
 
 void peer_cancel(struct peer *p, struct job_key key, Pb__CancelKind kind)
@@ -263,7 +287,8 @@ void peer_finish_ack(struct peer *p, struct job_key key, bool stale)
     Pb__JobKey wire = wire_key(key);
     Pb__FinishAck body = PB__FINISH_ACK__INIT;
     Pb__Envelope e = PB__ENVELOPE__INIT;
-    body.key = &wire;
+    body.keys = (Pb__JobKey *[]){&wire};
+    body.n_keys = 1;
     body.stale = stale;
     e.body_case = PB__ENVELOPE__BODY_FINISH_ACK;
     e.finish_ack = &body;
@@ -295,8 +320,9 @@ void peer_bye_ack(struct peer *p)
 const Pb__Outcome *peer_expect_finished(struct peer *p, struct job_key key)
 {
     const Pb__Envelope *e = peer_expect(p, PB__ENVELOPE__BODY_JOB_FINISHED);
-    const Pb__Outcome *outcome = e->job_finished->outcome;
-    assert_true(job_key_eq(job_key_of(e->job_finished->key), key));
+    assert_int_equal(e->job_finished->n_ends, 1);
+    const Pb__Outcome *outcome = e->job_finished->ends[0]->outcome;
+    assert_true(job_key_eq(job_key_of(e->job_finished->ends[0]->key), key));
     assert_int_equal(outcome->log_size, p->log.n);
     assert_int_equal(outcome->log_crc, crypto_crc32(0, buf_cstr(&p->log), p->log.n));
     return outcome;

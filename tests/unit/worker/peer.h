@@ -40,6 +40,8 @@ void peer_run_until_log(struct peer *p, size_t size); /* the log has so many byt
 /* Hello and Welcome; returns the Hello. */
 const Pb__Hello *peer_welcome(struct peer *p);
 void peer_assign(struct peer *p, struct job_key key, const char *script);
+/* In one message; at most eight. */
+void peer_assign_all(struct peer *p, const struct job_key *keys, size_t count, const char *script);
 void peer_send(struct peer *p, Pb__Envelope *e);
 void peer_send_spec(struct peer *p, Pb__JobSpec *spec);
 void peer_cancel(struct peer *p, struct job_key key, Pb__CancelKind kind);

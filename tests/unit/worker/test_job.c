@@ -21,9 +21,9 @@ static void start(struct world *w, const char *script)
 {
     peer_assign(&w->peer, job, script);
     const Pb__Envelope *e = peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK);
-    assert_true(job_key_eq(job_key_of(e->assign_ack->key), job));
+    assert_true(job_key_eq(job_key_of(e->assign_ack->keys[0]), job));
     e = peer_expect(&w->peer, PB__ENVELOPE__BODY_JOB_STARTED);
-    assert_true(job_key_eq(job_key_of(e->job_started->key), job));
+    assert_true(job_key_eq(job_key_of(e->job_started->keys[0]), job));
 }
 
 static void take_over(struct world *w, Pb__HeldState expected)
@@ -131,8 +131,8 @@ static void all_jobs_are_accepted_before_one_is_started(void **state)
     }
     let_shims_go(w);
     peer_expect(&w->peer, PB__ENVELOPE__BODY_JOB_STARTED);
-    peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK);
-    peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK);
+    const Pb__Envelope *e = peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK);
+    assert_int_equal(e->assign_ack->n_keys, 2);
     peer_expect(&w->peer, PB__ENVELOPE__BODY_JOB_STARTED);
     peer_expect(&w->peer, PB__ENVELOPE__BODY_JOB_STARTED);
     free(bin);

@@ -109,6 +109,26 @@ static void an_idle_worker_says_bye_on_sigterm(void **state)
     w->worker = 0;
 }
 
+static void jobs_of_one_message_are_acknowledged_in_one(void **state)
+{
+    struct world *w = *state;
+    const struct job_key jobs[] = {job, job_2, job_3};
+    peer_assign_all(&w->peer, jobs, ARRAY_LEN(jobs), "sleep 30");
+    const Pb__Envelope *e = peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK);
+    assert_int_equal(e->assign_ack->n_keys, 2);
+    assert_true(job_key_eq(job_key_of(e->assign_ack->keys[0]), job));
+    assert_true(job_key_eq(job_key_of(e->assign_ack->keys[1]), job_2));
+    e = peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_RETURN); /* it has two slots */
+    assert_true(job_key_eq(job_key_of(e->assign_return->key), job_3));
+    for (size_t started = 0; started < 2;) {
+        started += peer_expect(&w->peer, PB__ENVELOPE__BODY_JOB_STARTED)->job_started->n_keys;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        peer_cancel(&w->peer, jobs[i], PB__CANCEL_KIND__CANCEL_FENCED);
+        until_no_folder(w, jobs[i]);
+    }
+}
+
 static void a_draining_worker_gives_new_work_back_and_waits_for_the_old(void **state)
 {
     struct world *w = *state;
@@ -225,6 +245,7 @@ int main(void)
         TEST_WORLD(a_refusal_for_now_is_tried_again),
         TEST_WORLD(a_second_worker_on_the_state_folder_is_refused),
         TEST_WORLD(an_idle_worker_says_bye_on_sigterm),
+        TEST_WORLD(jobs_of_one_message_are_acknowledged_in_one),
         TEST_WORLD(a_draining_worker_gives_new_work_back_and_waits_for_the_old),
         TEST_WORLD(a_second_sigterm_leaves_the_job_running_for_the_next_process),
         TEST_WORLD(the_broker_can_drain_and_undrain),
