@@ -9,6 +9,7 @@
 
 #define REST_MS          1000u
 #define TURN_ASSIGNMENTS 4096u /* in one transaction; the rest waits for the next */
+#define PROPOSALS        256u  /* asked of the scheduler at once */
 
 int turn_apply(void *ctx, Pb__Command *cmd, struct reply *ret_reply)
 {
@@ -27,7 +28,9 @@ int turn_apply(void *ctx, Pb__Command *cmd, struct reply *ret_reply)
     pthread_mutex_lock(&t->lock);
     t->stats.commands++;
     t->stats.rejected += r < 0;
-    t->stats.assignments += r == 0 && cmd->body_case == PB__COMMAND__BODY_ASSIGN;
+    if (r == 0 && cmd->body_case == PB__COMMAND__BODY_ASSIGN) {
+        t->stats.assignments += cmd->assign->n_job_ids;
+    }
     pthread_mutex_unlock(&t->lock);
     return r;
 }
@@ -91,33 +94,59 @@ void turn_apply_timers(struct turn *t)
     }
 }
 
-static size_t apply_proposals(struct turn *t, const struct sched_proposal *p, size_t count)
+static int assign(struct turn *t, uint64_t worker_id, uint64_t *job_ids, size_t count)
+{
+    Pb__Command cmd = PB__COMMAND__INIT;
+    Pb__Assign body = PB__ASSIGN__INIT;
+    struct reply reply;
+
+    body.worker_id = worker_id;
+    body.job_ids = job_ids;
+    body.n_job_ids = count;
+    cmd.actor = (char *)"scheduler";
+    cmd.body_case = PB__COMMAND__BODY_ASSIGN;
+    cmd.assign = &body;
+    return turn_apply(t, &cmd, &reply);
+}
+
+/* All jobs at once; where one of them stands in the way, each by itself. */
+static size_t assign_jobs(struct turn *t, uint64_t worker_id, uint64_t *job_ids, size_t count)
 {
     size_t applied = 0;
 
+    if (count > 1 && assign(t, worker_id, job_ids, count) == 0) {
+        return count;
+    }
     for (size_t i = 0; i < count && tx_ok(t->tx); i++) {
-        Pb__Command cmd = PB__COMMAND__INIT;
-        Pb__Assign assign = PB__ASSIGN__INIT;
-        struct reply reply;
-        assign.job_id = p[i].job_id;
-        assign.worker_id = p[i].worker_id;
-        cmd.actor = (char *)"scheduler";
-        cmd.body_case = PB__COMMAND__BODY_ASSIGN;
-        cmd.assign = &assign;
-        int r = turn_apply(t, &cmd, &reply);
+        int r = assign(t, worker_id, &job_ids[i], 1);
         if (r == 0) {
             applied++;
         } else {
-            log_warn("turn: job %" PRIu64 " cannot go to worker %" PRIu64 ": %s", p[i].job_id,
-                     p[i].worker_id, err_text(r));
+            log_warn("turn: job %" PRIu64 " cannot go to worker %" PRIu64 ": %s", job_ids[i],
+                     worker_id, err_text(r));
         }
+    }
+    return applied;
+}
+
+/* Those that follow each other to the same worker go in one command. */
+static size_t apply_proposals(struct turn *t, const struct sched_proposal *p, size_t count)
+{
+    uint64_t job_ids[PROPOSALS];
+    size_t applied = 0;
+
+    for (size_t i = 0, n; i < count && tx_ok(t->tx); i += n) {
+        for (n = 0; i + n < count && p[i + n].worker_id == p[i].worker_id; n++) {
+            job_ids[n] = p[i + n].job_id;
+        }
+        applied += assign_jobs(t, p[i].worker_id, job_ids, n);
     }
     return applied;
 }
 
 void turn_schedule(struct turn *t)
 {
-    struct sched_proposal proposals[256];
+    struct sched_proposal proposals[PROPOSALS];
     struct sched_worker *workers;
     size_t total = 0;
 

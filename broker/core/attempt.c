@@ -3,6 +3,8 @@
 #include "broker/core/run.h"
 #include "common/limits.h"
 
+#include <stdlib.h>
+
 #define ATTEMPT_DETAIL_BYTES 200u
 
 static void attempt_put(struct core *c, const Pb__AttemptRecord *a)
@@ -55,12 +57,16 @@ static bool pool_admits(struct core *c, const Pb__JobRecord *job, const Pb__Clas
     return pool_bar(pool, name, class, project != NULL ? project->name : "") == POOL_BAR_NONE;
 }
 
-/* Whether the worker may be given the job now. The scheduler saw it so, perhaps before other
+/* Whether the worker may be given the jobs now. The scheduler saw it so, perhaps before other
  * commands of its turn. */
-static int assign_check(struct core *c, const Pb__JobRecord *job, const Pb__WorkerRecord *w)
+static int assign_job_check(struct core *c, uint64_t job_id, const Pb__WorkerRecord *w)
 {
-    const Pb__ClassRecord *class = class_get(c->tx, job->class_id);
+    const Pb__JobRecord *job = job_get(c->tx, job_id);
+    const Pb__ClassRecord *class = job != NULL ? class_get(c->tx, job->class_id) : NULL;
 
+    if (job == NULL) {
+        return reject(c, -E_NOT_FOUND, "no job %" PRIu64, job_id);
+    }
     if (job->state != JOB_PENDING) {
         return reject(c, -E_CONFLICT, "job %" PRIu64 " is %s", job->id, job_state_text(job->state));
     }
@@ -70,13 +76,48 @@ static int assign_check(struct core *c, const Pb__JobRecord *job, const Pb__Work
     if (!pool_admits(c, job, class, w->pool)) {
         return reject(c, -E_CONFLICT, "pool %.60s does not take job %" PRIu64, w->pool, job->id);
     }
+    return 0;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a;
+    const uint64_t y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static bool any_twice(struct core *c, const Pb__Assign *cmd)
+{
+    uint64_t *ids = arena_array(c->arena, cmd->n_job_ids, sizeof(*ids));
+
+    memcpy(ids, cmd->job_ids, cmd->n_job_ids * sizeof(*ids));
+    qsort(ids, cmd->n_job_ids, sizeof(*ids), by_id);
+    for (size_t i = 1; i < cmd->n_job_ids; i++) {
+        if (ids[i] == ids[i - 1]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int assign_check(struct core *c, const Pb__Assign *cmd, const Pb__WorkerRecord *w)
+{
+    int r = 0;
+
+    if (cmd->n_job_ids == 0 || cmd->n_job_ids > LIMIT_WORKER_SLOTS || any_twice(c, cmd)) {
+        return reject(c, -E_INVALID, "no list of jobs");
+    }
     if (w->paused || w->draining) {
         return reject(c, -E_CONFLICT, "worker %.60s takes no work", w->name);
     }
-    if (worker_job_count(c->tx, w->id) >= w->slots) {
-        return reject(c, -E_CONFLICT, "worker %.60s has no free slot", w->name);
+    for (size_t i = 0; r == 0 && i < cmd->n_job_ids; i++) {
+        r = assign_job_check(c, cmd->job_ids[i], w);
     }
-    return 0;
+    if (r == 0 && worker_job_count(c->tx, w->id) + cmd->n_job_ids > w->slots) {
+        r = reject(c, -E_CONFLICT, "worker %.60s has no free slot", w->name);
+    }
+    return r;
 }
 
 void attempt_begin(struct run *run, Pb__JobRecord *job, Pb__JobState state,
@@ -124,25 +165,26 @@ static void assign(struct run *run, Pb__JobRecord *job, const Pb__WorkerRecord *
 
 int apply_assign(struct core *c, const Pb__Assign *cmd)
 {
-    struct run run;
-    Pb__JobRecord *job;
     const Pb__WorkerRecord *w = worker_get(c->tx, cmd->worker_id);
     int r;
 
     if (w == NULL) {
         return reject(c, -E_NOT_FOUND, "no worker %" PRIu64, cmd->worker_id);
     }
-    r = run_load_job(&run, c, cmd->job_id, &job);
-    if (r < 0) {
-        return r;
+    r = assign_check(c, cmd, w);
+    for (size_t i = 0; r == 0 && i < cmd->n_job_ids; i++) {
+        struct run run;
+        Pb__JobRecord *job;
+        r = run_load_job(&run, c, cmd->job_ids[i], &job);
+        check(r == 0 || !tx_ok(c->tx));
+        if (r == 0) {
+            assign(&run, job, w);
+            r = run_close(&run, 0);
+        }
     }
-    r = assign_check(c, job, w);
-    if (r == 0) {
-        assign(&run, job, w);
-        c->reply->job_id = job->id;
-        c->reply->worker_id = w->id;
-    }
-    return run_close(&run, r);
+    c->reply->job_id = r == 0 ? cmd->job_ids[0] : 0;
+    c->reply->worker_id = r == 0 ? w->id : 0;
+    return r;
 }
 
 int holding_load(struct holding *h, struct core *c, uint64_t job_id, uint64_t attempt,

@@ -125,8 +125,14 @@ static void audit_indexes(struct audit *a, const Pb__JobRecord *job)
     const uint32_t flags = job_flags(job, job->state);
     const bool waits = job->state == JOB_WAITING_FOR_RESOURCE;
     const struct key ready = ready_key(job);
+    struct str queued;
 
     audit_index(a, T_READY, &ready, (flags & STATE_READY) != 0, job->id);
+    if (tx_get(a->tx, T_READY, &ready, &queued) &&
+        (queued.n != sizeof(uint64_t) || key_read_u64(queued, 0) != job->queued_ms)) {
+        breach(a, "job %" PRIu64 " is ready since another time than %" PRIu64, job->id,
+               job->queued_ms);
+    }
     if (job->resource_group[0] != '\0') {
         const struct key hold = lock_hold_key(job);
         const struct key wait = lock_wait_key(job);

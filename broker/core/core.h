@@ -34,6 +34,7 @@ enum effect_kind {
     EFFECT_TERMINAL, /* the attempt ended: its log can be closed */
     EFFECT_TRIGGER,  /* the child pipeline of job_id, under this epoch, is to be made */
     EFFECT_SETTINGS, /* of pools or projects: the scheduler starts anew */
+    EFFECT_ENDED,    /* job_id, one without a pipeline, is in the terminal `state` */
 };
 
 struct effect {
@@ -43,6 +44,9 @@ struct effect {
     uint64_t attempt;
     uint64_t epoch;
     Pb__CancelKind cancel_kind;
+    Pb__JobState state; /* EFFECT_ENDED: its row may be gone already */
+    Pb__Reason reason;
+    int32_t exit_code;
 };
 
 /* What a command brought: the ids it made, for its reply. */
@@ -52,8 +56,15 @@ struct reply {
     uint64_t job_id;
     uint64_t worker_id;
     uint64_t session;
-    bool duplicate; /* the idempotency key was known: pipeline_id is the old one */
+    bool duplicate;               /* the idempotency key was known: pipeline_id is the old one */
+    const struct reply_job *jobs; /* of JobsEnqueue, in its order; in the tx's arena */
+    size_t job_count;
     char text[160]; /* on error: one line for people */
+};
+
+struct reply_job {
+    uint64_t job_id;
+    bool duplicate; /* the idempotency key was known: the old job's id */
 };
 
 /* A job came into the ready index or a worker's hands, or left them: what the scheduler is to

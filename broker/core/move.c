@@ -8,6 +8,7 @@ struct key ready_key(const Pb__JobRecord *job)
     struct key k = key_u64(job->class_id);
 
     key_add_u32(&k, (uint32_t)(INT32_MAX - (int64_t)job->priority));
+    key_add_u64(&k, job->project_id);
     key_add_u64(&k, job->ready_seq);
     key_add_u64(&k, job->id);
     return k;
@@ -92,7 +93,8 @@ static void enter(struct run *run, Pb__JobRecord *job, uint32_t old_flags)
     }
     if (flags & STATE_READY) {
         const struct key k = ready_key(job);
-        tx_put(c->tx, T_READY, &k, STR_NULL);
+        const struct key queued = key_u64(job->queued_ms);
+        tx_put(c->tx, T_READY, &k, key_str(&queued));
     }
     if ((flags & ~old_flags & STATE_LOCKS) && job->resource_group[0] != '\0') {
         const struct key k = lock_hold_key(job);

@@ -108,6 +108,7 @@ void effect_take(struct fleet *f, struct tx *tx, const struct effect *e)
         break;
     case EFFECT_TRIGGER: /* the turn's, and the scheduler's */
     case EFFECT_SETTINGS:
+    case EFFECT_ENDED: /* nobody waits for it yet */
         break;
     }
 }

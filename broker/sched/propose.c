@@ -20,7 +20,8 @@ struct lines {
     size_t cap;
 };
 
-/* Key of T_READY: class, inverted priority, sequence, job. Behind the class, smaller is better. */
+/* Key of T_READY: class, inverted priority, project, sequence, job. Behind the class, smaller is
+ * better. */
 static struct str place(const struct line *l)
 {
     return str_sub(l->cur.key, sizeof(uint64_t), l->cur.key.n);

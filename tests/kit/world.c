@@ -191,7 +191,8 @@ int world_assign(struct world *w, uint64_t job_id, uint64_t worker_id)
 {
     Pb__Assign body = PB__ASSIGN__INIT;
 
-    body.job_id = job_id;
+    body.job_ids = &job_id;
+    body.n_job_ids = 1;
     body.worker_id = worker_id;
     return WORLD_APPLY(w, "scheduler", ASSIGN, &body);
 }

@@ -85,6 +85,7 @@ static void trace_effect(struct stage *s, const struct effect *e)
     case EFFECT_SETTINGS: /* nobody hears of it but the scheduler */
         break;
     case EFFECT_TRIGGER:
+    case EFFECT_ENDED:
         trace(s, "make the child pipeline of %s epoch %" PRIu64, job, e->epoch);
         break;
     }

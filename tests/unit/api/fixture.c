@@ -246,7 +246,8 @@ void job_assign(struct fixture *x, uint64_t job_id)
     struct post *p = post_new("scheduler");
     Pb__Assign *c = arena_alloc(post_arena(p), sizeof(*c));
     pb__assign__init(c);
-    c->job_id = job_id;
+    c->job_ids = &job_id;
+    c->n_job_ids = 1;
     c->worker_id = x->worker_id;
     post_command(p)->body_case = PB__COMMAND__BODY_ASSIGN;
     post_command(p)->assign = c;

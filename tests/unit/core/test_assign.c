@@ -106,6 +106,36 @@ static void only_a_pending_job_is_given_out(void **state)
     assert_int_equal(world_assign(&f->w, id_of(f, "b"), 4711), -E_NOT_FOUND);
 }
 
+static int assign_all(struct fleet_of_two *f, uint64_t worker_id, uint64_t *job_ids, size_t count)
+{
+    Pb__Assign body = PB__ASSIGN__INIT;
+
+    body.worker_id = worker_id;
+    body.job_ids = job_ids;
+    body.n_job_ids = count;
+    return WORLD_APPLY(&f->w, "scheduler", ASSIGN, &body);
+}
+
+static void of_several_jobs_all_are_assigned_or_none(void **state)
+{
+    struct fleet_of_two *f = *state;
+    const uint64_t w3 = world_worker(&f->w, "w3", "", "shell", 3, true);
+    uint64_t twice[] = {id_of(f, "a"), id_of(f, "b"), id_of(f, "a")};
+    uint64_t one_unfit[] = {id_of(f, "a"), id_of(f, "docker")};
+    uint64_t one_unknown[] = {id_of(f, "a"), 4711};
+    uint64_t good[] = {id_of(f, "b"), id_of(f, "a")};
+
+    assert_int_equal(assign_all(f, w3, good, 0), -E_INVALID);
+    assert_int_equal(assign_all(f, w3, twice, 3), -E_INVALID);
+    assert_int_equal(assign_all(f, w3, one_unfit, 2), -E_CONFLICT);
+    assert_int_equal(assign_all(f, w3, one_unknown, 2), -E_NOT_FOUND);
+    assert_int_equal(assign_all(f, f->w1, good, 2), -E_CONFLICT); /* it has one slot */
+    assert_string_equal(world_state(&f->w, f->pipeline_id, "a"), "pending");
+    assert_int_equal(assign_all(f, w3, good, 2), 0);
+    assert_string_equal(world_state(&f->w, f->pipeline_id, "a"), "assigned");
+    assert_string_equal(world_state(&f->w, f->pipeline_id, "b"), "assigned");
+}
+
 /* What all messages about a held job go through. */
 static int lost(struct fleet_of_two *f, uint64_t epoch, uint64_t worker_id)
 {
@@ -179,6 +209,7 @@ static void a_connection_brings_what_was_not_acknowledged_and_its_cancels(void *
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(of_several_jobs_all_are_assigned_or_none),
         TEST(a_worker_gets_only_what_it_serves),
         TEST(a_worker_gets_no_more_than_its_slots),
         TEST(a_paused_or_draining_worker_gets_nothing),

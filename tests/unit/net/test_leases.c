@@ -84,7 +84,8 @@ static void assign(struct world *w, uint64_t job_id, uint64_t worker_id)
     struct post *p = post_new("test");
     Pb__Assign assign = PB__ASSIGN__INIT;
 
-    assign.job_id = job_id;
+    assign.job_ids = &job_id;
+    assign.n_job_ids = 1;
     assign.worker_id = worker_id;
     post_command(p)->body_case = PB__COMMAND__BODY_ASSIGN;
     post_command(p)->assign = &assign;
