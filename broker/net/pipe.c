@@ -12,6 +12,9 @@
 #define REQUEST_BYTES 4u
 /* Announced bytes are no reason to take memory: it grows with what has come. */
 #define PIECE_BYTES (128u * KIB)
+/* What is received at once while no message has begun: small messages come whole, several together,
+ * and each costs one wake-up of nng. It is kept for every pipe, so it is not larger. */
+#define AHEAD_BYTES 2048u
 
 static const uint8_t greeting[LENGTH_BYTES] = {0, 'S', 'P', 0, 0, 0x31, 0, 0};
 static const uint8_t greeting_wanted[LENGTH_BYTES] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
@@ -28,8 +31,6 @@ struct frame {
     uint8_t bytes[];
 };
 
-enum receiving { RECEIVE_GREETING, RECEIVE_LENGTH, RECEIVE_MESSAGE };
-
 struct pipe_io {
     struct pipe_events events;
     nng_stream *stream;
@@ -37,11 +38,13 @@ struct pipe_io {
     nng_aio *send_aio;
 
     /* of the receiving callback */
-    enum receiving receiving;
+    bool greeted;
+    bool again;   /* not from the stream: there was more ahead when receiving was put off */
     size_t limit; /* of a message */
-    uint8_t head[LENGTH_BYTES];
-    struct wire_msg *msg;
-    size_t cap; /* of msg */
+    uint8_t ahead[AHEAD_BYTES];
+    size_t ahead_n;
+    struct wire_msg *msg; /* one that has begun */
+    size_t cap;           /* of msg */
     size_t wanted;
     size_t got;
 
@@ -91,43 +94,49 @@ static void start(struct pipe_io *io, nng_aio *aio, void (*transfer)(nng_stream 
     }
 }
 
-static void receive_rest(struct pipe_io *io)
+/* Into the message that has begun, else ahead of the next. */
+static void receive_more(struct pipe_io *io)
 {
-    uint8_t *at = io->head;
-    size_t end = LENGTH_BYTES;
+    uint8_t *at = io->ahead + io->ahead_n;
+    size_t room = AHEAD_BYTES - io->ahead_n;
 
-    if (io->receiving == RECEIVE_MESSAGE) {
+    if (io->msg != NULL) {
+        check(io->ahead_n == 0);
         if (io->got == io->cap) {
             io->cap = MIN(2 * io->cap, io->wanted);
             io->msg = xrealloc(io->msg, sizeof(*io->msg) + io->cap);
         }
-        at = io->msg->bytes;
-        end = io->cap;
+        at = io->msg->bytes + io->got;
+        room = io->cap - io->got;
     }
+    check(room > 0);
     pthread_mutex_lock(&io->lock);
-    start(io, io->receive_aio, nng_stream_recv, at + io->got, end - io->got);
+    start(io, io->receive_aio, nng_stream_recv, at, room);
     pthread_mutex_unlock(&io->lock);
 }
 
-static bool take_greeting(struct pipe_io *io)
+static void consume(struct pipe_io *io, size_t n)
 {
-    io->receiving = RECEIVE_LENGTH;
-    return memcmp(io->head, greeting_wanted, sizeof(greeting_wanted)) == 0;
+    io->ahead_n -= n;
+    memmove(io->ahead, io->ahead + n, io->ahead_n);
 }
 
-static bool take_length(struct pipe_io *io)
+/* A message begins with what has come of it. False: the peer speaks something else. */
+static bool begin_message(struct pipe_io *io)
 {
     uint64_t n;
 
-    memcpy(&n, io->head, sizeof(n));
+    memcpy(&n, io->ahead, sizeof(n));
     n = be64toh(n);
     if (n < REQUEST_BYTES || n > io->limit + REQUEST_BYTES) {
         return false;
     }
     io->wanted = (size_t)n;
+    io->got = MIN(io->wanted, io->ahead_n - LENGTH_BYTES);
     io->cap = MIN(io->wanted, PIECE_BYTES);
     io->msg = xmalloc(sizeof(*io->msg) + io->cap);
-    io->receiving = RECEIVE_MESSAGE;
+    memcpy(io->msg->bytes, io->ahead + LENGTH_BYTES, io->got);
+    consume(io, LENGTH_BYTES + io->got);
     return true;
 }
 
@@ -142,47 +151,62 @@ static bool take_message(struct pipe *p, bool *ret_more)
     }
     msg->n = io->wanted;
     io->msg = NULL;
-    io->wanted = LENGTH_BYTES;
-    io->receiving = RECEIVE_LENGTH;
     io->limit = LIMIT_WIRE_MESSAGE;
     *ret_more = io->events.message(io->events.ctx, p, msg);
     return true;
 }
 
-/* False: the peer speaks something else. */
-static bool take_whole(struct pipe *p, bool *ret_more)
+/* Takes all that has come whole. False: the peer speaks something else. */
+static bool take_all(struct pipe *p, bool *ret_more)
 {
     struct pipe_io *io = p->io;
 
-    io->got = 0;
-    switch (io->receiving) {
-    case RECEIVE_GREETING:
-        return take_greeting(io);
-    case RECEIVE_LENGTH:
-        return take_length(io);
-    case RECEIVE_MESSAGE:
-        return take_message(p, ret_more);
+    while (*ret_more) {
+        if (io->msg != NULL) {
+            if (io->got < io->wanted) {
+                return true;
+            }
+            if (!take_message(p, ret_more)) {
+                return false;
+            }
+        } else if (io->ahead_n < LENGTH_BYTES) {
+            return true;
+        } else if (!io->greeted) {
+            if (memcmp(io->ahead, greeting_wanted, sizeof(greeting_wanted)) != 0) {
+                return false;
+            }
+            io->greeted = true;
+            consume(io, LENGTH_BYTES);
+        } else if (!begin_message(io)) {
+            return false;
+        }
     }
-    return false;
+    return true;
 }
 
 static void on_received(void *arg)
 {
     struct pipe *p = arg;
     struct pipe_io *io = p->io;
+    size_t n = io->again ? 0 : nng_aio_count(io->receive_aio);
     bool more = true;
 
     if (nng_aio_result(io->receive_aio) != 0) {
         go_down(p);
         return;
     }
-    io->got += nng_aio_count(io->receive_aio);
-    if (io->got == io->wanted && !take_whole(p, &more)) {
+    io->again = false;
+    if (io->msg != NULL) {
+        io->got += n;
+    } else {
+        io->ahead_n += n;
+    }
+    if (!take_all(p, &more)) {
         go_down(p);
         return;
     }
     if (more) {
-        receive_rest(io);
+        receive_more(io);
     }
 }
 
@@ -278,7 +302,6 @@ struct pipe *pipe_new(uint32_t id, nng_stream *stream, const struct pipe_events 
     p->io = io;
     io->events = *events;
     io->stream = stream;
-    io->wanted = LENGTH_BYTES;
     io->limit = LIMIT_HELLO;
     io->frames_tail = &io->frames;
     if (nng_aio_alloc(&io->receive_aio, on_received, p) != 0 ||
@@ -316,10 +339,18 @@ void pipe_free(struct pipe *p)
 void pipe_start(struct pipe *p)
 {
     send_greeting(p);
-    receive_rest(p->io);
+    receive_more(p->io);
 }
 
+/* The caller holds a lock that `message` takes: what has come already is taken on nng's thread. */
 void pipe_receive(struct pipe *p)
 {
-    receive_rest(p->io);
+    struct pipe_io *io = p->io;
+
+    pthread_mutex_lock(&io->lock);
+    if (!io->ended) {
+        io->again = true;
+        nng_sleep_aio(0, io->receive_aio);
+    }
+    pthread_mutex_unlock(&io->lock);
 }
