@@ -114,8 +114,9 @@ static int make_token(const char *dir, const char *role, struct turn *turn, stru
 int first_start(const char *dir, struct store *store, struct turn *turn, struct buf *why)
 {
     struct tx *tx;
-    int r = tx_begin(store, false, &tx);
+    int r = turn_fresh(turn);
 
+    r = r < 0 ? r : tx_begin(store, false, &tx);
     if (r < 0) {
         buf_addf(why, "cannot read the store: %s", err_text(r));
         return r;

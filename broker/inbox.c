@@ -18,6 +18,7 @@ struct inbox {
     size_t bytes;
     uint64_t pushed;
     uint64_t taken;
+    bool woken;
     bool starved; /* somebody stopped receiving because of us */
     bool stopped;
 };
@@ -108,6 +109,14 @@ void inbox_push_event(struct inbox *in, struct item *item)
     pthread_mutex_unlock(&in->lock);
 }
 
+void inbox_wake(struct inbox *in)
+{
+    pthread_mutex_lock(&in->lock);
+    in->woken = true;
+    pthread_cond_signal(&in->wake);
+    pthread_mutex_unlock(&in->lock);
+}
+
 void inbox_stop(struct inbox *in)
 {
     pthread_mutex_lock(&in->lock);
@@ -129,7 +138,7 @@ static void wait_until(struct inbox *in, uint64_t until_ms)
     struct timespec at = {.tv_sec = (time_t)(until_ms / 1000),
                           .tv_nsec = (long)(until_ms % 1000) * 1000000L};
 
-    while (in->head == NULL && !in->stopped) {
+    while (in->head == NULL && !in->stopped && !in->woken) {
         if (pthread_cond_timedwait(&in->wake, &in->lock, &at) == ETIMEDOUT) {
             return;
         }
@@ -141,6 +150,7 @@ struct item *inbox_take(struct inbox *in, size_t max, uint64_t until_ms, bool *r
     check(max > 0);
     pthread_mutex_lock(&in->lock);
     wait_until(in, until_ms);
+    in->woken = false;
     struct item *first = in->head;
     struct item **end = &in->head;
     for (size_t n = 0; n < max && *end != NULL; n++) {

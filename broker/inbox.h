@@ -44,6 +44,9 @@ int inbox_push_post(struct inbox *in, struct item *item);
 bool inbox_push_message(struct inbox *in, struct item *item);
 void inbox_push_event(struct inbox *in, struct item *item);
 
+/* Lets inbox_take return, now or the next time, though nothing came. */
+void inbox_wake(struct inbox *in);
+
 /* Refuses posts from now on and wakes the taker. */
 void inbox_stop(struct inbox *in);
 bool inbox_stopped(struct inbox *in);

@@ -19,6 +19,7 @@
 
 struct janitor {
     struct store *store;
+    struct turn *turn;
     struct blobs *blobs;
     struct pages *pages;
     pthread_t thread;
@@ -33,7 +34,7 @@ static bool ask(struct janitor *j, const uint8_t digest[SHA256_BYTES],
 {
     struct tx *tx;
 
-    if (atomic_load(&j->stop) || tx_begin(j->store, false, &tx) < 0) {
+    if (atomic_load(&j->stop) || turn_fresh(j->turn) < 0 || tx_begin(j->store, false, &tx) < 0) {
         return true;
     }
     bool found = is_wanted(tx, str_of(digest, SHA256_BYTES)) || !tx_ok(tx);
@@ -93,12 +94,14 @@ static void *janitor_main(void *arg)
     }
 }
 
-struct janitor *janitor_new(struct store *store, struct blobs *blobs, struct pages *pages)
+struct janitor *janitor_new(struct store *store, struct turn *turn, struct blobs *blobs,
+                            struct pages *pages)
 {
     struct janitor *j = xcalloc(1, sizeof(*j));
     pthread_condattr_t attr;
 
     j->store = store;
+    j->turn = turn;
     j->blobs = blobs;
     j->pages = pages;
     check(pthread_mutex_init(&j->lock, NULL) == 0);

@@ -6,9 +6,11 @@
 #include "broker/blob/blob.h"
 #include "broker/pages/pages.h"
 #include "broker/store/store.h"
+#include "broker/turn.h"
 
 struct janitor;
-struct janitor *janitor_new(struct store *store, struct blobs *blobs, struct pages *pages);
+struct janitor *janitor_new(struct store *store, struct turn *turn, struct blobs *blobs,
+                            struct pages *pages);
 void janitor_free(struct janitor *j); /* ends a sweep that runs; NULL is fine */
 
 /* One sweep of blobs older than min_age_ms. Returns bytes freed. */

@@ -9,7 +9,8 @@
 #include "common/str.h"
 #include "pipeline/fetch/fetch.h"
 
-#define PROJECTS_MAX 256
+#define PROJECTS_MAX   256
+#define RELAXED_MAX_MS 60000u /* the store commits before that anyway, as a rule */
 
 /* davitd: reads the command line, hands over. */
 
@@ -25,6 +26,8 @@ static const char usage[] =
     "  --http ADDRESS      where the API is (127.0.0.1:7080); port 0: any\n"
     "  --heartbeat-ms N    how often workers are to be heard (3000)\n"
     "  --lease-ms N        how long a silent worker keeps its jobs (10000)\n"
+    "  --durability HOW    full (default): what is acknowledged is on the disk; relaxed:MS: it is\n"
+    "                      written, and on the disk at most MS milliseconds later\n"
     "  --fetch-includes    fetch included files that a submit does not bring along: URLs, and of\n"
     "                      projects and components those that --include-project names\n"
     "  --fetch-private     from addresses of this machine and of private networks, too\n"
@@ -56,6 +59,21 @@ static bool read_ms(const char *text, uint32_t *ret)
     return true;
 }
 
+static bool read_durability(const char *text, uint32_t *ret_relaxed_ms)
+{
+    static const char relaxed[] = "relaxed:";
+    const struct str word = str_from(text);
+    uint64_t ms = 0;
+
+    if (!str_eqz(word, "full") && (!str_starts(word, str_from(relaxed)) ||
+                                   str_to_u64(str_sub(word, strlen(relaxed), word.n), &ms) < 0 ||
+                                   ms == 0 || ms > RELAXED_MAX_MS)) {
+        return false;
+    }
+    *ret_relaxed_ms = (uint32_t)ms;
+    return true;
+}
+
 static bool take_option(struct arguments *a, int option)
 {
     switch (option) {
@@ -72,6 +90,8 @@ static bool take_option(struct arguments *a, int option)
         return read_ms(optarg, &a->serve.heartbeat_ms);
     case 'e':
         return read_ms(optarg, &a->serve.lease_ms);
+    case 'r':
+        return read_durability(optarg, &a->serve.relaxed_ms);
     case 'f':
         a->serve.fetch_includes = true;
         return true;
@@ -102,6 +122,7 @@ static bool read_arguments(struct arguments *a, int argc, char **argv)
         {"http", required_argument, NULL, 'w'},
         {"heartbeat-ms", required_argument, NULL, 'b'},
         {"lease-ms", required_argument, NULL, 'e'},
+        {"durability", required_argument, NULL, 'r'},
         {"log-level", required_argument, NULL, 'v'},
         {"fetch-includes", no_argument, NULL, 'f'},
         {"fetch-private", no_argument, NULL, 'p'},

@@ -30,6 +30,7 @@ struct broker {
     struct address fleet_address;
     struct address http_address;
     char *endpoints_path;
+    char *journal_path;
     struct store *store;
     struct blobs *blobs;
     struct logs *logs;
@@ -140,10 +141,11 @@ static int start_turn(struct broker *b, const struct serve_options *o, struct bu
         .fleet = b->fleet,
         .alive = turn_is_alive,
         .trigger = {.start = triggers_request, .ctx = b->triggers},
+        .journal = b->journal_path,
+        .relaxed_ms = o->relaxed_ms,
     };
-    int r = turn_start(&turn, &b->turn);
+    int r = turn_start(&turn, &b->turn, why);
     if (r < 0) {
-        buf_addf(why, "cannot read the store: %s", err_text(r));
         return r;
     }
     triggers_start(b->triggers, b->turn);
@@ -257,6 +259,7 @@ static int broker_open(struct broker *b, const struct serve_options *o, struct b
     if (r < 0) {
         return r;
     }
+    b->journal_path = os_path_join(o->data, "journal");
     b->endpoints_path = os_path_join(o->data, "endpoints.json");
     unlink(b->endpoints_path); /* of a broker that did not end cleanly */
     b->has_includes = set_includes(b, o);
@@ -266,7 +269,7 @@ static int broker_open(struct broker *b, const struct serve_options *o, struct b
     r = r < 0 ? r : write_endpoints(b, why);
     if (r == 0) {
         api_set_ready(b->api);
-        b->janitor = janitor_new(b->store, b->blobs, b->pages);
+        b->janitor = janitor_new(b->store, b->turn, b->blobs, b->pages);
     }
     return r;
 }
@@ -305,6 +308,16 @@ static void broker_close(struct broker *b)
     free(b->includes_path);
     free(b->templates_path);
     free(b->endpoints_path);
+    free(b->journal_path);
+}
+
+static void say_durability(const struct serve_options *o)
+{
+    if (o->relaxed_ms > 0) {
+        log_warn("main: relaxed durability: if the machine fails, the last %u ms of what was "
+                 "acknowledged may be lost",
+                 o->relaxed_ms);
+    }
 }
 
 static void run(struct broker *b, const sigset_t *signals)
@@ -336,6 +349,7 @@ int serve(const struct serve_options *o)
     if (r < 0) {
         log_error("main: %s", buf_cstr(&why));
     } else {
+        say_durability(o);
         run(&b, &signals);
     }
     broker_close(&b);

@@ -7,11 +7,12 @@
 
 struct fetch_project;
 struct serve_options {
-    const char *data;      /* the folder: store/, logs/, blobs/, tokens, endpoints.json */
+    const char *data;      /* the folder: store/, journal/, logs/, blobs/, tokens, endpoints.json */
     const char *fleet_url; /* tcp://ADDRESS:PORT */
     const char *http;      /* ADDRESS:PORT */
     uint32_t heartbeat_ms; /* 0: the default */
     uint32_t lease_ms;     /* 0: the default */
+    uint32_t relaxed_ms;   /* what is acknowledged may wait so long for the disk; 0: not at all */
     bool fetch_includes;   /* files that a submit does not bring along */
     bool fetch_private;    /* from private addresses, too */
     const char *templates; /* a folder; NULL: what is installed */

@@ -87,6 +87,7 @@ static void *turn_main(void *arg)
         }
     }
     refuse_rest(t);
+    turn_end_commits(t);
     return NULL;
 }
 
@@ -147,15 +148,23 @@ static int recover(struct turn *t)
     return r;
 }
 
-int turn_new(const struct turn_config *config, struct turn **ret)
+int turn_new(const struct turn_config *config, struct turn **ret, struct buf *why)
 {
     struct turn *t = xcalloc(1, sizeof(*t));
 
     t->c = *config;
     t->schedule = true;
+    t->stats.relaxed_ms = config->relaxed_ms;
     check(pthread_mutex_init(&t->lock, NULL) == 0);
+    check(pthread_cond_init(&t->told, NULL) == 0);
     effects_init(&t->fx);
-    int r = recover(t);
+    int r = t->c.journal != NULL ? turn_open_journal(t, why) : 0;
+    if (r == 0) {
+        r = recover(t);
+        if (r < 0) {
+            buf_addf(why, "cannot read the store: %s", err_text(r));
+        }
+    }
     if (r < 0) {
         turn_free(t);
         return r;
@@ -165,15 +174,16 @@ int turn_new(const struct turn_config *config, struct turn **ret)
     return 0;
 }
 
-int turn_start(const struct turn_config *config, struct turn **ret)
+int turn_start(const struct turn_config *config, struct turn **ret, struct buf *why)
 {
     struct turn *t;
-    int r = turn_new(config, &t);
+    int r = turn_new(config, &t, why);
 
     if (r < 0) {
         return r;
     }
     if (pthread_create(&t->thread, NULL, turn_main, t) != 0) {
+        buf_addz(why, "cannot start the thread of the turn");
         turn_free(t);
         return -E_INTERNAL;
     }
@@ -192,6 +202,7 @@ void turn_stop(struct turn *t)
         pthread_join(t->thread, NULL);
     } else {
         refuse_rest(t);
+        turn_end_commits(t);
     }
     t->stopped = true;
 }
@@ -203,7 +214,10 @@ void turn_free(struct turn *t)
     }
     check(t->stopped || !t->has_thread);
     refuse_rest(t); /* what the fleet and the log writer said while they were closed */
+    tx_abort(t->tx);
+    journal_close(t->journal);
     effects_release(&t->fx);
+    pthread_cond_destroy(&t->told);
     pthread_mutex_destroy(&t->lock);
     free(t);
 }

@@ -9,6 +9,7 @@
 #define DAVIT_TURN_H
 
 #include "broker/core/core.h"
+#include "broker/journal/journal.h"
 
 struct turn;
 
@@ -30,14 +31,24 @@ int turn_submit(struct turn *t, struct post *p, turn_done_fn done, void *ctx);
 /* Blocking form, for start-up and tests: not on the turn's thread. */
 int turn_call(struct turn *t, struct post *p, struct reply *ret_reply);
 
+/* Returns once a read transaction that begins now finds all that was acknowledged before the call:
+ * at once where that is so already. Not on the turn's thread. -E_SHUTDOWN; or why the store cannot
+ * commit now: then it is older than what was acknowledged, and stays so for a while. */
+int turn_fresh(struct turn *t);
+
 /* Counters since the start, for /metrics. Any thread. */
 struct turn_stats {
-    uint64_t turns;
+    uint64_t turns; /* that changed something */
     uint64_t commands;
     uint64_t rejected;
+    uint64_t commits; /* of the store */
     uint64_t commit_us_sum;
     uint64_t commit_us_max;
-    uint64_t inbox; /* waiting now */
+    uint64_t flush_us_sum; /* of the journal */
+    uint64_t flush_us_max;
+    struct journal_stat journal;
+    uint32_t relaxed_ms; /* as configured */
+    uint64_t inbox;      /* waiting now */
     uint64_t assignments;
     uint64_t alive_ms; /* monotonic, when it last went around: once a second at least */
 };

@@ -24,6 +24,11 @@ int turn_apply(void *ctx, Pb__Command *cmd, struct reply *ret_reply)
     if (r < 0) {
         check(!tx_ok(t->tx) || tx_changes(t->tx) == changes);
         effects_truncate(&t->fx, mark);
+    } else {
+        t->index++;
+        if (t->journal != NULL) {
+            journal_add(t->journal, t->index, cmd);
+        }
     }
     pthread_mutex_lock(&t->lock);
     t->stats.commands++;
@@ -45,7 +50,7 @@ static bool adds_work(const Pb__Command *cmd)
 
 void turn_apply_post(struct turn *t, struct post *p)
 {
-    if (t->full && adds_work(&p->command)) {
+    if ((t->full || t->stuck) && adds_work(&p->command)) {
         memset(&p->reply, 0, sizeof(p->reply));
         p->r = -E_FULL;
         return;

@@ -27,40 +27,14 @@ static void begin_fleet(struct turn *t)
 /* What is known of the store is taken from the transaction before it ends: nobody else writes. */
 static void look_ahead(struct turn *t)
 {
-    const Pb__MetaRecord *meta = meta_get(t->tx);
-
     t->next_timer_ms = core_next_due_ms(t->tx);
-    t->next_event = meta != NULL ? meta->next_event : 0;
-}
-
-static int finish(struct turn *t)
-{
-    struct tx *tx = t->tx;
-    int r = tx_error(tx);
-
-    t->tx = NULL;
-    if (r < 0 || tx_changes(tx) == 0) {
-        tx_abort(tx);
-        return r;
-    }
-    uint64_t start_us = os_monotonic_us();
-    r = tx_commit(tx);
-    uint64_t took_us = os_monotonic_us() - start_us;
-    if (r == 0) {
-        pthread_mutex_lock(&t->lock);
-        t->stats.turns++;
-        t->stats.commit_us_sum += took_us;
-        t->stats.commit_us_max = MAX(t->stats.commit_us_max, took_us);
-        pthread_mutex_unlock(&t->lock);
-    }
-    return r;
 }
 
 /* Everything that waits, in one transaction. 0, or an error with nothing changed in the store. */
 static int transact(struct turn *t, struct item *items)
 {
     effects_clear(&t->fx);
-    int r = tx_begin(t->c.store, true, &t->tx);
+    int r = turn_open(t);
     if (r < 0) {
         return r;
     }
@@ -69,31 +43,22 @@ static int transact(struct turn *t, struct item *items)
     if (t->mono_ms >= t->rest_until_ms) {
         turn_apply_timers(t);
         fleet_tick(t->c.fleet);
-        if (fleet_take_capacity_change(t->c.fleet) || tx_changes(t->tx) > 0 || t->schedule) {
+        if (fleet_take_capacity_change(t->c.fleet) || t->index != t->mark || t->schedule) {
             turn_schedule(t);
         }
     }
     if (tx_ok(t->tx)) {
         look_ahead(t);
     }
-    return finish(t);
+    return turn_settle(t);
 }
 
+/* What the effects are about is read from the transaction that made them: it is still open. */
 static void release_effects(struct turn *t)
 {
-    struct tx *tx = NULL;
-
     turn_start_triggers(t, &t->fx);
     if (t->fx.count > 0) {
-        int r = tx_begin(t->c.store, false, &tx);
-        if (r < 0) {
-            /* Every effect can be derived again: the workers' next Hello does it. */
-            log_error("turn: no read transaction for %zu effects: %s", t->fx.count, err_text(r));
-            fleet_failed(t->c.fleet);
-            return;
-        }
-        fleet_committed(t->c.fleet, tx, &t->fx);
-        tx_abort(tx);
+        fleet_committed(t->c.fleet, t->tx, &t->fx);
     }
     fleet_flush(t->c.fleet, t->now_ms, t->mono_ms);
 }
@@ -107,22 +72,13 @@ static void release(struct turn *t, struct item *items)
         }
     }
     release_effects(t);
-    if (t->next_event != t->published_event) {
-        t->published_event = t->next_event;
-        bus_publish(t->c.bus, BUS_EVENTS, t->next_event - 1);
-    }
-}
-
-static bool survivable(int r)
-{
-    return r == -E_FULL || r == -E_NO_SPACE || r == -E_CORRUPT || r == -E_TOO_BIG;
 }
 
 /* That bytes of a log are on the disk has nothing to do with the commit, and nobody says it twice.
  */
 static void acknowledge_logs(struct turn *t, struct item *items)
 {
-    if (tx_begin(t->c.store, false, &t->tx) < 0) {
+    if (turn_open(t) < 0) {
         return;
     }
     begin_fleet(t);
@@ -131,9 +87,28 @@ static void acknowledge_logs(struct turn *t, struct item *items)
             fleet_item(t->c.fleet, i);
         }
     }
-    tx_abort(t->tx);
-    t->tx = NULL;
     fleet_flush(t->c.fleet, t->now_ms, t->mono_ms);
+}
+
+/* 0, or an error with the post's turn undone, if the process survives it. */
+static int apply_alone(struct turn *t, struct post *p)
+{
+    effects_clear(&t->fx);
+    int r = turn_open(t);
+    if (r < 0) {
+        return r;
+    }
+    begin_fleet(t);
+    turn_apply_post(t, p);
+    if (tx_ok(t->tx)) {
+        look_ahead(t);
+    }
+    r = turn_settle_now(t);
+    if (r < 0 && turn_survives(r)) {
+        int undone = turn_undo(t);
+        r = undone < 0 ? undone : r;
+    }
+    return r;
 }
 
 /* The batch could not be written as a whole: the posts get a transaction each, so that one that is
@@ -142,6 +117,10 @@ static void acknowledge_logs(struct turn *t, struct item *items)
 static int retry_singly(struct turn *t, struct item *items, int why)
 {
     log_error("turn: a batch was undone: %s", err_text(why));
+    int r = turn_undo(t);
+    if (r < 0) {
+        return r;
+    }
     fleet_failed(t->c.fleet);
     acknowledge_logs(t, items);
     turn_rest(t);
@@ -150,17 +129,8 @@ static int retry_singly(struct turn *t, struct item *items, int why)
         if (i->kind != ITEM_POST) {
             continue;
         }
-        effects_clear(&t->fx);
-        int r = tx_begin(t->c.store, true, &t->tx);
-        if (r == 0) {
-            begin_fleet(t);
-            turn_apply_post(t, i->post);
-            if (tx_ok(t->tx)) {
-                look_ahead(t);
-            }
-            r = finish(t);
-        }
-        if (r < 0 && !survivable(r)) {
+        r = t->stuck ? why : apply_alone(t, i->post);
+        if (r < 0 && !turn_survives(r)) {
             return r;
         }
         post_done(i->post, r < 0 ? r : i->post->r);
@@ -210,8 +180,9 @@ uint64_t turn_wait_until_ms(const struct turn *t)
     const uint64_t fleet_ms = fleet_next_due_ms(t->c.fleet);
     const uint64_t timer_ms = timer_due_ms(t);
     const uint64_t due_ms = t->schedule ? t->mono_ms : MIN(fleet_ms, timer_ms);
+    const uint64_t round_ms = MIN(MAX(due_ms, t->rest_until_ms), turn_tend_due_ms(t));
 
-    return MIN(MAX(due_ms, t->rest_until_ms), t->mono_ms + CHORES_MS);
+    return MIN(round_ms, t->mono_ms + CHORES_MS);
 }
 
 static bool due(const struct turn *t)
@@ -239,7 +210,7 @@ static int work(struct turn *t, struct item *items)
 
     if (r == 0) {
         release(t, items);
-    } else if (survivable(r)) {
+    } else if (turn_survives(r)) {
         r = retry_singly(t, items, r);
     }
     return r;
@@ -261,8 +232,12 @@ int turn_round(struct turn *t, struct item *items, bool resume)
         if (r < 0) {
             return r;
         }
-        turn_free_items(items);
     }
+    int r = turn_tend(t);
+    if (r < 0) {
+        return r;
+    }
+    turn_free_items(items);
     turn_read_clocks(t, &real_ms, &mono_ms);
     pthread_mutex_lock(&t->lock);
     t->stats.alive_ms = mono_ms;

@@ -25,10 +25,15 @@ struct turn_config {
     void (*clock)(void *ctx, uint64_t *ret_real_ms, uint64_t *ret_mono_ms);
     void *ctx;
     struct turn_trigger trigger;
+    /* The folder of the journal (journal/journal.h); NULL: none, every round commits the store. */
+    const char *journal;
+    uint64_t segment_bytes; /* of the journal; 0: its own choice */
+    uint32_t relaxed_ms;    /* how long what is acknowledged may wait for the disk; 0: not at all */
 };
 
-/* Recovers the holders and the trigger jobs from the store, and starts the thread. */
-int turn_start(const struct turn_config *config, struct turn **ret);
+/* Applies what the journal has and the store has not, recovers the holders and the trigger jobs
+ * from the store, and starts the thread. `why` gets a line for people on failure. */
+int turn_start(const struct turn_config *config, struct turn **ret, struct buf *why);
 /* Ends in order: what is acknowledged and what is stored are the same after it. */
 void turn_stop(struct turn *t);
 /* Stopped, or NULL, or one without a thread: that may be freed at any moment between two steps,
@@ -36,7 +41,7 @@ void turn_stop(struct turn *t);
 void turn_free(struct turn *t);
 
 /* The same without a thread. */
-int turn_new(const struct turn_config *config, struct turn **ret);
+int turn_new(const struct turn_config *config, struct turn **ret, struct buf *why);
 /* One round: takes what waits in the inbox, at most LIMIT_TURN_COMMANDS items, and does not wait.
  * Posts are answered and messages handed to the wire before it returns. 0, or the error for which a
  * process would end: then the turn may only be freed, and posts that were in hand hear

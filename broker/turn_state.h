@@ -1,10 +1,14 @@
 /* What the files of the turn share: turn.c (life and thread), turn_round.c (one round),
- * turn_apply.c (what a round applies). For nobody else. Threads: the turn's, but for `stats`. */
+ * turn_apply.c (what a round applies), turn_commit.c (how it lasts), turn_replay.c (how it comes
+ * back). For nobody else. Threads: the turn's, but for the atomics and what stands behind `lock`.
+ */
 #ifndef DAVIT_TURN_STATE_H
 #define DAVIT_TURN_STATE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
+#include "broker/journal/journal.h"
 #include "broker/turn_run.h"
 
 struct turn {
@@ -13,8 +17,12 @@ struct turn {
     bool has_thread;
     bool stopped;
 
-    /* The present turn; the turn's thread alone. */
+    /* The turn's thread alone. The transaction goes on over turns: what is acknowledged stands in
+     * it and in the journal until it is committed. NULL: nothing is in it. */
     struct tx *tx;
+    uint64_t mark;  /* the index when the present turn began */
+    uint64_t saved; /* likewise at the last commit */
+    uint64_t index; /* of the last command in it */
     struct effects fx;
     uint64_t now_ms; /* the commands' time: never goes back */
     uint64_t mono_ms;
@@ -26,10 +34,28 @@ struct turn {
     uint64_t rest_until_ms; /* after a failed commit: no timers and no scheduling before */
     uint64_t next_chores_ms;
     uint64_t next_readers_ms;
+    struct journal *journal;   /* NULL: none, or not yet */
+    uint64_t journal_retry_ms; /* when to open it, or to begin it anew, is tried again */
+    uint64_t flush_due_ms;     /* of what was written and not flushed; 0: nothing was */
+    uint64_t dirty_since_ms;   /* acknowledged and not in the store; 0: nothing is */
+    uint64_t changed_ms;       /* when the last of it came */
+    uint64_t room_bytes;       /* what the store could still grow by, at its last commit */
+    bool stuck;                /* the store could not commit */
+    uint64_t stuck_until_ms;   /* when it is tried again */
+    uint64_t prepare_ms;       /* when the journal may prepare more of its segment */
+
     bool full;     /* new work is refused */
     bool schedule; /* something may fit that did not the last time */
 
-    pthread_mutex_t lock; /* of stats */
+    _Atomic uint64_t acknowledged; /* index of the last command that somebody may have heard of */
+    _Atomic uint64_t committed;    /* of the last one that the store has */
+
+    pthread_mutex_t lock; /* of what follows */
+    pthread_cond_t told;  /* of a commit, made or failed */
+    uint64_t fresh_want;  /* an index that a reader waits for */
+    uint64_t failures;    /* of commits */
+    int failure;          /* the last one */
+    bool ended;           /* there will be no more */
     struct turn_stats stats;
 };
 
@@ -46,6 +72,31 @@ uint64_t turn_wait_until_ms(const struct turn *t);
  * for which the process has to end: they are still the caller's, and posts among them that were not
  * answered must not be, as what became of them is not known. */
 int turn_round(struct turn *t, struct item *items, bool resume);
+
+/* turn_commit.c */
+bool turn_survives(int r); /* whether a turn that failed so can be undone and others go on */
+/* Opens the transaction for a new turn. */
+int turn_open(struct turn *t);
+/* Makes what the present turn has changed durable: by the journal, or by a commit where there is
+ * none or where it must not wait. On failure the turn is to be undone. */
+int turn_settle(struct turn *t);
+int turn_settle_now(struct turn *t); /* by a commit in any case */
+/* Takes back the present turn, and only that. 0, or an error that the process does not survive. */
+int turn_undo(struct turn *t);
+/* After the effects are out: what the disk is still owed, as far as it is due. Likewise. */
+int turn_tend(struct turn *t);
+/* When that is so though nothing comes; UINT64_MAX: nothing is owed. */
+uint64_t turn_tend_due_ms(const struct turn *t);
+int turn_commit(struct turn *t); /* commits what is acknowledged; likewise */
+/* The last commit, and an end for all that wait for one. */
+void turn_end_commits(struct turn *t);
+
+/* turn_replay.c */
+/* Opens the journal of the configuration, once the store knows who it is, and applies what the
+ * store lacks. `why` gets a line on failure. */
+int turn_open_journal(struct turn *t, struct buf *why);
+/* Applies what the journal has after t->index, in a transaction that stays open. */
+int turn_replay(struct turn *t, struct buf *why);
 
 /* turn_apply.c: within the open write transaction */
 int turn_apply(void *ctx, Pb__Command *cmd, struct reply *ret_reply); /* a fleet_apply_fn */

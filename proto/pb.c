@@ -131,6 +131,18 @@ int pb_unpack(struct arena *arena, const ProtobufCMessageDescriptor *desc, const
     return 0;
 }
 
+int pb_unpack_own(struct arena *arena, const ProtobufCMessageDescriptor *desc, struct str packed,
+                  ProtobufCMessage **ret)
+{
+    ProtobufCMessage *m = unpack(arena, desc, packed.p, packed.n);
+
+    if (!m) {
+        return -E_PROTOCOL;
+    }
+    *ret = m;
+    return 0;
+}
+
 void pb_pack(const ProtobufCMessage *m, struct buf *out)
 {
     size_t n = protobuf_c_message_get_packed_size(m);

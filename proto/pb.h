@@ -29,6 +29,11 @@ int pb_unpack(struct arena *arena, const ProtobufCMessageDescriptor *desc, const
 #define PB_UNPACK(arena, name, p, n, limit, ret) \
     pb_unpack((arena), &pb__##name##__descriptor, (p), (n), (limit), (ProtobufCMessage **)(ret))
 
+/* The same for bytes that pb_pack has written and a checksum has guarded since: no bound, and no
+ * question about strings. -E_PROTOCOL: they are no such message. */
+int pb_unpack_own(struct arena *arena, const ProtobufCMessageDescriptor *desc, struct str packed,
+                  ProtobufCMessage **ret);
+
 /* Appends the packed message. */
 void pb_pack(const ProtobufCMessage *m, struct buf *out);
 #define PB_PACK(m, out) pb_pack(&(m)->base, (out))

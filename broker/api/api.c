@@ -42,6 +42,13 @@ bool api_alive(struct api *a)
 
 int api_read(struct api *a, struct tx **ret)
 {
+    int r = turn_fresh(a->config.turn);
+
+    return r < 0 ? r : api_read_stored(a, ret);
+}
+
+int api_read_stored(struct api *a, struct tx **ret)
+{
     return tx_begin(a->config.store, false, ret);
 }
 

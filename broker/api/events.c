@@ -62,7 +62,7 @@ static enum stream_state fill_events(struct stream *s)
     const Pb__EventRecord *events[EVENTS_BLOCK];
     const char *status;
     struct tx *tx;
-    if (api_read(s->api, &tx) < 0) {
+    if (api_read_stored(s->api, &tx) < 0) {
         return STREAM_END; /* the client comes back with Last-Event-ID */
     }
     resync(s, tx);

@@ -22,7 +22,7 @@ struct progress {
 static int read_progress(struct stream *s, struct progress *ret)
 {
     struct tx *tx;
-    int r = api_read(s->api, &tx);
+    int r = api_read_stored(s->api, &tx);
     if (r < 0) {
         return r;
     }

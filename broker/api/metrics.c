@@ -114,7 +114,7 @@ static void read_process(struct process *p, uint64_t start_ms)
 static int take_sample(struct api *a, struct sample *m)
 {
     struct tx *tx;
-    int r = api_read(a, &tx);
+    int r = api_read_stored(a, &tx);
     if (r < 0) {
         return r;
     }

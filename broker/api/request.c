@@ -166,18 +166,29 @@ static enum MHD_Result check_query(void *cls, enum MHD_ValueKind kind, const cha
     return MHD_YES;
 }
 
-static int check_role(struct request *rq)
+static int find_principal(struct request *rq, int (*read)(struct api *a, struct tx **ret))
 {
-    if (rq->route->roles == ROLE_NONE) {
-        return 0;
-    }
     struct tx *tx;
-    int r = api_read(rq->api, &tx);
+    int r = read(rq->api, &tx);
     if (r < 0) {
         return r;
     }
     r = auth_principal(tx, rq->api->job_key, request_header(rq, "Authorization"), &rq->who);
     tx_abort(tx);
+    return r;
+}
+
+/* Tokens are never taken back, and that of a job ends with the job: for the moment until the next
+ * commit it may still be heard. What it asks for is judged by the turn then. */
+static int check_role(struct request *rq)
+{
+    if (rq->route->roles == ROLE_NONE) {
+        return 0;
+    }
+    int r = find_principal(rq, api_read_stored);
+    if (r == -E_UNAUTHORIZED) { /* a token that was made just now? */
+        r = find_principal(rq, api_read);
+    }
     if (r == 0 && !(rq->route->roles & rq->who.role)) {
         r = request_fail(rq, -E_FORBIDDEN, "this token may not do that");
     }

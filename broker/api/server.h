@@ -61,7 +61,11 @@ bool api_alive(struct api *a);
 /* Where the API is, as workers and holders of id tokens know it. */
 const char *api_server_url(struct api *a);
 
-/* A read transaction; -E_BUSY when there are too many readers. */
+/* A read transaction that finds all that anybody was told so far, for which it may have to wait for
+ * a commit; -E_BUSY when there are too many readers. */
 int api_read(struct api *a, struct tx **ret);
+/* One of the last commit, at once: for what is only ever added to, and for those whom the bus has
+ * woken, as it does that after the commit. */
+int api_read_stored(struct api *a, struct tx **ret);
 
 #endif

@@ -20,9 +20,20 @@ struct disk_file {
     int fd;
 };
 
+/* A folder whose name is lost takes along what was flushed in it. */
+static int make_folder(const char *dir)
+{
+    char *parent = os_path_join(dir, "..");
+    int r = os_mkdir_p(dir, 0700);
+
+    r = r < 0 ? r : os_fsync_dir(parent);
+    free(parent);
+    return r;
+}
+
 int disk_open(const char *dir, bool write, struct disk **ret)
 {
-    int r = write ? os_mkdir_p(dir, 0700) : 0;
+    int r = write ? make_folder(dir) : 0;
 
     if (r < 0) {
         return r;

@@ -39,6 +39,7 @@ struct journal;
 struct journal_options {
     const char *dir;
     const uint8_t *store_id;  /* JOURNAL_STORE_ID_BYTES */
+    struct str secret;        /* marks what is ours: no user may know it */
     uint32_t command_version; /* of what is written, and the only one that can be replayed */
     uint64_t segment_bytes;   /* 0: JOURNAL_SEGMENT_BYTES; a multiple of JOURNAL_BLOCK */
     bool read_only;           /* for fsck: nothing is made or changed */
@@ -69,7 +70,8 @@ void journal_drop(struct journal *j);
 bool journal_has_added(const struct journal *j);
 
 /* Writes what was added, as one record. -E_FULL: it does not fit into the segment, nothing was
- * written and what was added stays. Other errors: the segment ends before it for good. */
+ * written and what was added stays. Other errors: the bytes may be there
+ * or not, what was added is dropped, and nothing can follow it before a journal_restart. */
 int journal_write(struct journal *j);
 /* Goes on in the spare segment, the present one keeps counting: for when the store cannot commit
  * now. -E_FULL: there is no spare one. */

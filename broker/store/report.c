@@ -94,6 +94,16 @@ void store_stat(struct store *s, struct store_stat *ret)
     *ret = stat;
 }
 
+uint64_t store_room_bytes(struct store *s)
+{
+    MDB_envinfo info;
+    MDB_stat env;
+
+    check(mdb_env_info(s->env, &info) == 0 && mdb_env_stat(s->env, &env) == 0);
+    const uint64_t used_bytes = (info.me_last_pgno + 1) * (uint64_t)env.ms_psize;
+    return info.me_mapsize - MIN(used_bytes, info.me_mapsize);
+}
+
 int store_check_readers(struct store *s)
 {
     int dead;

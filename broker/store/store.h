@@ -51,6 +51,9 @@ struct store_stat {
 };
 void store_stat(struct store *s, struct store_stat *ret);
 
+/* What is left of the map, free pages inside not counted. Cheap. */
+uint64_t store_room_bytes(struct store *s);
+
 /* Clears slots of readers that died. Call every minute. */
 int store_check_readers(struct store *s);
 

@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#define PAGE_BYTES 4096u /* of LMDB, on all machines that matter */
+
 static struct tx *tx_new(struct store *s, bool write)
 {
     struct tx *tx = xcalloc(1, sizeof(*tx));
@@ -53,13 +55,43 @@ int tx_commit(struct tx *tx)
     return r;
 }
 
+int tx_save(struct tx *tx)
+{
+    int rc;
+
+    check(tx->write);
+    if (tx->error < 0) {
+        return tx->error;
+    }
+    walks_end(tx);
+    rc = mdb_txn_commit(tx->txn);
+    tx->txn = NULL;
+    if (rc == 0) {
+        tx->saved_changes = tx->changes;
+        tx->unsaved_bytes = 0;
+        rc = mdb_txn_begin(tx->store->env, NULL, 0, &tx->txn);
+    }
+    if (rc) {
+        tx_fail(tx, store_error(rc));
+    }
+    return tx->error;
+}
+
+void tx_rest(struct tx *tx)
+{
+    walks_end(tx);
+    arena_clear(&tx->arena);
+}
+
 void tx_abort(struct tx *tx)
 {
     if (!tx) {
         return;
     }
     walks_end(tx);
-    mdb_txn_abort(tx->txn);
+    if (tx->txn) {
+        mdb_txn_abort(tx->txn);
+    }
     tx_free(tx);
 }
 
@@ -89,6 +121,14 @@ struct arena *tx_arena(struct tx *tx)
 uint64_t tx_changes(const struct tx *tx)
 {
     return tx->changes;
+}
+
+/* Each write may copy the path to its leaf and split every page of it, and so may what it frees. */
+uint64_t tx_growth_bytes(const struct tx *tx)
+{
+    const uint64_t pages_each = 16;
+
+    return (tx->changes - tx->saved_changes) * pages_each * PAGE_BYTES + 2 * tx->unsaved_bytes;
 }
 
 static MDB_val key_val(const struct key *k)
@@ -143,6 +183,7 @@ void tx_put(struct tx *tx, enum table t, const struct key *k, struct str value)
     check(tx->write);
     if (tx_ok(tx)) {
         wrote(tx, t, row_write(tx, t, key_val(k), value));
+        tx->unsaved_bytes += value.n;
     }
 }
 

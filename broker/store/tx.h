@@ -36,6 +36,11 @@ struct tx;
 int tx_begin(struct store *s, bool write, struct tx **ret);
 /* Frees tx. Returns the sticky error or LMDB's, in which case nothing changed. */
 int tx_commit(struct tx *tx);
+/* Commits, and goes on as a new transaction under the same name. On failure it has the error,
+ * nothing that was changed since the last commit is in the store, and it can only be aborted. */
+int tx_save(struct tx *tx);
+/* Ends all walks and what tx_get, cursors and the arena have given; the transaction goes on. */
+void tx_rest(struct tx *tx);
 /* NULL is fine; for read transactions the normal end. */
 void tx_abort(struct tx *tx);
 
@@ -44,6 +49,8 @@ int tx_error(const struct tx *tx);        /* 0 or the sticky error */
 void tx_fail(struct tx *tx, int r);       /* makes r sticky, if it is the first */
 struct arena *tx_arena(struct tx *tx);    /* lives as long as the tx */
 uint64_t tx_changes(const struct tx *tx); /* writes done so far; a rejected command makes none */
+/* More than what the writes since the last commit can make the store grow by. */
+uint64_t tx_growth_bytes(const struct tx *tx);
 
 bool tx_get(struct tx *tx, enum table t, const struct key *k,
             struct str *ret_value); /* false: none */

@@ -130,7 +130,11 @@ static int try_wish(struct triggers *t, const struct wish *w)
     struct buf why = BUF_INIT;
     struct post *post = NULL;
     struct reply reply;
-    int r = child_build(&sources, w->job_id, w->epoch, &post, &why);
+    int r = turn_fresh(t->turn);
+    if (r < 0) { /* the job may not be there yet: asked for again when the store commits */
+        return r == -E_SHUTDOWN ? r : -E_BUSY;
+    }
+    r = child_build(&sources, w->job_id, w->epoch, &post, &why);
     if (r == 0 && post != NULL) {
         r = turn_call(t->turn, post, &reply);
         if (r < 0) {

@@ -107,6 +107,7 @@ int setup(void **state)
     log_init("test", LOG_ERROR);
     snprintf(x->dir, sizeof(x->dir), "/tmp/davit-api-XXXXXX");
     assert_non_null(mkdtemp(x->dir));
+    x->journal_dir = os_path_join(x->dir, "journal");
     char *store_dir = os_path_join(x->dir, "store");
     char *blobs_dir = os_path_join(x->dir, "blobs");
     char *logs_dir = os_path_join(x->dir, "logs");
@@ -125,9 +126,12 @@ int setup(void **state)
                                  .lease_ms = 1000000,
                                  .job_token = job_token};
     x->fleet = fleet_new(&fleet);
-    struct turn_config turn = {
-        .store = x->store, .bus = x->bus, .inbox = x->inbox, .fleet = x->fleet};
-    assert_int_equal(turn_start(&turn, &x->turn), 0);
+    struct turn_config turn = {.store = x->store,
+                               .bus = x->bus,
+                               .inbox = x->inbox,
+                               .fleet = x->fleet,
+                               .journal = x->journal_dir};
+    assert_int_equal(turn_start(&turn, &x->turn, &why), 0);
     init_store(x);
     add_token(x, ADMIN_TOKEN, "admin");
     add_token(x, WORKER_TOKEN, "worker");
@@ -155,6 +159,7 @@ int teardown(void **state)
     blobs_close(x->blobs);
     store_close(x->store);
     assert_int_equal(os_remove_tree(x->dir), 0);
+    free(x->journal_dir);
     free(x);
     return 0;
 }
@@ -262,6 +267,7 @@ struct hold {
 static struct hold hold_of(struct fixture *x, uint64_t job_id)
 {
     struct tx *tx;
+    assert_int_equal(turn_fresh(x->turn), 0);
     assert_int_equal(tx_begin(x->store, false, &tx), 0);
     const Pb__JobRecord *job = job_get(tx, job_id);
     assert_non_null(job);

@@ -30,6 +30,7 @@
 
 struct fixture {
     char dir[64];
+    char *journal_dir;
     struct store *store;
     struct bus *bus;
     struct inbox *inbox;

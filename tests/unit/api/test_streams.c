@@ -152,7 +152,7 @@ static void expired_events_give_a_resync_and_the_rest(void **state)
     struct plug w;
     struct tx *tx;
     uint64_t id = submit(x, ONE_JOB, NULL);
-    /* The turn is idle: the test may write. */
+    assert_int_equal(turn_fresh(x->turn), 0); /* and idle then: the test may write */
     assert_int_equal(tx_begin(x->store, true, &tx), 0);
     for (uint64_t seq = 1; seq <= 2; seq++) {
         struct key k = key_u64(seq);

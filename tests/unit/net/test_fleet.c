@@ -845,7 +845,7 @@ static bool job_waits(struct fixture *f, uint64_t job_id)
 {
     struct tx *tx;
 
-    assert_int_equal(tx_begin(f->store, false, &tx), 0);
+    fixture_read(f, &tx);
     const Pb__AssignmentRecord *a = assignment_get(tx, job_id);
     bool waits = a != NULL && a->waiting;
     tx_abort(tx);

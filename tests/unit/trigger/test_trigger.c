@@ -156,7 +156,7 @@ static void set_predefined(struct post *p, Pb__Variable *v)
 static uint64_t child_of(struct trial *t, uint64_t job_id)
 {
     struct tx *tx;
-    assert_int_equal(tx_begin(t->f.store, false, &tx), 0);
+    fixture_read(&t->f, &tx);
     uint64_t id = job_get(tx, job_id)->child_pipeline_id;
     tx_abort(tx);
     return id;
@@ -168,7 +168,7 @@ static void child_variable(struct trial *t, uint64_t child_id, const char *name,
 {
     struct tx *tx;
     ret[0] = '\0';
-    assert_int_equal(tx_begin(t->f.store, false, &tx), 0);
+    fixture_read(&t->f, &tx);
     const struct key k = key_u64(child_id);
     const Pb__PipelineVariablesRecord *all = (const Pb__PipelineVariablesRecord *)tx_get_msg(
         tx, T_PIPELINE_VARS, &k, &pb__pipeline_variables_record__descriptor);
@@ -193,7 +193,7 @@ static void a_child_is_made_of_the_files_that_were_kept(void **state)
     assert_true(fixture_wait_job(&t->f, job_id, JOB_SUCCESS));
     uint64_t child_id = child_of(t, job_id);
     assert_int_not_equal(child_id, 0);
-    assert_int_equal(tx_begin(t->f.store, false, &tx), 0);
+    fixture_read(&t->f, &tx);
     const Pb__PipelineRecord *child = pipeline_get(tx, child_id);
     const Pb__PipelineRecord *parent = pipeline_get(tx, job_get(tx, job_id)->pipeline_id);
     assert_int_equal(child->job_count, 2);
@@ -218,7 +218,7 @@ static void rules_of_the_child_see_what_the_parent_gives(void **state)
     add_job_variable(p, variable(post_arena(p), "MODE", "fast", false));
     uint64_t job_id = fixture_submit_post(&t->f, p);
     assert_true(fixture_wait_job(&t->f, job_id, JOB_SUCCESS));
-    assert_int_equal(tx_begin(t->f.store, false, &tx), 0);
+    fixture_read(&t->f, &tx);
     const Pb__PipelineRecord *child = pipeline_get(tx, child_of(t, job_id));
     assert_int_equal(child->job_count, 1);
     assert_string_equal(job_get(tx, child->first_job_id)->name, "yes");
@@ -276,7 +276,7 @@ static void assert_fails(struct trial *t, struct post *p, const char *detail)
     struct tx *tx;
     uint64_t job_id = fixture_submit_post(&t->f, p);
     assert_true(fixture_wait_job(&t->f, job_id, JOB_FAILED));
-    assert_int_equal(tx_begin(t->f.store, false, &tx), 0);
+    fixture_read(&t->f, &tx);
     const Pb__JobRecord *job = job_get(tx, job_id);
     const Pb__AttemptRecord *attempt = attempt_get(tx, job_id, job->attempt);
     assert_int_equal(job->reason, REASON_CONFIG_ERROR);
@@ -328,7 +328,7 @@ static void files_that_did_not_come_along_are_fetched_where_that_is_allowed(void
     set_config(p, config);
     uint64_t job_id = fixture_submit_post(&t->f, p);
     assert_true(fixture_wait_job(&t->f, job_id, JOB_SUCCESS));
-    assert_int_equal(tx_begin(t->f.store, false, &tx), 0);
+    fixture_read(&t->f, &tx);
     const Pb__PipelineRecord *child = pipeline_get(tx, child_of(t, job_id));
     assert_string_equal(job_get(tx, child->first_job_id)->name, "fetched");
     tx_abort(tx);
@@ -429,7 +429,7 @@ static void a_new_start_asks_again_and_once_is_enough(void **state)
     assert_true(fixture_wait_job(&t->f, other, JOB_SUCCESS));
     assert_int_equal(child_of(t, job_id), child_id);
     struct tx *tx;
-    assert_int_equal(tx_begin(t->f.store, false, &tx), 0);
+    fixture_read(&t->f, &tx);
     assert_int_equal(tx_count(tx, T_PIPELINE), 4); /* two with a child each */
     tx_abort(tx);
 }

@@ -14,7 +14,8 @@
 #include "common/crypto.h"
 #include "common/os.h"
 
-#define WAIT_MS 5000u
+#define WAIT_MS       5000u
+#define SEGMENT_BYTES (128u * 1024) /* so small that it is full now and then */
 
 static void log_is_durable(void *ctx, uint64_t job_id, uint64_t attempt, uint64_t epoch,
                            uint64_t durable)
@@ -68,13 +69,16 @@ static void start(struct fixture *f)
                                .bus = f->bus,
                                .inbox = f->inbox,
                                .fleet = f->fleet,
-                               .trigger = f->options.trigger};
+                               .trigger = f->options.trigger,
+                               .journal = f->options.no_journal ? NULL : f->journal_dir,
+                               .segment_bytes = SEGMENT_BYTES,
+                               .relaxed_ms = f->options.relaxed_ms};
     if (f->options.stepped) {
         turn.clock = clocks;
         turn.ctx = f;
-        assert_int_equal(turn_new(&turn, &f->turn), 0);
+        assert_int_equal(turn_new(&turn, &f->turn, &why), 0);
     } else {
-        assert_int_equal(turn_start(&turn, &f->turn), 0);
+        assert_int_equal(turn_start(&turn, &f->turn, &why), 0);
     }
     if (f->options.listen) {
         snprintf(url, sizeof(url), "tcp://127.0.0.1:%u", f->port);
@@ -170,6 +174,7 @@ void fixture_up(struct fixture *f, const struct fixture_options *o)
     f->mono_ms = 1000;
     snprintf(f->dir, sizeof(f->dir), "/tmp/davit-test-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
+    snprintf(f->journal_dir, sizeof(f->journal_dir), "%s/journal", f->dir);
     start(f);
     if (o->empty) {
         return;
@@ -195,6 +200,12 @@ void fixture_kill(struct fixture *f)
 {
     end(f);
     start(f);
+}
+
+void fixture_read(struct fixture *f, struct tx **ret)
+{
+    assert_int_equal(turn_fresh(f->turn), 0);
+    assert_int_equal(tx_begin(f->store, false, ret), 0);
 }
 
 static Pb__PlanJob *plan_job(struct arena *a, size_t index)
@@ -241,7 +252,7 @@ uint64_t fixture_submit_post(struct fixture *f, struct post *p)
     struct tx *tx;
 
     assert_int_equal(fixture_call(f, p, &reply), 0);
-    assert_int_equal(tx_begin(f->store, false, &tx), 0);
+    fixture_read(f, &tx);
     const Pb__PipelineRecord *pipeline = pipeline_get(tx, reply.pipeline_id);
     assert_non_null(pipeline);
     uint64_t first = pipeline->first_job_id;
@@ -252,6 +263,19 @@ uint64_t fixture_submit_post(struct fixture *f, struct post *p)
 uint64_t fixture_submit(struct fixture *f, size_t jobs)
 {
     return fixture_submit_post(f, fixture_pipeline_post("group/test", jobs));
+}
+
+int fixture_cancel_job(struct fixture *f, uint64_t job_id)
+{
+    struct post *p = post_new("test");
+    Pb__JobCancel *cancel = arena_alloc(post_arena(p), sizeof(*cancel));
+    struct reply reply;
+
+    pb__job_cancel__init(cancel);
+    cancel->job_id = job_id;
+    post_command(p)->body_case = PB__COMMAND__BODY_JOB_CANCEL;
+    post_command(p)->job_cancel = cancel;
+    return fixture_call(f, p, &reply);
 }
 
 struct job_facts {
@@ -265,7 +289,7 @@ static struct job_facts job_facts(struct fixture *f, uint64_t job_id)
 {
     struct tx *tx;
 
-    assert_int_equal(tx_begin(f->store, false, &tx), 0);
+    fixture_read(f, &tx);
     const Pb__JobRecord *job = job_get(tx, job_id);
     assert_non_null(job);
     struct job_facts facts = {job->state, job->epoch, job->attempt, job->losses};
@@ -315,7 +339,7 @@ void fixture_audit(struct fixture *f)
 {
     struct tx *tx;
 
-    assert_int_equal(tx_begin(f->store, false, &tx), 0);
+    fixture_read(f, &tx);
     assert_int_equal(core_audit(tx, print_breach, NULL), 0);
     tx_abort(tx);
 }

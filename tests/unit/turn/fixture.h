@@ -14,12 +14,15 @@ struct fixture_options {
     uint64_t map_bytes;
     struct turn_trigger trigger;
     bool listen;
-    bool stepped; /* no thread, and the clocks are those of the fixture */
-    bool empty;   /* the store knows nothing, not even tokens */
+    bool no_journal;     /* every round commits the store */
+    uint32_t relaxed_ms; /* of the journal */
+    bool stepped;        /* no thread, and the clocks are those of the fixture */
+    bool empty;          /* the store knows nothing, not even tokens */
 };
 
 struct fixture {
     char dir[64];
+    char journal_dir[80]; /* below it */
     struct fixture_options options;
     struct store *store;
     struct bus *bus;
@@ -48,12 +51,16 @@ struct post *fixture_pipeline_post(const char *project, size_t jobs);
 uint64_t fixture_submit_post(struct fixture *f, struct post *p);
 uint64_t fixture_submit(struct fixture *f, size_t jobs);
 
+int fixture_cancel_job(struct fixture *f, uint64_t job_id);
+
 Pb__JobState fixture_job_state(struct fixture *f, uint64_t job_id);
 uint64_t fixture_job_epoch(struct fixture *f, uint64_t job_id);
 uint64_t fixture_job_attempt(struct fixture *f, uint64_t job_id);
 uint32_t fixture_job_losses(struct fixture *f, uint64_t job_id);
 /* Waits up to 5 s. */
 bool fixture_wait_job(struct fixture *f, uint64_t job_id, Pb__JobState state);
+/* A read transaction on all that was acknowledged. */
+void fixture_read(struct fixture *f, struct tx **ret);
 /* No rule between rows of the store is broken. */
 void fixture_audit(struct fixture *f);
 

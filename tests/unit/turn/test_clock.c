@@ -16,28 +16,30 @@
 /* A clock that somebody sets, and a disk that breaks. */
 
 static const struct fixture_options quiet = {.listen = false};
+static const struct fixture_options no_journal = {.no_journal = true};
+static const struct fixture_options stepped = {.stepped = true};
 
 static atomic_llong clock_offset_ms;
 static atomic_int commit_error;
 
 uint64_t __real_os_realtime_ms(void);
 uint64_t __wrap_os_realtime_ms(void);
-int __real_tx_commit(struct tx *tx);
-int __wrap_tx_commit(struct tx *tx);
+int __real_tx_save(struct tx *tx);
+int __wrap_tx_save(struct tx *tx);
 
 uint64_t __wrap_os_realtime_ms(void)
 {
     return __real_os_realtime_ms() + (uint64_t)atomic_load(&clock_offset_ms);
 }
 
-int __wrap_tx_commit(struct tx *tx)
+int __wrap_tx_save(struct tx *tx)
 {
     int r = atomic_load(&commit_error);
 
     if (r == 0) {
-        return __real_tx_commit(tx);
+        return __real_tx_save(tx);
     }
-    tx_abort(tx);
+    tx_fail(tx, r);
     return r;
 }
 
@@ -57,7 +59,7 @@ static void check_event_times(struct fixture *f)
     uint64_t last_ms = 0;
     struct tx *tx;
 
-    assert_int_equal(tx_begin(f->store, false, &tx), 0);
+    fixture_read(f, &tx);
     size_t count = events_after(tx, 0, 0, ARRAY_LEN(events), events);
     assert_true(count > 0);
     for (size_t i = 0; i < count; i++) {
@@ -111,7 +113,7 @@ static void a_disk_that_fails_ends_the_process_without_an_answer(void **state)
     if (pid == 0) {
         struct fixture f;
         struct reply reply;
-        fixture_up(&f, &quiet);
+        fixture_up(&f, &no_journal);
         os_remove_tree(f.dir); /* nobody comes back for it; the store has its files open */
         atomic_store(&commit_error, -E_IO);
         turn_call(f.turn, fixture_pipeline_post("group/lost", 1), &reply);
@@ -127,7 +129,7 @@ static void a_commit_that_found_no_space_is_answered_and_tried_again_later(void 
     struct fixture f;
     struct reply reply;
 
-    fixture_up(&f, &quiet);
+    fixture_up(&f, &no_journal);
     atomic_store(&commit_error, -E_NO_SPACE);
     struct post *p = fixture_pipeline_post("group/test", 1);
     assert_int_equal(turn_call(f.turn, p, &reply), -E_NO_SPACE);
@@ -137,11 +139,68 @@ static void a_commit_that_found_no_space_is_answered_and_tried_again_later(void 
     fixture_down(&f);
 }
 
+static void step_after(struct fixture *f, uint64_t ms)
+{
+    f->real_ms += ms;
+    f->mono_ms += ms;
+    assert_int_equal(turn_step(f->turn), 0);
+}
+
+static void what_the_journal_has_outlives_a_store_that_cannot_commit(void **state)
+{
+    struct fixture f;
+    struct reply reply;
+
+    fixture_up(&f, &stepped);
+    uint64_t first = fixture_submit(&f, 1);
+    atomic_store(&commit_error, -E_NO_SPACE);
+    struct post *p = fixture_pipeline_post("group/test", 1);
+    assert_int_equal(fixture_call(&f, p, &reply), 0);
+    step_after(&f, 10); /* the commit is due and fails */
+    assert_int_equal(turn_fresh(f.turn), -E_NO_SPACE);
+    p = fixture_pipeline_post("group/test", 1);
+    assert_int_equal(fixture_call(&f, p, &reply), -E_FULL);
+    assert_int_equal(fixture_cancel_job(&f, first), 0); /* no new work */
+    step_after(&f, 1000);                               /* tried again, and fails again */
+    atomic_store(&commit_error, 0);
+    step_after(&f, 1000);
+    assert_int_equal(turn_fresh(f.turn), 0);
+    assert_int_equal(fixture_job_state(&f, first), JOB_CANCELED);
+    fixture_submit(&f, 1);
+    fixture_audit(&f);
+    fixture_down(&f);
+}
+
+static void a_kill_while_the_store_cannot_commit_loses_nothing(void **state)
+{
+    struct fixture f;
+    struct reply reply;
+    struct tx *tx;
+
+    fixture_up(&f, &stepped);
+    uint64_t first = fixture_submit(&f, 1);
+    atomic_store(&commit_error, -E_NO_SPACE);
+    struct post *p = fixture_pipeline_post("group/test", 1);
+    assert_int_equal(fixture_call(&f, p, &reply), 0);
+    step_after(&f, 10);
+    assert_int_equal(fixture_cancel_job(&f, first), 0);
+    atomic_store(&commit_error, 0);
+    fixture_kill(&f);
+    assert_int_equal(fixture_job_state(&f, first), JOB_CANCELED);
+    fixture_read(&f, &tx);
+    assert_non_null(pipeline_get(tx, reply.pipeline_id));
+    tx_abort(tx);
+    fixture_audit(&f);
+    fixture_down(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_disk_that_fails_ends_the_process_without_an_answer),
         cmocka_unit_test(a_commit_that_found_no_space_is_answered_and_tried_again_later),
+        cmocka_unit_test(what_the_journal_has_outlives_a_store_that_cannot_commit),
+        cmocka_unit_test(a_kill_while_the_store_cannot_commit_loses_nothing),
         cmocka_unit_test(a_clock_set_back_neither_stops_time_nor_turns_it),
         cmocka_unit_test(a_clock_set_forward_and_back_does_not_freeze_timers),
     };

@@ -22,7 +22,7 @@ static uint64_t token_count(struct fixture *f)
 {
     struct tx *tx;
 
-    assert_int_equal(tx_begin(f->store, false, &tx), 0);
+    fixture_read(f, &tx);
     uint64_t count = tx_count(tx, T_TOKEN);
     tx_abort(tx);
     return count;
@@ -51,7 +51,7 @@ static void check_token(struct fixture *f, const char *role)
     struct str token = str_trim(buf_str(&text));
     assert_true(token.n >= 43);
     crypto_sha256(token.p, token.n, hash);
-    assert_int_equal(tx_begin(f->store, false, &tx), 0);
+    fixture_read(f, &tx);
     const Pb__TokenRecord *record = token_get(tx, hash);
     assert_non_null(record);
     assert_string_equal(record->role, role);
@@ -189,7 +189,7 @@ static void a_sweep_keeps_what_the_store_refers_to(void **state)
     put_folder(pages_dir, unwanted);
     publish(f.store, wanted);
 
-    struct janitor *j = janitor_new(f.store, blobs, pages);
+    struct janitor *j = janitor_new(f.store, f.turn, blobs, pages);
     assert_int_equal(janitor_sweep_pages(j), 1);
     assert_true(pages_ready(pages, wanted));
     assert_false(pages_ready(pages, unwanted));
