@@ -5,12 +5,14 @@
 
 #include "broker/inspect.h"
 #include "broker/serve.h"
+#include "common/limits.h"
 #include "common/log.h"
 #include "common/str.h"
 #include "pipeline/fetch/fetch.h"
 
-#define PROJECTS_MAX   256
-#define RELAXED_MAX_MS 60000u /* the store commits before that anyway, as a rule */
+#define PROJECTS_MAX      256
+#define RELAXED_MAX_MS    60000u /* the store commits before that anyway, as a rule */
+#define KEEP_PIPELINES_MS (90ull * 24 * 3600 * 1000)
 
 /* davitd: reads the command line, hands over. */
 
@@ -28,6 +30,7 @@ static const char usage[] =
     "  --lease-ms N        how long a silent worker keeps its jobs (10000)\n"
     "  --durability HOW    full (default): what is acknowledged is on the disk; relaxed:MS: it is\n"
     "                      written, and on the disk at most MS milliseconds later\n"
+    "  --keep-pipelines T  how long pipelines stay after their end: 30d, 12h (90d); 0: for ever\n"
     "  --fetch-includes    fetch included files that a submit does not bring along: URLs, and of\n"
     "                      projects and components those that --include-project names\n"
     "  --fetch-private     from addresses of this machine and of private networks, too\n"
@@ -74,6 +77,22 @@ static bool read_durability(const char *text, uint32_t *ret_relaxed_ms)
     return true;
 }
 
+/* "0" is the one duration that means something else. */
+static bool read_keep(const char *text, uint64_t *ret_ms)
+{
+    uint64_t ms;
+
+    if (strcmp(text, "0") == 0) {
+        *ret_ms = 0;
+        return true;
+    }
+    if (str_to_duration_ms(str_from(text), &ms) < 0 || ms < 1000 || ms > LIMIT_EXPIRE_MS) {
+        return false;
+    }
+    *ret_ms = ms;
+    return true;
+}
+
 static bool take_option(struct arguments *a, int option)
 {
     switch (option) {
@@ -92,6 +111,8 @@ static bool take_option(struct arguments *a, int option)
         return read_ms(optarg, &a->serve.lease_ms);
     case 'r':
         return read_durability(optarg, &a->serve.relaxed_ms);
+    case 'k':
+        return read_keep(optarg, &a->serve.keep_pipelines_ms);
     case 'f':
         a->serve.fetch_includes = true;
         return true;
@@ -123,6 +144,7 @@ static bool read_arguments(struct arguments *a, int argc, char **argv)
         {"heartbeat-ms", required_argument, NULL, 'b'},
         {"lease-ms", required_argument, NULL, 'e'},
         {"durability", required_argument, NULL, 'r'},
+        {"keep-pipelines", required_argument, NULL, 'k'},
         {"log-level", required_argument, NULL, 'v'},
         {"fetch-includes", no_argument, NULL, 'f'},
         {"fetch-private", no_argument, NULL, 'p'},
@@ -180,7 +202,9 @@ static int run_command(const struct arguments *a)
 int main(int argc, char **argv)
 {
     struct arguments a = {
-        .serve = {.fleet_url = "tcp://127.0.0.1:7070", .http = "127.0.0.1:7080"},
+        .serve = {.fleet_url = "tcp://127.0.0.1:7070",
+                  .http = "127.0.0.1:7080",
+                  .keep_pipelines_ms = KEEP_PIPELINES_MS},
         .level = LOG_INFO,
     };
 

@@ -143,6 +143,7 @@ static int start_turn(struct broker *b, const struct serve_options *o, struct bu
         .trigger = {.start = triggers_request, .ctx = b->triggers},
         .journal = b->journal_path,
         .relaxed_ms = o->relaxed_ms,
+        .keep_pipelines_ms = o->keep_pipelines_ms,
     };
     int r = turn_start(&turn, &b->turn, why);
     if (r < 0) {

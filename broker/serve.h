@@ -13,9 +13,10 @@ struct serve_options {
     uint32_t heartbeat_ms; /* 0: the default */
     uint32_t lease_ms;     /* 0: the default */
     uint32_t relaxed_ms;   /* what is acknowledged may wait so long for the disk; 0: not at all */
-    bool fetch_includes;   /* files that a submit does not bring along */
-    bool fetch_private;    /* from private addresses, too */
-    const char *templates; /* a folder; NULL: what is installed */
+    uint64_t keep_pipelines_ms; /* after their end; 0: for ever */
+    bool fetch_includes;        /* files that a submit does not bring along */
+    bool fetch_private;         /* from private addresses, too */
+    const char *templates;      /* a folder; NULL: what is installed */
     const struct fetch_project *projects;
     size_t project_count;
 };

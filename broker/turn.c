@@ -109,21 +109,12 @@ uint64_t turn_next_step_ms(const struct turn *t)
     return turn_wait_until_ms(t);
 }
 
-/* Time in the store must not go back either: it goes on from the newest event. */
-static uint64_t newest_event_ms(struct tx *tx)
+/* Time in the store must not go back either: it goes on from the newest command. */
+static uint64_t newest_command_ms(struct tx *tx)
 {
-    struct cursor c;
-    uint64_t time_ms = 0;
+    const Pb__MetaRecord *meta = meta_get(tx);
 
-    tx_seek_last(&c, tx, T_EVENT, STR_NULL);
-    if (c.valid) {
-        struct key key = key_u64(key_read_u64(c.key, 0));
-        const Pb__EventRecord *e = (const Pb__EventRecord *)tx_get_msg(
-            tx, T_EVENT, &key, &pb__event_record__descriptor);
-        time_ms = e != NULL ? e->time_ms : 0;
-    }
-    cursor_end(&c);
-    return time_ms;
+    return meta != NULL ? meta->time_ms : 0;
 }
 
 static int recover(struct turn *t)
@@ -136,8 +127,8 @@ static int recover(struct turn *t)
         return r;
     }
     turn_read_clocks(t, &real_ms, &t->mono_ms);
-    uint64_t event_ms = newest_event_ms(tx);
-    t->now_ms = MAX(real_ms, event_ms);
+    uint64_t stored_ms = newest_command_ms(tx);
+    t->now_ms = MAX(real_ms, stored_ms);
     t->timers_from_ms = fleet_recover(t->c.fleet, tx, t->now_ms, t->mono_ms);
     core_recover_triggers(tx, &t->fx);
     r = tx_error(tx);

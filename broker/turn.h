@@ -50,6 +50,7 @@ struct turn_stats {
     uint32_t relaxed_ms; /* as configured */
     uint64_t inbox;      /* waiting now */
     uint64_t assignments;
+    uint64_t expired;  /* pipelines and jobs that were deleted for their age */
     uint64_t alive_ms; /* monotonic, when it last went around: once a second at least */
 };
 void turn_get_stats(struct turn *t, struct turn_stats *ret);

@@ -38,6 +38,7 @@ static int transact(struct turn *t, struct item *items)
     if (r < 0) {
         return r;
     }
+    const uint64_t changes = tx_changes(t->tx);
     begin_fleet(t);
     turn_apply_items(t, items);
     if (t->mono_ms >= t->rest_until_ms) {
@@ -45,6 +46,9 @@ static int transact(struct turn *t, struct item *items)
         fleet_tick(t->c.fleet);
         if (fleet_take_capacity_change(t->c.fleet) || t->index != t->mark || t->schedule) {
             turn_schedule(t);
+        }
+        if (t->mono_ms >= t->next_expire_ms || tx_changes(t->tx) != changes) {
+            turn_expire(t, items != NULL, tx_changes(t->tx) - changes);
         }
     }
     if (tx_ok(t->tx)) {
@@ -179,7 +183,8 @@ uint64_t turn_wait_until_ms(const struct turn *t)
 {
     const uint64_t fleet_ms = fleet_next_due_ms(t->c.fleet);
     const uint64_t timer_ms = timer_due_ms(t);
-    const uint64_t due_ms = t->schedule ? t->mono_ms : MIN(fleet_ms, timer_ms);
+    const uint64_t first_ms = MIN(MIN(fleet_ms, timer_ms), t->next_expire_ms);
+    const uint64_t due_ms = t->schedule ? t->mono_ms : first_ms;
     const uint64_t round_ms = MIN(MAX(due_ms, t->rest_until_ms), turn_tend_due_ms(t));
 
     return MIN(round_ms, t->mono_ms + CHORES_MS);
@@ -188,7 +193,8 @@ uint64_t turn_wait_until_ms(const struct turn *t)
 static bool due(const struct turn *t)
 {
     return t->mono_ms >= t->rest_until_ms &&
-           (timer_due_ms(t) <= t->mono_ms || t->schedule || fleet_due(t->c.fleet, t->mono_ms));
+           (timer_due_ms(t) <= t->mono_ms || t->next_expire_ms <= t->mono_ms || t->schedule ||
+            fleet_due(t->c.fleet, t->mono_ms));
 }
 
 /* A clock that was set back must neither stop time nor turn it: until the clock has caught up, time

@@ -29,6 +29,7 @@ struct turn_config {
     const char *journal;
     uint64_t segment_bytes; /* of the journal; 0: its own choice */
     uint32_t relaxed_ms;    /* how long what is acknowledged may wait for the disk; 0: not at all */
+    uint64_t keep_pipelines_ms; /* after their end; 0: for ever */
 };
 
 /* Applies what the journal has and the store has not, recovers the holders and the trigger jobs

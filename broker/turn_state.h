@@ -27,8 +27,10 @@ struct turn {
     uint64_t now_ms; /* the commands' time: never goes back */
     uint64_t mono_ms;
 
-    uint64_t next_timer_ms;  /* realtime; UINT64_MAX: none */
-    uint64_t timers_from_ms; /* no timer fires before: after a start holders come back first */
+    uint64_t next_timer_ms;   /* realtime; UINT64_MAX: none */
+    uint64_t timers_from_ms;  /* no timer fires before: after a start holders come back first */
+    uint64_t next_expire_ms;  /* monotonic: when something may have outlived its time */
+    uint64_t expire_since_ms; /* monotonic: since then something is due; 0: nothing is */
     uint64_t next_event;
     uint64_t published_event;
     uint64_t rest_until_ms; /* after a failed commit: no timers and no scheduling before */
@@ -104,6 +106,9 @@ void turn_apply_post(struct turn *t, struct post *p);
 void turn_apply_items(struct turn *t, struct item *items);
 void turn_apply_timers(struct turn *t);
 void turn_schedule(struct turn *t); /* proposes and applies until nothing fits */
-void turn_rest(struct turn *t);     /* no timers and no scheduling for a while */
+/* Deletes what has outlived its time, some of it. `busy`: others wait for this round to end, which
+ * has written so many rows. */
+void turn_expire(struct turn *t, bool busy, uint64_t written);
+void turn_rest(struct turn *t); /* no timers and no scheduling for a while */
 
 #endif

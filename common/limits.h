@@ -84,7 +84,6 @@
 #define LIMIT_HTTP_PATHS 400000u          /* file names of one submit */
 #define LIMIT_HTTP_MEMORY (64u * KIB)     /* header memory of one connection */
 #define LIMIT_PAGE 200u                   /* rows of one listing */
-#define LIMIT_IDEMPOTENCY_KEY 255u        /* as clients give it */
 #define LIMIT_SSE_BYTES (4u * MIB)        /* one event of a stream that we read */
 
 /* logs */
@@ -103,17 +102,13 @@
 #define LIMIT_REQUEST_KEEP_MS (24ull * 3600 * 1000)
 
 #define LIMIT_ENQUEUE_JOBS 1024u          /* without a pipeline, in one request */
-#define LIMIT_RETRIES 2                   /* of one job, by itself */
-#define LIMIT_ENQUEUE_LINES 10000u        /* lines of a script, words of a command */
-#define LIMIT_PRIORITY 100                /* either way; what is above is for administrators */
-#define LIMIT_PRIORITY_ADMIN 1000
 #define LIMIT_ENQUEUE_BYTES (768u * KIB)  /* all of them, packed */
 #define LIMIT_POOLS 1000u
 #define LIMIT_POOL_PROJECTS 1000u         /* names and patterns of one pool */
 #define LIMIT_RESOURCE_GROUPS 10000u      /* with a mode, of one project */
 #define LIMIT_CLIENT_REQUESTS 32u         /* of one client, not yet answered */
 #define LIMIT_CLIENT_WATCHED 100000u      /* jobs whose end one client waits for */
-#define LIMIT_EXPIRE_BATCH 500u           /* rows of the table expire in one command */
+#define LIMIT_EXPIRE_BATCH 2000u          /* rows that one command deletes for their age, about */
 
 /* workers */
 #define LIMIT_WORKER_SLOTS 1024u

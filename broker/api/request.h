@@ -40,7 +40,6 @@ struct request {
     struct buf body; /* BODY_JSON */
     struct blob_upload *upload;
     struct buf why; /* one line for people, with an error */
-    char where[64]; /* what is read of the body: "jobs[3]."; put before the names of fields */
     json_t *extra;  /* more members of an error's object, or an answer in the making */
 
     request_fn next; /* after parking */
@@ -48,8 +47,7 @@ struct request {
     struct request *next_work;
     int result; /* of a command or of `work` */
     struct reply reply;
-    struct reply_job *jobs; /* reply.jobs, copied */
-    struct post *post;      /* built, not yet submitted */
+    struct post *post; /* built, not yet submitted */
 };
 
 /* Sets the line for people and returns r. */

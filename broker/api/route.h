@@ -13,11 +13,7 @@ enum role {
     ROLE_ADMIN = 1,
     ROLE_WORKER = 2,
     ROLE_JOB = 4,
-    ROLE_USER = 8, /* submits and acts on jobs; settings are an administrator's */
 };
-
-/* People and their programs. */
-#define ROLE_PERSON (ROLE_ADMIN | ROLE_USER)
 
 enum body_kind {
     BODY_NONE,
@@ -25,7 +21,7 @@ enum body_kind {
     BODY_BLOB, /* at most LIMIT_BLOB_BYTES, streamed to the disk */
 };
 
-enum method { GET, POST, PUT, DELETE };
+enum method { GET, POST, PUT };
 
 struct request;
 /* Answers or parks the request and returns 0; or returns an error, which becomes the answer. */
@@ -47,7 +43,7 @@ extern const size_t route_count;
 struct route_args {
     uint64_t id;
     uint8_t digest[SHA256_BYTES];
-    struct str rest; /* {path}, {name}: all that follows, as long as the request lives */
+    struct str rest; /* {path}: all that follows, as long as the request lives */
 };
 
 const char *method_name(enum method m);

@@ -126,6 +126,8 @@ static int dispatch(struct core *c, const Pb__Command *cmd)
         return apply_environment_stop(c, cmd->environment_stop);
     case PB__COMMAND__BODY_CACHE_SET:
         return apply_cache_set(c, cmd->cache_set);
+    case PB__COMMAND__BODY_EXPIRE:
+        return apply_expire(c, cmd->expire);
     case PB__COMMAND__BODY_POOL_SET:
         return apply_pool_set(c, cmd->pool_set);
     case PB__COMMAND__BODY_POOL_DELETE:
@@ -135,7 +137,6 @@ static int dispatch(struct core *c, const Pb__Command *cmd)
     case PB__COMMAND__BODY_JOBS_ENQUEUE:
     case PB__COMMAND__BODY_RESOURCE_GROUP_SET:
     case PB__COMMAND__BODY_JOB_PREEMPT:
-    case PB__COMMAND__BODY_EXPIRE:
     case PB__COMMAND__BODY__NOT_SET:
     case _PB__COMMAND__BODY__CASE_IS_INT_SIZE:
     default:
@@ -186,6 +187,7 @@ static int apply(struct core *c, const Pb__Command *cmd)
         locks_pass_on(c);
     } while (later_do(c));
     c->meta->applied_index++;
+    c->meta->time_ms = MAX(c->meta->time_ms, c->now_ms);
     tx_put_msg(c->tx, T_META, &k, &c->meta->base);
     return tx_error(c->tx);
 }

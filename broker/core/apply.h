@@ -18,8 +18,9 @@ struct freed_lock {
 /* What is left to do once all runs are closed: with a pipeline's child or parent. */
 struct later {
     struct later *next;
-    enum { LATER_CANCEL, LATER_TELL_PARENT } kind;
+    enum { LATER_CANCEL, LATER_TELL_PARENT, LATER_COUNT } kind;
     uint64_t pipeline_id;
+    bool ended;        /* LATER_COUNT */
     Pb__Reason reason; /* LATER_CANCEL */
     const char *by;
     bool force;
@@ -39,6 +40,7 @@ struct core {
     struct later **later_end;
 };
 
+struct later *later_add(struct core *c); /* trigger.c: all zero, at the end of the list */
 /* Puts the text into the reply and returns r. */
 int reject(struct core *c, int r, const char *fmt, ...) PRINTF_LIKE(3, 4);
 uint64_t core_new_id(struct core *c);
@@ -86,6 +88,8 @@ int apply_environment_stop(struct core *c, const Pb__EnvironmentStop *cmd);
 int apply_cache_set(struct core *c, const Pb__CacheSet *cmd);
 /* timer.c */
 int apply_timer_fired(struct core *c, const Pb__TimerFired *cmd);
+/* expire.c */
+int apply_expire(struct core *c, const Pb__Expire *cmd);
 
 /* setup.c */
 struct key meta_key(void);
@@ -131,6 +135,7 @@ struct event {
     const char *detail;
 };
 void event_add(struct core *c, const struct event *e); /* NULL texts are fine */
+void event_forget(struct core *c, uint64_t seq);       /* it may be gone already */
 
 /* timer.c */
 uint64_t timer_add(struct core *c, uint64_t due_ms, const Pb__TimerRecord *t); /* its id */
@@ -155,6 +160,9 @@ const char *environment_slug(struct arena *a, const char *name);
 /* The id of the project's environment of that name, made if it is new. */
 uint64_t environment_open(struct core *c, uint64_t project_id, const Pb__EnvironmentSpec *spec);
 void environment_timer_fired(struct core *c, const Pb__EnvironmentTimer *t);
+/* The job, or one of its deployments, is deleted for its age. */
+void environment_forget_job(struct core *c, const Pb__JobRecord *job);
+void environment_forget_deployment(struct core *c, const Pb__JobRecord *job, uint64_t id);
 /* Of a job that has ended well, in case it was the newest to deploy. */
 void environment_set_url(struct core *c, const Pb__JobRecord *job, ProtobufCBinaryData url);
 
@@ -174,5 +182,15 @@ struct key blob_ref_key(struct str digest, enum blob_kind kind, uint64_t owner);
 int artifacts_check(struct core *c, const Pb__Outcome *o);
 void artifacts_add(struct core *c, const Pb__JobRecord *job, const Pb__Outcome *o);
 void artifact_expire(struct core *c, const Pb__ArtifactTimer *t);
+void artifact_drop(struct core *c, const struct key *k); /* with its blob's reference and timer */
+
+/* family.c: a pipeline and all that its trigger jobs made, down to the last. */
+/* The pipeline without a parent, above this one or this one itself. */
+Pb__PipelineRecord *family_root(struct core *c, const Pb__PipelineRecord *p);
+/* The pipeline has ended, or goes on after that. Its row is the caller's to write. */
+void family_moved(struct core *c, Pb__PipelineRecord *p);
+/* The same for one that has relatives, when no run is open. */
+void family_count(struct core *c, uint64_t pipeline_id, bool ended);
+struct key family_ended_key(uint64_t ended_ms, uint64_t root_id);
 
 #endif

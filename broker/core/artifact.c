@@ -92,7 +92,23 @@ void artifacts_add(struct core *c, const Pb__JobRecord *job, const Pb__Outcome *
     }
 }
 
-/* Its timer's row is gone already. */
+void artifact_drop(struct core *c, const struct key *k)
+{
+    const Pb__ArtifactRecord *a = (const Pb__ArtifactRecord *)core_row(
+        c, T_ARTIFACT, k, &pb__artifact_record__descriptor);
+
+    if (a->digest.len != SHA256_BYTES) {
+        tx_fail(c->tx, -E_CORRUPT);
+        return;
+    }
+    blob_ref_del(c, pb_str(a->digest), BLOB_ARTIFACT, a->id);
+    if (a->timer_id != 0) {
+        timer_del(c, a->expires_ms, a->timer_id);
+    }
+    tx_del(c->tx, T_ARTIFACT, k);
+}
+
+/* A job that is hidden with its pipeline tells nothing any more. */
 void artifact_expire(struct core *c, const Pb__ArtifactTimer *t)
 {
     const struct key k = artifact_key(t->job_id, t->artifact_id);
@@ -100,18 +116,15 @@ void artifact_expire(struct core *c, const Pb__ArtifactTimer *t)
         c, T_ARTIFACT, &k, &pb__artifact_record__descriptor);
     const Pb__JobRecord *job = job_get(c->tx, t->job_id);
 
-    if (job == NULL || a->digest.len != SHA256_BYTES) {
-        tx_fail(c->tx, -E_CORRUPT);
-        return;
+    if (job != NULL) {
+        event_add(c, &(struct event){.kind = EVENT_ARTIFACT,
+                                     .project_id = job->project_id,
+                                     .pipeline_id = job->pipeline_id,
+                                     .job_id = job->id,
+                                     .attempt = a->attempt,
+                                     .from = "kept",
+                                     .to = "expired",
+                                     .name = job->name});
     }
-    blob_ref_del(c, pb_str(a->digest), BLOB_ARTIFACT, a->id);
-    event_add(c, &(struct event){.kind = EVENT_ARTIFACT,
-                                 .project_id = job->project_id,
-                                 .pipeline_id = job->pipeline_id,
-                                 .job_id = job->id,
-                                 .attempt = a->attempt,
-                                 .from = "kept",
-                                 .to = "expired",
-                                 .name = job->name});
-    tx_del(c->tx, T_ARTIFACT, &k);
+    artifact_drop(c, &k);
 }

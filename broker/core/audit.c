@@ -145,13 +145,12 @@ static void audit_request(struct audit *a, struct str key)
     Pb__RequestTimer what = PB__REQUEST_TIMER__INIT;
     Pb__TimerRecord t = PB__TIMER_RECORD__INIT;
 
-    if (r != NULL) {
-        const struct key p = key_u64(r->pipeline_id);
+    if (r != NULL) { /* it may outlive what it made */
         what.key_hash = pb_bytes_ref(key);
         t.what_case = PB__TIMER_RECORD__WHAT_REQUEST;
         t.request = &what;
         audit_timer(a, r->expires_ms, r->timer_id, &t);
-        audit_row(a, T_PIPELINE, &p, &pb__pipeline_record__descriptor, false);
+        audit_id(a, r->pipeline_id, "the pipeline of a request");
     }
 }
 
@@ -215,8 +214,9 @@ static void audit_event(struct audit *a, struct str key)
     const Pb__EventRecord *e = (const Pb__EventRecord *)audit_row(
         a, T_EVENT, &k, &pb__event_record__descriptor, true);
 
-    if (e != NULL && e->seq != key_read_u64(key, 0)) {
-        breach(a, "event %" PRIu64 " stands at another place", e->seq);
+    if (e != NULL && (e->seq != key_read_u64(key, 0) || e->seq >= a->meta->next_event ||
+                      e->seq + LIMIT_EVENTS < a->meta->next_event)) {
+        breach(a, "event %" PRIu64 " stands at another place, or is too old", e->seq);
     }
     if (e != NULL && e->pipeline_id != 0) {
         const struct key of_pipeline = key_u64_u64(e->pipeline_id, e->seq);
@@ -227,18 +227,22 @@ static void audit_event(struct audit *a, struct str key)
 
 static void audit_events(struct audit *a)
 {
-    const uint64_t made = a->meta->next_event - 1;
-    const uint64_t kept = MIN(made, LIMIT_EVENTS);
-
     each(a, T_EVENT, audit_event);
-    if (a->expected[T_EVENT] != kept) {
-        breach(a, "%" PRIu64 " events instead of %" PRIu64, a->expected[T_EVENT], kept);
+    if (a->expected[T_EVENT] != a->meta->event_count) {
+        breach(a, "%" PRIu64 " events instead of %" PRIu64, a->expected[T_EVENT],
+               a->meta->event_count);
     }
 }
 
 static void audit_one_pipeline(struct audit *a, struct str key)
 {
     audit_pipeline(a, key_read_u64(key, 0));
+    arena_release(&a->scratch);
+}
+
+static void audit_one_hidden(struct audit *a, struct str key)
+{
+    audit_hidden(a, key);
     arena_release(&a->scratch);
 }
 
@@ -277,6 +281,7 @@ uint64_t core_audit(struct tx *tx, core_audit_fn fn, void *ctx)
         each(&a, T_PAGES, audit_pages);
         audit_locks(&a);
         audit_events(&a);
+        each(&a, T_PIPELINE_GONE, audit_one_hidden);
     }
     audit_counts(&a);
     if (!tx_ok(tx)) {

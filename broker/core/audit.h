@@ -31,6 +31,10 @@ void audit_deployment(struct audit *a, struct str key);
 void audit_release(struct audit *a, struct str key);
 void audit_pages(struct audit *a, struct str key);
 void audit_caches(struct audit *a, const Pb__ProjectRecord *project);
+/* audit_hidden.c: what is left of a pipeline that is being deleted */
+void audit_hidden(struct audit *a, struct str key);
+/* audit_job.c */
+void audit_artifacts(struct audit *a, uint64_t job_id, uint64_t attempts);
 /* audit_pipeline.c */
 void audit_pipeline(struct audit *a, uint64_t pipeline_id);
 /* audit_job.c */

@@ -90,9 +90,9 @@ static void audit_attempts(struct audit *a, const Pb__JobRecord *job)
     }
 }
 
-static void audit_artifacts(struct audit *a, const Pb__JobRecord *job)
+void audit_artifacts(struct audit *a, uint64_t job_id, uint64_t attempts)
 {
-    const struct key prefix = key_u64(job->id);
+    const struct key prefix = key_u64(job_id);
     struct cursor cur;
 
     for (tx_seek(&cur, a->tx, T_ARTIFACT, key_str(&prefix), NULL); cur.valid; tx_next(&cur)) {
@@ -107,11 +107,11 @@ static void audit_artifacts(struct audit *a, const Pb__JobRecord *job)
         }
         ref = blob_ref_key(pb_str(art->digest), BLOB_ARTIFACT, art->id);
         audit_index(a, T_BLOB_REF, &ref, true, art->id);
-        if (art->attempt == 0 || art->attempt > job->attempt || art->job_id != job->id) {
-            breach(a, "artifact %" PRIu64 " is of no attempt of job %" PRIu64, art->id, job->id);
+        if (art->attempt == 0 || art->attempt > attempts || art->job_id != job_id) {
+            breach(a, "artifact %" PRIu64 " is of no attempt of job %" PRIu64, art->id, job_id);
         }
         if (art->expires_ms != 0) {
-            what.job_id = job->id;
+            what.job_id = job_id;
             what.artifact_id = art->id;
             t.what_case = PB__TIMER_RECORD__WHAT_ARTIFACT;
             t.artifact = &what;
@@ -270,7 +270,7 @@ void audit_job(struct audit *a, struct audit_pipeline *p, uint32_t index)
     audit_indexes(a, job);
     audit_job_timer(a, job, audit_assignment(a, job));
     audit_attempts(a, job);
-    audit_artifacts(a, job);
+    audit_artifacts(a, job->id, job->attempt);
     if (job->state == JOB_RUNNING && !job->interruptible && !p->row->pinned) {
         breach(a, "pipeline %" PRIu64 " is not pinned by job %" PRIu64, p->row->id, job->id);
     }

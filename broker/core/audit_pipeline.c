@@ -21,9 +21,38 @@ static void audit_parent(struct audit *a, const Pb__PipelineRecord *p)
     parent = (const Pb__PipelineRecord *)audit_row(a, T_PIPELINE, &k,
                                                    &pb__pipeline_record__descriptor, false);
     if (parent == NULL || !job->trigger || parent->project_id != p->project_id ||
-        p->depth != parent->depth + 1 || p->depth > LIMIT_PIPELINE_DEPTH || p->family != 0) {
+        p->depth != parent->depth + 1 || p->depth > LIMIT_PIPELINE_DEPTH || p->family != 0 ||
+        p->family_live != 0) {
         breach(a, "pipeline %" PRIu64 " does not fit its parent", p->id);
     }
+}
+
+/* Counts what stands below it, and what of it runs. */
+static void audit_family(struct audit *a, const Pb__PipelineRecord *root)
+{
+    const struct key prefix = key_u64(root->id);
+    const bool ended = root->family_ended_ms != 0;
+    const struct key of_end = family_ended_key(root->family_ended_ms, root->id);
+    uint32_t count = 0, live = 0;
+    struct cursor cur;
+
+    for (tx_seek(&cur, a->tx, T_FAMILY, key_str(&prefix), NULL); cur.valid; tx_next(&cur)) {
+        const struct key k = key_u64(key_read_u64(cur.key, sizeof(uint64_t)));
+        const Pb__PipelineRecord *p = (const Pb__PipelineRecord *)audit_row(
+            a, T_PIPELINE, &k, &pb__pipeline_record__descriptor, false);
+        a->expected[T_FAMILY]++;
+        count++;
+        live += p != NULL && !status_terminal(p->status);
+        if (p != NULL && p->parent_job_id == 0) {
+            breach(a, "pipeline %" PRIu64 " stands below another, and has no parent", p->id);
+        }
+    }
+    if (count != root->family || live != root->family_live ||
+        ended != (live == 0 && root->parent_job_id == 0 && status_terminal(root->status))) {
+        breach(a, "pipeline %" PRIu64 ": %u below it of which %u run, ended at %" PRIu64, root->id,
+               count, live, root->family_ended_ms);
+    }
+    audit_index(a, T_PIPELINE_ENDED, &of_end, ended, root->id);
 }
 
 static void audit_references(struct audit *a, const Pb__PipelineRecord *p)
@@ -53,6 +82,7 @@ static void audit_references(struct audit *a, const Pb__PipelineRecord *p)
         audit_index(a, T_BLOB_REF, &ref, true, p->id);
     }
     audit_parent(a, p);
+    audit_family(a, p);
     if (live == (p->finished_ms != 0)) {
         breach(a, "pipeline %" PRIu64 " is %s, finished at %" PRIu64, p->id, status_text(p->status),
                p->finished_ms);

@@ -4,7 +4,7 @@
 #include "common/crypto.h"
 #include "common/limits.h"
 
-/* What pipelines leave behind. */
+/* What pipelines leave behind. Releases, pages and caches outlive the jobs that made them. */
 
 static const void *row(struct audit *a, enum table t, struct str key,
                        const ProtobufCMessageDescriptor *desc, bool count)
@@ -72,12 +72,15 @@ void audit_environment(struct audit *a, struct str key)
     }
     if (e->deployment_id != 0) {
         const Pb__DeploymentRecord *d;
+        struct key needed;
         k = key_u64_u64(e->id, e->deployment_id);
         d = (const Pb__DeploymentRecord *)audit_row(a, T_DEPLOYMENT, &k,
                                                     &pb__deployment_record__descriptor, false);
         if (d == NULL || d->status != JOB_SUCCESS) {
             breach(a, "environment %" PRIu64 ": its deployment is no good one", e->id);
         }
+        needed = key_u64_u64(d != NULL ? d->pipeline_id : 0, e->id);
+        audit_index(a, T_PIPELINE_NEEDED, &needed, e->state != ENVIRONMENT_STOPPED, e->id);
     }
 }
 
@@ -85,14 +88,26 @@ void audit_deployment(struct audit *a, struct str key)
 {
     const Pb__DeploymentRecord *d = row(a, T_DEPLOYMENT, key, &pb__deployment_record__descriptor,
                                         true);
+    const Pb__EnvironmentRecord *e;
     const Pb__JobRecord *job;
+    struct key of_job;
     bool runs;
 
     if (d == NULL) {
         return;
     }
     audit_id(a, d->id, "deployment");
-    row_by_id(a, T_ENVIRONMENT, d->environment_id, &pb__environment_record__descriptor);
+    e = row_by_id(a, T_ENVIRONMENT, d->environment_id, &pb__environment_record__descriptor);
+    of_job = key_u64(d->pipeline_id);
+    if (!tx_has(a->tx, T_PIPELINE, &of_job)) { /* it has outlived its pipeline, or is about to go */
+        if (!tx_has(a->tx, T_PIPELINE_GONE, &of_job) &&
+            (e == NULL || e->state != ENVIRONMENT_STOPPED || e->deployment_id != d->id)) {
+            breach(a, "deployment %" PRIu64 " has outlived its pipeline", d->id);
+        }
+        return;
+    }
+    of_job = key_u64_u64(d->job_id, d->id);
+    audit_index(a, T_JOB_DEPLOYMENT, &of_job, true, d->id);
     job = row_by_id(a, T_JOB, d->job_id, &pb__job_record__descriptor);
     runs = job != NULL && job->deployment_id == d->id &&
            (job->state == JOB_RUNNING || job->state == JOB_CANCELING);
@@ -112,7 +127,7 @@ void audit_release(struct audit *a, struct str key)
         return;
     }
     audit_id(a, r->id, "release");
-    row_by_id(a, T_JOB, r->job_id, &pb__job_record__descriptor);
+    audit_id(a, r->job_id, "the job of a release");
     k = project_hash_key(r->project_id, pb_str(r->release->tag_name));
     audit_way(a, T_RELEASE_TAG, &k, r->id);
 }
@@ -128,7 +143,7 @@ void audit_pages(struct audit *a, struct str key)
         return;
     }
     audit_id(a, p->id, "pages");
-    row_by_id(a, T_JOB, p->job_id, &pb__job_record__descriptor);
+    audit_id(a, p->job_id, "the job of pages");
     audit_blob(a, p->digest, BLOB_PAGES, p->id);
     k = project_hash_key(p->project_id, pb_str(p->path_prefix));
     if (!str_eq(key_str(&k), key) || (p->expires_ms != 0) != (p->timer_id != 0)) {
@@ -152,7 +167,7 @@ static void audit_cache(struct audit *a, struct str key, uint32_t *count, uint64
         return;
     }
     audit_id(a, cache->seq, "cache");
-    row_by_id(a, T_JOB, cache->job_id, &pb__job_record__descriptor);
+    audit_id(a, cache->job_id, "the job of a cache");
     audit_blob(a, cache->digest, BLOB_CACHE, cache->seq);
     k = key_u64_u64(cache->project_id, cache->seq);
     key_add_bytes(&k, key.p + sizeof(uint64_t), key.n - sizeof(uint64_t));

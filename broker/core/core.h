@@ -57,6 +57,7 @@ struct reply {
     uint64_t worker_id;
     uint64_t session;
     bool duplicate;               /* the idempotency key was known: pipeline_id is the old one */
+    uint64_t expired;             /* pipelines and jobs that are gone for their age */
     const struct reply_job *jobs; /* of JobsEnqueue, in its order; in the tx's arena */
     size_t job_count;
     char text[160]; /* on error: one line for people */
@@ -105,6 +106,11 @@ int core_apply(struct tx *tx, const Pb__Command *cmd, struct effects *fx, struct
 bool core_due_timer(struct tx *tx, uint64_t now_ms, Pb__TimerFired *ret);
 /* When the earliest timer is due; UINT64_MAX: there is none. */
 uint64_t core_next_due_ms(struct tx *tx);
+
+/* When the next thing outlives its time, given how long pipelines are kept (0: for ever): an Expire
+ * with pipelines_before_ms = now - keep_pipelines_ms then finds something to do. 0: something is
+ * half deleted; UINT64_MAX: nothing ever will. Pure look-up. */
+uint64_t core_next_expiry_ms(struct tx *tx, uint64_t keep_pipelines_ms);
 
 /* Effects that a worker's (re)connection calls for: its unacknowledged assignments again, its
  * cancels again. O(jobs of the worker). */

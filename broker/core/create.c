@@ -43,20 +43,6 @@ static int bundle_check(struct core *c, const Pb__SnapshotSource *bundle)
     return 0;
 }
 
-/* The pipeline that has no parent, above this one. */
-static Pb__PipelineRecord *root_of(struct core *c, const Pb__PipelineRecord *p)
-{
-    for (uint32_t i = 0; i < LIMIT_PIPELINE_DEPTH && p->parent_job_id != 0; i++) {
-        const struct key of_job = key_u64(p->parent_job_id);
-        const Pb__JobRecord *job = (const Pb__JobRecord *)core_row(c, T_JOB, &of_job,
-                                                                   &pb__job_record__descriptor);
-        const struct key k = key_u64(job->pipeline_id);
-        p = (const Pb__PipelineRecord *)core_row(c, T_PIPELINE, &k,
-                                                 &pb__pipeline_record__descriptor);
-    }
-    return (Pb__PipelineRecord *)p;
-}
-
 /* A child: its trigger job must run, under that epoch, and have no child yet. */
 static int parent_check(struct core *c, const Pb__PipelineCreate *cmd)
 {
@@ -81,7 +67,7 @@ static int parent_check(struct core *c, const Pb__PipelineCreate *cmd)
     if (p->depth >= LIMIT_PIPELINE_DEPTH) {
         return reject(c, -E_LIMIT, "child pipelines go %u levels deep", LIMIT_PIPELINE_DEPTH);
     }
-    if (root_of(c, p)->family >= LIMIT_PIPELINE_FAMILY) {
+    if (family_root(c, p)->family >= LIMIT_PIPELINE_FAMILY) {
         return reject(c, -E_LIMIT, "more than %u child pipelines", LIMIT_PIPELINE_FAMILY);
     }
     return tx_error(c->tx);
@@ -198,10 +184,13 @@ static void place_child(struct core *c, const Pb__PipelineCreate *cmd, Pb__Pipel
     p->depth = parent->depth + 1;
     p->origin = (char *)"parent_pipeline";
     p->submitted_by = parent->submitted_by;
-    root = root_of(c, parent);
+    root = family_root(c, parent);
     root->family++;
+    root->family_live++;
     k = key_u64(root->id);
     tx_put_msg(c->tx, T_PIPELINE, &k, &root->base);
+    k = key_u64_u64(root->id, p->id);
+    tx_put(c->tx, T_FAMILY, &k, STR_NULL);
 }
 
 static Pb__PipelineRecord *make_pipeline(struct core *c, const Pb__PipelineCreate *cmd,

@@ -98,9 +98,33 @@ static void auto_stop_set(struct core *c, Pb__EnvironmentRecord *e, uint64_t in_
     e->timer_id = timer_add(c, e->auto_stop_ms, &t);
 }
 
+static Pb__DeploymentRecord *deployment_of(struct core *c, uint64_t environment_id, uint64_t id)
+{
+    const struct key k = key_u64_u64(environment_id, id);
+
+    return (Pb__DeploymentRecord *)core_row(c, T_DEPLOYMENT, &k,
+                                            &pb__deployment_record__descriptor);
+}
+
+/* The pipeline that made the environment what it is stays for as long as that is so and the
+ * environment is not stopped: it may have to be looked at, and its on_stop job has to run. */
+static struct key needed_key(struct core *c, const Pb__EnvironmentRecord *e)
+{
+    return key_u64_u64(deployment_of(c, e->id, e->deployment_id)->pipeline_id, e->id);
+}
+
+static void release_pipeline(struct core *c, const Pb__EnvironmentRecord *e)
+{
+    if (e->deployment_id != 0 && e->state != ENVIRONMENT_STOPPED) {
+        const struct key k = needed_key(c, e);
+        tx_del(c->tx, T_PIPELINE_NEEDED, &k);
+    }
+}
+
 static void stop(struct core *c, Pb__EnvironmentRecord *e, const Pb__JobRecord *job)
 {
     auto_stop_clear(c, e);
+    release_pipeline(c, e);
     set_state(c, e, ENVIRONMENT_STOPPED, job);
     put(c, e);
 }
@@ -122,6 +146,7 @@ static void deployment_put(struct run *run, const Pb__DeploymentRecord *d, const
 static void deployment_begin(struct run *run, Pb__JobRecord *job)
 {
     Pb__DeploymentRecord d = PB__DEPLOYMENT_RECORD__INIT;
+    struct key of_job;
 
     d.id = job->deployment_id = core_new_id(run->core);
     d.environment_id = job->environment_id;
@@ -134,13 +159,13 @@ static void deployment_begin(struct run *run, Pb__JobRecord *job)
     d.status = JOB_RUNNING;
     d.created_ms = run->core->now_ms;
     deployment_put(run, &d, NULL);
+    of_job = key_u64_u64(job->id, d.id);
+    tx_put(run->core->tx, T_JOB_DEPLOYMENT, &of_job, STR_NULL);
 }
 
 static void deployment_end(struct run *run, const Pb__JobRecord *job, Pb__JobState status)
 {
-    const struct key k = key_u64_u64(job->environment_id, job->deployment_id);
-    Pb__DeploymentRecord *d = (Pb__DeploymentRecord *)core_row(run->core, T_DEPLOYMENT, &k,
-                                                               &pb__deployment_record__descriptor);
+    Pb__DeploymentRecord *d = deployment_of(run->core, job->environment_id, job->deployment_id);
 
     d->status = status;
     d->finished_ms = run->core->now_ms;
@@ -165,21 +190,63 @@ static void follow(struct run *run, Pb__JobRecord *job, Pb__JobState from)
     }
 }
 
+/* Of a stopped environment the newest good deployment stays when its job goes, until there is
+ * another. */
+static void forget_outlived(struct core *c, const Pb__EnvironmentRecord *e)
+{
+    const struct key k = key_u64_u64(e->id, e->deployment_id);
+    struct key of_job;
+
+    if (e->deployment_id != 0) {
+        of_job = key_u64_u64(deployment_of(c, e->id, e->deployment_id)->job_id, e->deployment_id);
+        if (!tx_has(c->tx, T_JOB_DEPLOYMENT, &of_job)) {
+            tx_del(c->tx, T_DEPLOYMENT, &k);
+        }
+    }
+}
+
 /* The newest deployment counts, also when an older one ends after it. */
 static void deployed(struct run *run, const Pb__JobRecord *job, const Pb__EnvironmentSpec *spec)
 {
     struct core *c = run->core;
     Pb__EnvironmentRecord *e = row_of(c, job->environment_id);
+    struct key needed;
 
     if (job->deployment_id < e->deployment_id) {
         return;
     }
+    release_pipeline(c, e);
+    forget_outlived(c, e);
     e->deployment_id = job->deployment_id;
     e->on_stop_job_id = spec->has_on_stop ? run->pipeline->first_job_id + spec->on_stop : 0;
     e->tier = spec->tier[0] != '\0' ? spec->tier : e->tier;
     auto_stop_set(c, e, spec->auto_stop_in_ms);
     set_state(c, e, ENVIRONMENT_AVAILABLE, job);
     put(c, e);
+    needed = needed_key(c, e);
+    tx_put(c->tx, T_PIPELINE_NEEDED, &needed, STR_NULL);
+}
+
+/* Its job goes: what is left of it is the newest good deployment of a stopped environment. */
+void environment_forget_job(struct core *c, const Pb__JobRecord *job)
+{
+    Pb__EnvironmentRecord *e = row_of(c, job->environment_id);
+
+    if (e->on_stop_job_id == job->id) {
+        e->on_stop_job_id = 0;
+        put(c, e);
+    }
+}
+
+void environment_forget_deployment(struct core *c, const Pb__JobRecord *job, uint64_t id)
+{
+    const struct key k = key_u64_u64(job->environment_id, id);
+    const struct key of_job = key_u64_u64(job->id, id);
+
+    if (row_of(c, job->environment_id)->deployment_id != id) {
+        tx_del(c->tx, T_DEPLOYMENT, &k);
+    }
+    tx_del(c->tx, T_JOB_DEPLOYMENT, &of_job);
 }
 
 static void ended_well(struct run *run, const Pb__JobRecord *job)

@@ -10,20 +10,24 @@ static char *or_empty(const char *s)
     return (char *)(s != NULL ? s : "");
 }
 
-static void event_forget(struct core *c, uint64_t seq)
+void event_forget(struct core *c, uint64_t seq)
 {
     const struct key k = key_u64(seq);
-    const Pb__EventRecord *e = (const Pb__EventRecord *)core_row(c, T_EVENT, &k,
-                                                                 &pb__event_record__descriptor);
+    const Pb__EventRecord *e = (const Pb__EventRecord *)tx_get_msg(c->tx, T_EVENT, &k,
+                                                                   &pb__event_record__descriptor);
 
+    if (e == NULL) { /* it went with its pipeline */
+        return;
+    }
     if (e->pipeline_id != 0) {
         const struct key of_pipeline = key_u64_u64(e->pipeline_id, seq);
         tx_del(c->tx, T_PIPELINE_EVENT, &of_pipeline);
     }
     tx_del(c->tx, T_EVENT, &k);
+    c->meta->event_count--;
 }
 
-/* Sequence numbers have no gaps, so the oldest event to keep is known without looking. */
+/* Sequence numbers are given without gaps, so the oldest event to keep is known without looking. */
 void event_add(struct core *c, const struct event *e)
 {
     Pb__EventRecord row = PB__EVENT_RECORD__INIT;
@@ -43,6 +47,7 @@ void event_add(struct core *c, const struct event *e)
     row.name = or_empty(e->name);
     row.detail = text_clip(c->arena, or_empty(e->detail), EVENT_DETAIL_BYTES);
     tx_put_msg(c->tx, T_EVENT, &k, &row.base);
+    c->meta->event_count++;
     if (e->pipeline_id != 0) {
         const struct key of_pipeline = key_u64_u64(e->pipeline_id, seq);
         tx_put(c->tx, T_PIPELINE_EVENT, &of_pipeline, STR_NULL);

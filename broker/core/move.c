@@ -228,6 +228,7 @@ void pipeline_move(struct run *run, Pb__Status to)
     p->status = to;
     if (status_terminal(from) != status_terminal(to)) {
         pipeline_index(run->core->tx, p);
+        family_moved(run->core, p);
         tell_parent(run->core, p);
     }
     p->finished_ms = status_terminal(to) ? run->core->now_ms : 0;

@@ -151,14 +151,6 @@ static void pages_set_expiry(struct core *c, Pb__PagesRecord *p, const struct ke
     p->timer_id = timer_add(c, p->expires_ms, &t);
 }
 
-/* What a newer pipeline has published stays, also when an older one ends after it. */
-static bool outdated(struct core *c, const Pb__JobRecord *job, const Pb__PagesRecord *old)
-{
-    const Pb__JobRecord *by = old != NULL ? job_get(c->tx, old->job_id) : NULL;
-
-    return by != NULL && by->pipeline_id > job->pipeline_id;
-}
-
 static void publish_pages(struct run *run, const Pb__JobRecord *job, const Pb__Outcome *o)
 {
     struct core *c = run->core;
@@ -168,7 +160,7 @@ static void publish_pages(struct run *run, const Pb__JobRecord *job, const Pb__O
     const Pb__ArtifactOut *artifact = pages_artifact(o);
     Pb__PagesRecord row = PB__PAGES_RECORD__INIT;
 
-    if (outdated(c, job, old)) {
+    if (old != NULL && old->pipeline_id > job->pipeline_id) { /* what is newer stays */
         tell(run, job, EVENT_PAGES, "outdated", prefix);
         return;
     }
@@ -179,6 +171,7 @@ static void publish_pages(struct run *run, const Pb__JobRecord *job, const Pb__O
     row.project_id = job->project_id;
     row.path_prefix = o->pages->path_prefix;
     row.job_id = job->id;
+    row.pipeline_id = job->pipeline_id;
     row.digest = artifact->digest;
     row.size = artifact->size;
     row.created_ms = c->now_ms;

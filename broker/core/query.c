@@ -47,11 +47,21 @@ const Pb__StageRecord *stage_get(struct tx *tx, uint64_t pipeline_id, uint32_t i
     return (const Pb__StageRecord *)tx_get_msg(tx, T_STAGE, &k, &pb__stage_record__descriptor);
 }
 
+/* The row of a pipeline that is hidden goes at once, those of its jobs one after the other. */
+static bool is_hidden(struct tx *tx, const Pb__JobRecord *job)
+{
+    const struct key k = key_u64(job->pipeline_id);
+
+    return tx_count(tx, T_PIPELINE_GONE) > 0 && tx_has(tx, T_PIPELINE_GONE, &k);
+}
+
 const Pb__JobRecord *job_get(struct tx *tx, uint64_t id)
 {
     const struct key k = key_u64(id);
+    const Pb__JobRecord *job = (const Pb__JobRecord *)tx_get_msg(tx, T_JOB, &k,
+                                                                 &pb__job_record__descriptor);
 
-    return (const Pb__JobRecord *)tx_get_msg(tx, T_JOB, &k, &pb__job_record__descriptor);
+    return job != NULL && !is_hidden(tx, job) ? job : NULL;
 }
 
 const Pb__PlanJob *plan_job_get(struct tx *tx, uint64_t pipeline_id, uint32_t index)

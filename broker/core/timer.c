@@ -141,10 +141,9 @@ int apply_timer_fired(struct core *c, const Pb__TimerFired *cmd)
     switch (t->what_case) {
     case PB__TIMER_RECORD__WHAT_JOB:
         return fire_job_timer(c, cmd, t->job);
-    case PB__TIMER_RECORD__WHAT_ARTIFACT:
-        timer_del(c, cmd->due_ms, cmd->timer_id);
+    case PB__TIMER_RECORD__WHAT_ARTIFACT: /* takes the timer along */
         artifact_expire(c, t->artifact);
-        return 0;
+        return tx_error(c->tx);
     case PB__TIMER_RECORD__WHAT_REQUEST:
         timer_del(c, cmd->due_ms, cmd->timer_id);
         forget_request(c, t->request);

@@ -125,7 +125,7 @@ int apply_trigger_failed(struct core *c, const Pb__TriggerFailed *cmd)
     return run_close(&run, r);
 }
 
-static struct later *later_add(struct core *c)
+struct later *later_add(struct core *c)
 {
     struct later *l = arena_alloc(c->arena, sizeof(*l));
 
@@ -217,10 +217,16 @@ bool later_do(struct core *c)
         return false;
     }
     for (; l != NULL; l = l->next) {
-        if (l->kind == LATER_CANCEL) {
+        switch (l->kind) {
+        case LATER_CANCEL:
             cancel_pipeline(c, l);
-        } else {
+            break;
+        case LATER_TELL_PARENT:
             told_by_child(c, l->pipeline_id);
+            break;
+        case LATER_COUNT:
+            family_count(c, l->pipeline_id, l->ended);
+            break;
         }
     }
     return true;

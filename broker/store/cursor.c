@@ -74,6 +74,7 @@ static void move(struct cursor *c, MDB_cursor_op op, MDB_val key)
     MDB_val physical;
     int rc = tx_ok(c->tx) ? mdb_cursor_get(w->mc, &key, &physical, op) : MDB_NOTFOUND;
 
+    c->tx->reads++;
     if (rc != 0 && rc != MDB_NOTFOUND) {
         tx_fail(c->tx, store_error(rc));
     }

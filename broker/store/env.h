@@ -43,6 +43,7 @@ struct tx {
     uint64_t changes;
     uint64_t saved_changes; /* of them, those that a tx_save has committed */
     uint64_t unsaved_bytes; /* values written since */
+    uint64_t reads;
     uint64_t table_changes[TABLE_COUNT];
     struct arena arena;
     struct buf packed; /* scratch of tx_put_msg */

@@ -131,6 +131,11 @@ uint64_t tx_growth_bytes(const struct tx *tx)
     return (tx->changes - tx->saved_changes) * pages_each * PAGE_BYTES + 2 * tx->unsaved_bytes;
 }
 
+uint64_t tx_reads(const struct tx *tx)
+{
+    return tx->reads;
+}
+
 static MDB_val key_val(const struct key *k)
 {
     check(k->n > 0 && k->n <= LIMIT_STORE_KEY);
@@ -146,6 +151,7 @@ static bool find(struct tx *tx, enum table t, const struct key *k, MDB_val *ret)
     if (!tx_ok(tx)) {
         return false;
     }
+    tx->reads++;
     rc = mdb_get(tx->txn, tx->store->tables[t], &key, ret);
     if (rc != 0 && rc != MDB_NOTFOUND) {
         tx_fail(tx, store_error(rc));

@@ -51,6 +51,7 @@ struct arena *tx_arena(struct tx *tx);    /* lives as long as the tx */
 uint64_t tx_changes(const struct tx *tx); /* writes done so far; a rejected command makes none */
 /* More than what the writes since the last commit can make the store grow by. */
 uint64_t tx_growth_bytes(const struct tx *tx);
+uint64_t tx_reads(const struct tx *tx); /* rows looked for or walked over so far */
 
 bool tx_get(struct tx *tx, enum table t, const struct key *k,
             struct str *ret_value); /* false: none */

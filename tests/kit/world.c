@@ -118,6 +118,7 @@ int world_apply(struct world *w, const Pb__Command *cmd)
         check(w->reply.text[0] != '\0');
     } else {
         w->applied++;
+        w->expired += w->reply.expired;
         if (w->log != NULL) {
             log_command(w, cmd);
         }
@@ -243,6 +244,15 @@ int world_lost(struct world *w, uint64_t job_id)
     body.epoch = a != NULL ? a->epoch : 0;
     body.worker_id = a != NULL ? a->worker_id : 0;
     return WORLD_APPLY(w, "fleet", JOB_LOST, &body);
+}
+
+int world_expire(struct world *w, uint32_t max, uint64_t pipelines_before_ms)
+{
+    Pb__Expire body = PB__EXPIRE__INIT;
+
+    body.max = max;
+    body.pipelines_before_ms = pipelines_before_ms;
+    return WORLD_APPLY(w, "turn", EXPIRE, &body);
 }
 
 int world_cancel_job(struct world *w, uint64_t job_id)

@@ -22,6 +22,7 @@ struct world {
     bool audit;         /* after each command: slow with many rows */
     struct buf *log;    /* not NULL: gets every applied command, packed, a u32 length before it */
     uint64_t applied;
+    uint64_t expired; /* pipelines and jobs that went for their age */
 };
 
 void world_init(struct world *w);
@@ -61,6 +62,7 @@ int world_trigger_failed(struct world *w, uint64_t job_id, const char *detail);
 int world_stop_environment(struct world *w, uint64_t environment_id, bool force);
 int world_cancel(struct world *w, uint64_t pipeline_id);
 int world_retry(struct world *w, uint64_t pipeline_id);
+int world_expire(struct world *w, uint32_t max, uint64_t pipelines_before_ms);
 /* Moves the clock, firing the timers on the way, each at its time. */
 void world_elapse(struct world *w, uint64_t ms);
 /* Assign, acknowledge, start, finish on that worker. */

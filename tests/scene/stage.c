@@ -3,6 +3,7 @@
 #include "tests/scene/scene.h"
 
 #include "common/crypto.h"
+#include "common/limits.h"
 
 #include <stdio.h>
 
@@ -443,6 +444,27 @@ static int control(struct stage *s, const struct words *w)
     return 0;
 }
 
+/* Everything that ended so long ago, as the turn does it; or one step with at most so many rows. */
+static int expire(struct stage *s, const struct words *w)
+{
+    const uint64_t max = number(w, "rows", LIMIT_EXPIRE_BATCH);
+    const bool whole = value(w, "rows", NULL).p == NULL;
+    uint64_t keep_ms;
+    int r;
+
+    if (str_to_duration_ms(value(w, "keep", ""), &keep_ms) < 0 || keep_ms >= s->world.now_ms) {
+        return -E_USAGE;
+    }
+    do {
+        r = world_expire(&s->world, (uint32_t)max, s->world.now_ms - keep_ms);
+        trace_result(s, r);
+        if (r == 0) {
+            trace(s, "%" PRIu64 " expired", s->world.reply.expired);
+        }
+    } while (whole && r == 0 && core_next_expiry_ms(s->world.tx, keep_ms) <= s->world.now_ms);
+    return 0;
+}
+
 static void holder(void *ctx, const Pb__AssignmentRecord *a)
 {
     struct stage *s = ctx;
@@ -509,6 +531,8 @@ static int play_words(struct stage *s, const struct words *w, struct str plan)
     } else if (is(w, 0, "restart")) {
         restart(s);
         return 0;
+    } else if (is(w, 0, "expire")) {
+        return expire(s, w);
     }
     return ask(s, w);
 }

@@ -29,8 +29,11 @@ size_t trace_pipeline(const struct stage *s, uint64_t pipeline_id)
 const char *trace_job(struct stage *s, uint64_t job_id)
 {
     const Pb__JobRecord *job = job_get(s->world.tx, job_id);
-    const size_t pipeline = trace_pipeline(s, job->pipeline_id);
+    const size_t pipeline = job != NULL ? trace_pipeline(s, job->pipeline_id) : 0;
 
+    if (job == NULL) {
+        return "a job that is gone";
+    }
     return pipeline == 1 ? job->name
                          : arena_printf(tx_arena(s->world.tx), "%zu/%s", pipeline, job->name);
 }
@@ -129,7 +132,12 @@ static void show_pipeline(struct stage *s, const Pb__PipelineRecord *p)
 void trace_show(struct stage *s)
 {
     for (size_t i = 0; i < s->pipeline_count; i++) {
-        show_pipeline(s, pipeline_get(s->world.tx, s->pipelines[i]));
+        const Pb__PipelineRecord *p = pipeline_get(s->world.tx, s->pipelines[i]);
+        if (p != NULL) {
+            show_pipeline(s, p);
+        } else {
+            buf_addf(s->out, "pipeline %zu is gone\n", i + 1);
+        }
     }
 }
 

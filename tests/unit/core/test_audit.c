@@ -83,6 +83,9 @@ static int set_up(void **state)
                                  plan_from_text(tx_arena(w->tx), "work: stage=a\n")),
                      0);
     b->child_id = w->reply.pipeline_id;
+    assert_int_equal(world_submit(w, plan_from_text(tx_arena(w->tx), "over: stage=a\n"), "old", ""),
+                     0);
+    assert_int_equal(world_cancel(w, w->reply.pipeline_id), 0);
     *state = b;
     return 0;
 }
@@ -146,6 +149,10 @@ static void a_missing_row_of_any_table_is_found(void **state)
         T_PROJECT_PIPELINE,
         T_PIPELINE_LIVE,
         T_REF_LIVE,
+        T_FAMILY,
+        T_PIPELINE_ENDED,
+        T_PIPELINE_NEEDED,
+        T_JOB_DEPLOYMENT,
         T_STAGE,
         T_PLAN,
         T_JOB,

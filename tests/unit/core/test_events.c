@@ -24,6 +24,7 @@ static void fill(struct world *w, uint64_t pipeline_id)
         const struct key k = key_u64(meta->next_event);
         const struct key of_pipeline = key_u64_u64(pipeline_id, meta->next_event);
         e.seq = meta->next_event;
+        meta->event_count++;
         tx_put_msg(w->tx, T_EVENT, &k, &e.base);
         tx_put(w->tx, T_PIPELINE_EVENT, &of_pipeline, STR_NULL);
     }

@@ -438,6 +438,30 @@ static int fleet_command(struct chaos *c)
     }
 }
 
+/* A small share of what is due: pipelines are seen half deleted by the commands that follow. */
+static int expire_command(struct chaos *c)
+{
+    const uint64_t keep_ms = below(c, 400000);
+
+    return world_expire(&c->w, one_in(c, 20) ? (uint32_t)random_id(c) : 1 + (uint32_t)below(c, 30),
+                        c->w.now_ms > keep_ms && !one_in(c, 4) ? c->w.now_ms - keep_ms : 0);
+}
+
+/* Everything goes but what environments need, and what is below or above it. */
+static void expire_everything(struct chaos *c)
+{
+    const uint64_t needed = tx_count(c->w.tx, T_PIPELINE_NEEDED);
+
+    world_elapse(&c->w, 1000);
+    while (core_next_expiry_ms(c->w.tx, 1000) <= c->w.now_ms) {
+        assert_int_equal(world_expire(&c->w, LIMIT_EXPIRE_BATCH, c->w.now_ms - 1000), 0);
+    }
+    assert_int_equal(tx_count(c->w.tx, T_PIPELINE_GONE), 0);
+    assert_int_equal(tx_count(c->w.tx, T_PIPELINE_NEEDED), needed);
+    assert_true(tx_count(c->w.tx, T_PIPELINE_ENDED) <= needed);
+    assert_true(needed > 0 || tx_count(c->w.tx, T_JOB) + tx_count(c->w.tx, T_PIPELINE_EVENT) == 0);
+}
+
 static int odd_command(struct chaos *c)
 {
     Pb__TimerFired fired = PB__TIMER_FIRED__INIT;
@@ -474,7 +498,9 @@ static int step(struct chaos *c)
         return environment_command(c);
     } else if (dice < 13) {
         return cache_command(c);
-    } else if (dice < 35) {
+    } else if (dice < 16) {
+        return expire_command(c);
+    } else if (dice < 36) {
         return schedule(c);
     } else if (dice < 75) {
         return fleet_command(c);
@@ -500,7 +526,8 @@ static bool play_all(struct chaos *c)
 
     for (tx_seek(&cur, c->w.tx, T_JOB, STR_NULL, NULL); cur.valid && n < 512; tx_next(&cur)) {
         const uint64_t id = key_read_u64(cur.key, 0);
-        if (job_get(c->w.tx, id)->state == JOB_MANUAL) {
+        const Pb__JobRecord *job = job_get(c->w.tx, id); /* NULL: hidden */
+        if (job != NULL && job->state == JOB_MANUAL) {
             ids[n++] = id;
         }
     }
@@ -563,7 +590,7 @@ static void replay(struct chaos *c)
 static void run_seed(uint64_t seed)
 {
     struct chaos c = {.seed = seed * 0x9e3779b97f4a7c15u + 1};
-    uint64_t applied;
+    uint64_t applied, gone;
 
     printf("  seed %" PRIu64 ": ", seed);
     fflush(stdout);
@@ -580,11 +607,13 @@ static void run_seed(uint64_t seed)
         }
     }
     applied = c.w.applied;
+    gone = c.w.expired;
     finish_everything(&c);
     printf("%" PRIu64 " pipelines, %" PRIu64 " children, %" PRIu64 " commands, %" PRIu64
-           " to the end, %" PRIu64 " refused\n",
-           c.pipelines, c.children, applied, c.w.applied - applied, c.refused);
+           " to the end, %" PRIu64 " refused, %" PRIu64 " expired\n",
+           c.pipelines, c.children, applied, c.w.applied - applied, c.refused, gone);
     assert_true(c.pipelines > 3 && c.finished > 20 && c.refused > 20);
+    expire_everything(&c);
     replay(&c);
     world_release(&c.w);
     buf_release(&c.log);

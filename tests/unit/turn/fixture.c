@@ -72,7 +72,8 @@ static void start(struct fixture *f)
                                .trigger = f->options.trigger,
                                .journal = f->options.no_journal ? NULL : f->journal_dir,
                                .segment_bytes = SEGMENT_BYTES,
-                               .relaxed_ms = f->options.relaxed_ms};
+                               .relaxed_ms = f->options.relaxed_ms,
+                               .keep_pipelines_ms = f->options.keep_pipelines_ms};
     if (f->options.stepped) {
         turn.clock = clocks;
         turn.ctx = f;

@@ -13,6 +13,7 @@ struct fixture_options {
     uint32_t hello_ms;
     uint64_t map_bytes;
     struct turn_trigger trigger;
+    uint64_t keep_pipelines_ms;
     bool listen;
     bool no_journal;     /* every round commits the store */
     uint32_t relaxed_ms; /* of the journal */

@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 
+#include "broker/core/query.h"
 #include "tests/unit/turn/fixture.h"
 
 /* A turn without a thread: whoever steps it is its clock and its other threads. */
@@ -89,12 +90,86 @@ static void a_kill_between_two_steps_loses_nothing_acknowledged(void **state)
     fixture_down(&f);
 }
 
+static bool pipeline_is_there(struct fixture *f, uint64_t id)
+{
+    struct tx *tx;
+
+    fixture_read(f, &tx);
+    const bool found = pipeline_get(tx, id) != NULL;
+    tx_abort(tx);
+    return found;
+}
+
+static uint64_t submit_and_cancel(struct fixture *f)
+{
+    struct reply reply;
+    struct post *p = post_new("ann");
+    Pb__PipelineCancel *cancel = arena_alloc(post_arena(p), sizeof(*cancel));
+
+    assert_int_equal(fixture_call(f, fixture_pipeline_post("group/old", 3), &reply), 0);
+    const uint64_t id = reply.pipeline_id;
+    pb__pipeline_cancel__init(cancel);
+    cancel->pipeline_id = id;
+    post_command(p)->body_case = PB__COMMAND__BODY_PIPELINE_CANCEL;
+    post_command(p)->pipeline_cancel = cancel;
+    assert_int_equal(fixture_call(f, p, &reply), 0);
+    return id;
+}
+
+static void what_is_old_goes_when_nobody_waits(void **state)
+{
+    const struct fixture_options keeping = {.stepped = true, .keep_pipelines_ms = 5000};
+    struct turn_stats stats;
+    struct fixture f;
+
+    fixture_up(&f, &keeping);
+    uint64_t first = submit_and_cancel(&f);
+    uint64_t second = submit_and_cancel(&f);
+    elapse(&f, 4999);
+    assert_int_equal(turn_step(f.turn), 0);
+    assert_true(pipeline_is_there(&f, first));
+    assert_int_equal(turn_next_step_ms(f.turn), f.mono_ms + 1);
+    elapse(&f, 100);
+    fixture_submit(&f, 1); /* others have the right of way */
+    assert_true(pipeline_is_there(&f, first));
+    assert_int_equal(turn_next_step_ms(f.turn), f.mono_ms);
+    assert_int_equal(turn_step(f.turn), 0);
+    assert_false(pipeline_is_there(&f, first));
+    assert_false(pipeline_is_there(&f, second));
+    fixture_audit(&f);
+    turn_get_stats(f.turn, &stats);
+    assert_int_equal(stats.expired, 2);
+    fixture_down(&f);
+}
+
+static void what_is_old_goes_though_somebody_always_waits(void **state)
+{
+    const struct fixture_options keeping = {.stepped = true, .keep_pipelines_ms = 5000};
+    struct fixture f;
+
+    fixture_up(&f, &keeping);
+    uint64_t id = submit_and_cancel(&f);
+    elapse(&f, 4900);
+    fixture_submit(&f, 1);
+    for (unsigned i = 0; i < 4; i++) {
+        elapse(&f, 300);
+        fixture_submit(&f, 1);
+        assert_true(pipeline_is_there(&f, id));
+    }
+    elapse(&f, 300);
+    fixture_submit(&f, 1);
+    assert_false(pipeline_is_there(&f, id));
+    fixture_down(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_timer_fires_at_the_step_in_which_it_is_due),
         cmocka_unit_test(nothing_happens_between_two_steps),
         cmocka_unit_test(a_kill_between_two_steps_loses_nothing_acknowledged),
+        cmocka_unit_test(what_is_old_goes_when_nobody_waits),
+        cmocka_unit_test(what_is_old_goes_though_somebody_always_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
