@@ -78,7 +78,9 @@ static int token_text(const char *path, const char *role, struct buf *out, struc
     if (r == 0) {
         return 0;
     }
-    char *token = crypto_token(str_eqz(str_from(role), "admin") ? "dva_" : "dvw_");
+    char prefix[] = "dv?_";
+    prefix[2] = role[0];
+    char *token = crypto_token(prefix);
     buf_clear(out);
     buf_addf(out, "%s\n", token);
     r = os_write_file(path, out->p, out->n, 0600);
@@ -122,18 +124,18 @@ int first_start(const char *dir, struct store *store, struct turn *turn, struct 
         return r;
     }
     bool initialised = meta_get(tx) != NULL;
-    bool admin = has_role(tx, "admin");
-    bool worker = has_role(tx, "worker");
+    static const char *const roles[] = {"admin", "user", "worker"};
+    bool there[ARRAY_LEN(roles)];
+    for (size_t i = 0; i < ARRAY_LEN(roles); i++) {
+        there[i] = has_role(tx, roles[i]);
+    }
     r = tx_error(tx);
     tx_abort(tx);
     if (r == 0 && !initialised) {
         r = init_store(turn, why);
     }
-    if (r == 0 && !admin) {
-        r = make_token(dir, "admin", turn, why);
-    }
-    if (r == 0 && !worker) {
-        r = make_token(dir, "worker", turn, why);
+    for (size_t i = 0; r == 0 && i < ARRAY_LEN(roles); i++) {
+        r = there[i] ? 0 : make_token(dir, roles[i], turn, why);
     }
     return r;
 }

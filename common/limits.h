@@ -84,6 +84,7 @@
 #define LIMIT_HTTP_PATHS 400000u          /* file names of one submit */
 #define LIMIT_HTTP_MEMORY (64u * KIB)     /* header memory of one connection */
 #define LIMIT_PAGE 200u                   /* rows of one listing */
+#define LIMIT_IDEMPOTENCY_KEY 255u        /* as clients give it */
 #define LIMIT_SSE_BYTES (4u * MIB)        /* one event of a stream that we read */
 
 /* logs */
@@ -102,6 +103,10 @@
 #define LIMIT_REQUEST_KEEP_MS (24ull * 3600 * 1000)
 
 #define LIMIT_ENQUEUE_JOBS 1024u          /* without a pipeline, in one request */
+#define LIMIT_RETRIES 2                   /* of one job, by itself */
+#define LIMIT_ENQUEUE_LINES 10000u        /* lines of a script, words of a command */
+#define LIMIT_PRIORITY 100                /* either way; what is above is for administrators */
+#define LIMIT_PRIORITY_ADMIN 1000
 #define LIMIT_ENQUEUE_BYTES (768u * KIB)  /* all of them, packed */
 #define LIMIT_POOLS 1000u
 #define LIMIT_POOL_PROJECTS 1000u         /* names and patterns of one pool */

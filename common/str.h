@@ -83,6 +83,13 @@ int str_to_duration_ms(struct str s, uint64_t *ret_ms);
 
 /* "2026-02-03T04:05:06Z", UTC; buffer of at least 32. Gives ret_text. */
 const char *str_time(uint64_t realtime_ms, char *ret_text, size_t n);
+/* "2026-02-03T04:05:06.789+02:00": a blank may stand for the T; seconds and what follows may be
+ * missing; without a zone it is UTC. From 1970 to 9999; 0 or -E_INVALID. */
+int str_to_time_ms(struct str s, uint64_t *ret_realtime_ms);
+
+/* "500m", "2", "1.5" processors, in thousandths; "512Mi", "2G", "1000" bytes. 0 or -E_INVALID. */
+int str_to_cpu_millis(struct str s, uint32_t *ret);
+int str_to_size(struct str s, uint64_t *ret_bytes);
 
 /* Damerau-Levenshtein distance, for "did you mean"; gives up above max and returns max + 1. */
 size_t str_distance(struct str a, struct str b, size_t max);

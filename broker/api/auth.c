@@ -65,6 +65,7 @@ static int stored_principal(struct tx *tx, struct str token, struct principal *r
         return -E_UNAUTHORIZED;
     }
     enum role role = strcmp(record->role, "admin") == 0    ? ROLE_ADMIN
+                     : strcmp(record->role, "user") == 0   ? ROLE_USER
                      : strcmp(record->role, "worker") == 0 ? ROLE_WORKER
                                                            : ROLE_NONE;
     *ret = (struct principal){.role = role};
@@ -83,6 +84,24 @@ int auth_principal(struct tx *tx, struct str job_key, const char *header, struct
         return job_principal(tx, job_key, token, ret);
     }
     return stored_principal(tx, token, ret);
+}
+
+int auth_idempotency(const char *token_name, struct str key, uint8_t ret[SHA256_BYTES])
+{
+    for (size_t i = 0; i < key.n; i++) {
+        if (key.p[i] <= ' ' || key.p[i] > '~') {
+            return -E_INVALID;
+        }
+    }
+    if (key.n == 0 || key.n > LIMIT_IDEMPOTENCY_KEY) {
+        return -E_INVALID;
+    }
+    struct sha256 *h = sha256_new();
+    sha256_add(h, token_name, strlen(token_name) + 1);
+    sha256_add(h, key.p, key.n);
+    sha256_end(h, ret);
+    sha256_free(h);
+    return 0;
 }
 
 static bool is_source_of(const Pb__PipelineRecord *p, struct str digest)

@@ -16,6 +16,10 @@ struct principal {
 /* Reads the value of an Authorization header (NULL: there is none). -E_UNAUTHORIZED */
 int auth_principal(struct tx *tx, struct str job_key, const char *header, struct principal *ret);
 
+/* What the store knows an idempotency key by: each token has its own. -E_INVALID: the key is not 1
+ * to 255 printable characters. */
+int auth_idempotency(const char *token_name, struct str key, uint8_t ret[SHA256_BYTES]);
+
 /* May the job read the blob? The source and the artifacts of its own pipeline; with needs outside
  * of it, whatever the store still refers to. */
 bool auth_job_may_read(struct tx *tx, uint64_t job_id, const uint8_t digest[SHA256_BYTES]);

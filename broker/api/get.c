@@ -105,7 +105,8 @@ struct list {
     struct key prefix;
     uint64_t limit;
     uint64_t after;
-    const char *status; /* pipelines: only these; NULL: all */
+    const char *status;  /* pipelines, jobs: only these; NULL: all */
+    uint64_t project_id; /* jobs: only of this one; 0: all */
     json_t *items;
     uint64_t next; /* 0: that was all */
 };
@@ -201,6 +202,59 @@ static json_t *list_pipeline(struct list *l, uint64_t id)
         return NULL;
     }
     return view_pipeline(l->tx, p);
+}
+
+static json_t *list_job(struct list *l, uint64_t id)
+{
+    const Pb__JobRecord *j = job_get(l->tx, id);
+    if (!j || (l->status && strcmp(job_state_text(j->state), l->status) != 0) ||
+        (l->project_id > 0 && j->project_id != l->project_id)) {
+        return NULL;
+    }
+    return view_job(l->tx, j);
+}
+
+/* 0, or -E_INVALID for a word that is no state of a job. */
+static int job_state_from_text(const char *text, Pb__JobState *ret)
+{
+    for (int s = JOB_CREATED; s <= JOB_SKIPPED; s++) {
+        if (strcmp(job_state_text((Pb__JobState)s), text) == 0) {
+            *ret = (Pb__JobState)s;
+            return 0;
+        }
+    }
+    return -E_INVALID;
+}
+
+/* In the hands of a worker: a short list of its own, however long the history is. */
+static bool is_held(Pb__JobState s)
+{
+    return s == JOB_ASSIGNED || s == JOB_RUNNING || s == JOB_CANCELING;
+}
+
+int get_jobs(struct request *rq)
+{
+    const char *status = request_query(rq, "status");
+    const char *project = request_query(rq, "project");
+    Pb__JobState wanted = JOB_SUCCESS;
+    struct list l;
+    if (status && job_state_from_text(status, &wanted) < 0) {
+        return request_fail(rq, -E_INVALID, "there is no status `%.64s`", status);
+    }
+    int r = list_begin(rq, status && is_held(wanted) ? T_ASSIGNMENT : T_JOB, &l);
+    if (r < 0) {
+        return r;
+    }
+    l.status = status;
+    if (project) {
+        const Pb__ProjectRecord *p = project_by_name(l.tx, project);
+        if (!p) {
+            tx_abort(l.tx);
+            return request_fail(rq, -E_NOT_FOUND, "there is no project `%.255s`", project);
+        }
+        l.project_id = p->id;
+    }
+    return list_answer(&l, list_job);
 }
 
 /* 0, or -E_INVALID for a word that is no status. */

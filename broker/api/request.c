@@ -87,6 +87,10 @@ static void on_turn_done(void *ctx, int r, const struct reply *reply)
     struct request *rq = ctx;
     rq->result = r;
     rq->reply = *reply;
+    if (reply->job_count > 0) { /* they live in the post, which ends with this call */
+        rq->jobs = xmemdup(reply->jobs, reply->job_count * sizeof(*reply->jobs));
+        rq->reply.jobs = rq->jobs;
+    }
     request_wake(rq);
 }
 
@@ -352,6 +356,7 @@ void request_done(void *cls, struct MHD_Connection *conn, void **con_cls,
     buf_release(&rq->why);
     json_decref(rq->extra);
     post_free(rq->post);
+    free(rq->jobs);
     free(rq);
     *con_cls = NULL;
 }

@@ -40,6 +40,7 @@ struct request {
     struct buf body; /* BODY_JSON */
     struct blob_upload *upload;
     struct buf why; /* one line for people, with an error */
+    char where[64]; /* what is read of the body: "jobs[3]."; put before the names of fields */
     json_t *extra;  /* more members of an error's object, or an answer in the making */
 
     request_fn next; /* after parking */
@@ -47,7 +48,8 @@ struct request {
     struct request *next_work;
     int result; /* of a command or of `work` */
     struct reply reply;
-    struct post *post; /* built, not yet submitted */
+    struct reply_job *jobs; /* reply.jobs, copied */
+    struct post *post;      /* built, not yet submitted */
 };
 
 /* Sets the line for people and returns r. */

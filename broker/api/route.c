@@ -30,7 +30,7 @@ static bool path_matches(const char *pattern_text, const char *path_text, struct
     struct str path = str_from(path_text);
     struct str want, got;
     for (;;) {
-        if (str_eq(pattern, STR("{path}"))) {
+        if (str_eq(pattern, STR("{path}")) || str_eq(pattern, STR("{name}"))) {
             args->rest = path;
             return path.n > 0;
         }
@@ -47,7 +47,10 @@ static bool path_matches(const char *pattern_text, const char *path_text, struct
 
 const char *method_name(enum method m)
 {
-    return m == GET ? "GET" : m == POST ? "POST" : "PUT";
+    static const char *const names[] = {
+        [GET] = "GET", [POST] = "POST", [PUT] = "PUT", [DELETE] = "DELETE"};
+    check((size_t)m < ARRAY_LEN(names));
+    return names[m];
 }
 
 /* HEAD is a GET of which only the head is sent; libmicrohttpd cuts the body off. */
@@ -67,6 +70,14 @@ static const char *allowed(unsigned methods)
         [1u << GET | 1u << PUT] = "GET, HEAD, PUT",
         [1u << POST | 1u << PUT] = "POST, PUT",
         [1u << GET | 1u << POST | 1u << PUT] = "GET, HEAD, POST, PUT",
+        [1u << DELETE] = "DELETE",
+        [1u << GET | 1u << DELETE] = "GET, HEAD, DELETE",
+        [1u << POST | 1u << DELETE] = "POST, DELETE",
+        [1u << GET | 1u << POST | 1u << DELETE] = "GET, HEAD, POST, DELETE",
+        [1u << PUT | 1u << DELETE] = "PUT, DELETE",
+        [1u << GET | 1u << PUT | 1u << DELETE] = "GET, HEAD, PUT, DELETE",
+        [1u << POST | 1u << PUT | 1u << DELETE] = "POST, PUT, DELETE",
+        [1u << GET | 1u << POST | 1u << PUT | 1u << DELETE] = "GET, HEAD, POST, PUT, DELETE",
     };
     check(methods < ARRAY_LEN(texts) && texts[methods]);
     return texts[methods];

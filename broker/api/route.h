@@ -13,7 +13,11 @@ enum role {
     ROLE_ADMIN = 1,
     ROLE_WORKER = 2,
     ROLE_JOB = 4,
+    ROLE_USER = 8, /* submits and acts on jobs; settings are an administrator's */
 };
+
+/* People and their programs. */
+#define ROLE_PERSON (ROLE_ADMIN | ROLE_USER)
 
 enum body_kind {
     BODY_NONE,
@@ -21,7 +25,7 @@ enum body_kind {
     BODY_BLOB, /* at most LIMIT_BLOB_BYTES, streamed to the disk */
 };
 
-enum method { GET, POST, PUT };
+enum method { GET, POST, PUT, DELETE };
 
 struct request;
 /* Answers or parks the request and returns 0; or returns an error, which becomes the answer. */
@@ -43,7 +47,7 @@ extern const size_t route_count;
 struct route_args {
     uint64_t id;
     uint8_t digest[SHA256_BYTES];
-    struct str rest; /* {path}: all that follows, as long as the request lives */
+    struct str rest; /* {path}, {name}: all that follows, as long as the request lives */
 };
 
 const char *method_name(enum method m);

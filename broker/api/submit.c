@@ -334,20 +334,10 @@ static int idempotency_key(struct request *rq, uint8_t ret[SHA256_BYTES], struct
     if (!key) {
         return 0;
     }
-    size_t n = strlen(key);
-    for (size_t i = 0; i < n; i++) {
-        if ((unsigned char)key[i] <= ' ' || (unsigned char)key[i] > '~') {
-            n = 0;
-        }
+    if (auth_idempotency(rq->who.name, str_from(key), ret) < 0) {
+        return request_fail(rq, -E_INVALID, "Idempotency-Key is 1 to %u printable characters",
+                            LIMIT_IDEMPOTENCY_KEY);
     }
-    if (n == 0 || n > 255) {
-        return request_fail(rq, -E_INVALID, "Idempotency-Key is 1 to 255 printable characters");
-    }
-    struct sha256 *h = sha256_new();
-    sha256_add(h, rq->who.name, strlen(rq->who.name) + 1);
-    sha256_add(h, key, n);
-    sha256_end(h, ret);
-    sha256_free(h);
     *ret_key = str_of(ret, SHA256_BYTES);
     return 0;
 }

@@ -34,6 +34,8 @@ const char *when_text(Pb__When when)
     return texts[when];
 }
 
+#define DEFAULT_WEIGHT 100u /* of a project that says nothing */
+
 static json_t *json_number(uint64_t n)
 {
     return json_integer((json_int_t)n);
@@ -66,8 +68,25 @@ static const char *project_name(struct tx *tx, uint64_t id)
 
 json_t *view_project(const Pb__ProjectRecord *p)
 {
-    return json_pack("{s:o, s:o, s:o}", "id", json_id(p->id), "name", json_text(p->name),
-                     "created_at", json_time(p->created_ms));
+    return json_pack("{s:o, s:o, s:o, s:I, s:I}", "id", json_id(p->id), "name", json_text(p->name),
+                     "created_at", json_time(p->created_ms), "weight",
+                     (json_int_t)(p->weight > 0 ? p->weight : DEFAULT_WEIGHT), "max_running",
+                     (json_int_t)p->max_running);
+}
+
+json_t *view_pool(const struct pool_line *p)
+{
+    static const Pb__PoolRecord nothing = PB__POOL_RECORD__INIT;
+    const Pb__PoolRecord *row = p->row ? p->row : &nothing;
+    return json_pack("{s:o, s:o, s:b, s:b, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:o}", "name",
+                     json_text(p->name), "projects", text_list(row->projects, row->n_projects),
+                     "protected", (int)row->protected_, "locked", (int)row->locked, "max_running",
+                     (json_int_t)row->max_running, "project_max_running",
+                     (json_int_t)row->project_max_running, "queue_timeout_ms",
+                     (json_int_t)row->queue_timeout_ms, "preempt", (int)row->preempt, "workers",
+                     (json_int_t)p->workers, "online", (json_int_t)p->online, "slots",
+                     (json_int_t)p->slots, "busy", (json_int_t)p->busy, "created_at",
+                     json_time(row->created_ms));
 }
 
 json_t *view_pipeline(struct tx *tx, const Pb__PipelineRecord *p)
@@ -135,10 +154,23 @@ static json_t *reason(Pb__Reason r)
     return r == REASON_NONE ? json_null() : json_text(reason_text(r));
 }
 
-static json_t *job_tags(struct tx *tx, const Pb__JobRecord *j)
+/* What it asks of its worker, and its place among others. */
+static void add_wishes(json_t *job, struct tx *tx, const Pb__JobRecord *j)
 {
+    static const Pb__ClassRecord nothing = PB__CLASS_RECORD__INIT;
     const Pb__ClassRecord *class = class_get(tx, j->class_id);
-    return class ? text_list(class->tags, class->n_tags) : json_array();
+    class = class ? class : &nothing;
+    json_object_set_new(job, "tags", text_list(class->tags, class->n_tags));
+    json_object_set_new(job, "executor", json_text(class->executor));
+    json_object_set_new(job, "pool", json_text(class->pool));
+    json_object_set_new(job, "cpu_millis", json_number(class->cpu_millis));
+    json_object_set_new(job, "memory_bytes", json_number(class->memory_bytes));
+    json_object_set_new(job, "disk_bytes", json_number(class->disk_bytes));
+    json_object_set_new(job, "priority", json_integer(j->priority));
+    json_object_set_new(job, "resource_group", json_text(j->resource_group));
+    json_object_set_new(job, "interruptible", json_boolean(j->interruptible));
+    json_object_set_new(job, "starts_at",
+                        json_time(j->state == JOB_SCHEDULED ? j->timer_due_ms : 0));
 }
 
 /* null: no `needs:`, the job waits for the stages before it. */
@@ -192,18 +224,20 @@ static const char *strategy_text(const Pb__JobRecord *j)
 
 json_t *view_job(struct tx *tx, const Pb__JobRecord *j)
 {
-    const Pb__StageRecord *stage = stage_get(tx, j->pipeline_id, j->stage);
+    const Pb__StageRecord *stage = j->pipeline_id > 0 ? stage_get(tx, j->pipeline_id, j->stage)
+                                                      : NULL;
     const Pb__AttemptRecord *attempt = j->attempt > 0 ? attempt_get(tx, j->id, j->attempt) : NULL;
     json_t *job = json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "id",
-        json_id(j->id), "pipeline_id", json_id(j->pipeline_id), "project",
+        "{s:o, s:o, s:o, s:o, s:o, s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o}", "id", json_id(j->id),
+        "pipeline_id", json_id(j->pipeline_id), "project",
         json_text(project_name(tx, j->project_id)), "name", json_text(j->name), "stage",
         json_text(stage ? stage->name : NULL), "status", job_state_text(j->state), "when",
         when_text(j->when), "allow_failure", (int)j->allow_failure, "reason", reason(j->reason),
         "exit_code",
         exit_code(j->state == JOB_SUCCESS, j->state == JOB_FAILED, j->reason, j->exit_code),
         "attempt", json_id(j->attempt), "worker", json_text(attempt ? attempt->worker_name : NULL),
-        "tags", job_tags(tx, j), "needs", job_needs(j));
+        "needs", job_needs(j));
+    add_wishes(job, tx, j);
     json_object_set_new(job, "created_at", json_time(j->created_ms));
     json_object_set_new(job, "queued_at", json_time(j->queued_ms));
     json_object_set_new(job, "started_at", json_time(j->started_ms));

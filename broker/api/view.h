@@ -16,6 +16,17 @@ json_t *json_bytes(ProtobufCBinaryData bytes);   /* what is no UTF-8 shows as `?
 json_t *json_digest(ProtobufCBinaryData digest); /* hex; null for none */
 const char *when_text(Pb__When when);            /* "on_success" */
 
+/* A pool: its row, and what its workers come to. */
+struct pool_line {
+    const char *name;
+    const Pb__PoolRecord *row; /* NULL: nothing is set */
+    uint64_t workers;          /* that ever came */
+    uint64_t online;
+    uint64_t slots; /* of those that are online */
+    uint64_t busy;
+};
+
+json_t *view_pool(const struct pool_line *p);
 json_t *view_project(const Pb__ProjectRecord *p);
 json_t *view_pipeline(struct tx *tx, const Pb__PipelineRecord *p);       /* as in lists */
 json_t *view_pipeline_whole(struct tx *tx, const Pb__PipelineRecord *p); /* with stages and jobs */

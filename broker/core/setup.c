@@ -76,8 +76,9 @@ int apply_token_add(struct core *c, const Pb__TokenAdd *cmd)
     if (cmd->hash.len != SHA256_BYTES || !name_ok(cmd->name)) {
         return reject(c, -E_INVALID, "bad hash or name of the token");
     }
-    if (strcmp(cmd->role, "admin") != 0 && strcmp(cmd->role, "worker") != 0) {
-        return reject(c, -E_INVALID, "a token's role is admin or worker");
+    if (strcmp(cmd->role, "admin") != 0 && strcmp(cmd->role, "user") != 0 &&
+        strcmp(cmd->role, "worker") != 0) {
+        return reject(c, -E_INVALID, "a token's role is admin, user or worker");
     }
     if (tx_has(c->tx, T_TOKEN, &k)) {
         return reject(c, -E_EXISTS, "the token exists already");

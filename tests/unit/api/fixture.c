@@ -134,6 +134,7 @@ int setup(void **state)
     assert_int_equal(turn_start(&turn, &x->turn, &why), 0);
     init_store(x);
     add_token(x, ADMIN_TOKEN, "admin");
+    add_token(x, USER_TOKEN, "user");
     add_token(x, WORKER_TOKEN, "worker");
     start_api(x, 0);
     free(store_dir);
@@ -224,13 +225,20 @@ uint64_t submit_deploy(struct fixture *x, const char *environment)
 
 void worker_hello(struct fixture *x)
 {
+    worker_hello_pool(x, "shared");
+}
+
+void worker_hello_pool(struct fixture *x, const char *pool)
+{
     struct post *p = post_new("worker w1");
     struct arena *a = post_arena(p);
     Pb__WorkerHello *hello = arena_alloc(a, sizeof(*hello));
+    uint8_t uid[16] = "0123456789abcdef";
     pb__worker_hello__init(hello);
-    hello->uid = pb_bytes(a, STR("0123456789abcdef"));
+    memcpy(uid, pool, MIN(strlen(pool), sizeof(uid)));
+    hello->uid = pb_bytes(a, str_of(uid, sizeof(uid)));
     hello->name = arena_strdup(a, STR("w1"));
-    hello->pool = arena_strdup(a, STR("shared"));
+    hello->pool = arena_strdup(a, str_from(pool));
     hello->host = arena_strdup(a, STR("here"));
     hello->version = arena_strdup(a, STR("0.1.0"));
     hello->executors = arena_array(a, 1, sizeof(char *));

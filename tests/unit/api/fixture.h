@@ -22,6 +22,7 @@
 #include "common/os.h"
 
 #define ADMIN_TOKEN  "dva_admin-of-the-test"
+#define USER_TOKEN   "dvu_user-of-the-test"
 #define WORKER_TOKEN "dvw_worker-of-the-test"
 #define JOB_KEY      "0123456789abcdef0123456789abcdef"
 
@@ -104,6 +105,7 @@ uint64_t submit_ref(struct fixture *x, const char *yaml, const char *ref, uint64
 /* A pipeline of group/test whose one job deploys there, without the compiler; the job's id. */
 uint64_t submit_deploy(struct fixture *x, const char *environment);
 void worker_hello(struct fixture *x);
+void worker_hello_pool(struct fixture *x, const char *pool); /* another one for each pool */
 void job_assign(struct fixture *x, uint64_t job_id);
 void job_start(struct fixture *x, uint64_t job_id);
 void job_finish(struct fixture *x, uint64_t job_id, Pb__JobState result, const uint8_t *artifact);

@@ -28,7 +28,8 @@ static int unload(void **state)
 static const json_t *operation(const struct route *r)
 {
     const json_t *path = json_object_get(json_object_get(document, "paths"), r->path);
-    static const char *const methods[] = {[GET] = "get", [POST] = "post", [PUT] = "put"};
+    static const char *const methods[] = {
+        [GET] = "get", [POST] = "post", [PUT] = "put", [DELETE] = "delete"};
     const json_t *op = json_object_get(path, methods[r->method]);
     if (!op) {
         fail_msg("%s is not in the document", r->path);
@@ -65,6 +66,7 @@ static unsigned roles_of(const json_t *op)
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *name = json_string_value(json_array_get(list, i));
         roles |= strcmp(name, "admin") == 0    ? ROLE_ADMIN
+                 : strcmp(name, "user") == 0   ? ROLE_USER
                  : strcmp(name, "worker") == 0 ? ROLE_WORKER
                                                : ROLE_JOB;
     }
@@ -209,7 +211,12 @@ static void answers_as_said(struct fixture *x, const char *id, const char *path,
         }
         struct answer a;
         char status[16];
-        call(x, &(struct call){.path = path, .body = body}, &a);
+        bool plain = routes[i].method == GET || routes[i].method == POST;
+        call(x,
+             &(struct call){.method = plain ? NULL : method_name(routes[i].method),
+                            .path = path,
+                            .body = body},
+             &a);
         snprintf(status, sizeof(status), "%d", a.status);
         const json_t *response = json_object_get(json_object_get(op, "responses"), status);
         if (!response) {
@@ -244,6 +251,13 @@ static void answers_are_what_the_document_says(void **state)
     answers_as_said(x, "get_openid_configuration", "/.well-known/openid-configuration", NULL);
     answers_as_said(x, "get_version", "/api/v1/version", NULL);
     answers_as_said(x, "get_projects", "/api/v1/projects", NULL);
+    answers_as_said(x, "get_project", "/api/v1/projects/group/test", NULL);
+    answers_as_said(x, "put_project", "/api/v1/projects/group/test", "{\"weight\":7}");
+    answers_as_said(x, "put_pool", "/api/v1/pools/fast", "{\"projects\":[\"a/b\"]}");
+    answers_as_said(x, "get_pool", "/api/v1/pools/fast", NULL);
+    answers_as_said(x, "get_pools", "/api/v1/pools", NULL);
+    answers_as_said(x, "delete_pool", "/api/v1/pools/fast", NULL);
+    answers_as_said(x, "get_jobs", "/api/v1/jobs", NULL);
     answers_as_said(x, "get_pipelines", "/api/v1/pipelines", NULL);
     answers_as_said(x, "get_environments", "/api/v1/environments?project=group/test", NULL);
     answers_as_said(x, "get_releases", "/api/v1/releases?project=group/test", NULL);

@@ -135,6 +135,125 @@ static void test_durations_as_gitlab_reads_them(void **state)
     assert_int_equal(ms, 5);
 }
 
+static void times_are_read_as_they_are_written(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t ms;
+    } rows[] = {
+        {"1970-01-01T00:00:00Z", 0},
+        {"1970-01-01", 0},
+        {"1970-01-01T01:00+01:00", 0},
+        {"2000-02-29T12:34:56Z", 951827696000},
+        {"2000-03-01", 951868800000},
+        {"2026-02-03T04:05:06Z", 1770091506000},
+        {"2026-02-03 04:05", 1770091500000},
+        {"2026-02-03T04:05:06.789Z", 1770091506789},
+        {"2026-02-03T04:05:06.7891234Z", 1770091506789},
+        {"2026-02-03T04:05:06+02:00", 1770084306000},
+        {"2026-02-02T22:35:06-05:30", 1770091506000},
+        {"2100-03-01", 4107542400000},
+        {"9999-12-31T23:59:59Z", 253402300799000},
+    };
+    static const char *const bad[] = {"",
+                                      "now",
+                                      "2026",
+                                      "2026-2-3",
+                                      "2026-02-30",
+                                      "2100-02-29",
+                                      "2026-13-01",
+                                      "2026-00-01",
+                                      "2026-01-00",
+                                      "1969-12-31",
+                                      "1970-01-01T00:00+01:00",
+                                      "2026-02-03T24:00",
+                                      "2026-02-03T04:60",
+                                      "2026-02-03T04",
+                                      "2026-02-03T04:05:",
+                                      "2026-02-03T04:05:06.",
+                                      "2026-02-03T04:05:06 Z",
+                                      "2026-02-03T04:05Zulu",
+                                      "2026-02-03T04:05+0200",
+                                      "2026-02-03T04:05+15:00",
+                                      "2026-02-03T",
+                                      "2026-02-03x04:05"};
+    char text[32];
+    uint64_t ms;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if (str_to_time_ms(str_from(rows[i].text), &ms) < 0 || ms != rows[i].ms) {
+            fail_msg("'%s'", rows[i].text);
+        }
+    }
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        if (str_to_time_ms(str_from(bad[i]), &ms) != -E_INVALID) {
+            fail_msg("'%s'", bad[i]);
+        }
+    }
+    for (uint64_t day = 0; day < 120000; day += 13) {
+        assert_int_equal(
+            str_to_time_ms(str_from(str_time(day * 86400000, text, sizeof(text))), &ms), 0);
+        assert_int_equal(ms, day * 86400000);
+    }
+}
+
+static void amounts_are_read_with_their_units(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t value;
+    } cpus[] = {{"500m", 500}, {"2", 2000},   {"1.5", 1500},    {"0.25", 250},
+                {"0", 0},      {"0.0005", 0}, {"1.9999", 1999}, {"4294967295m", UINT32_MAX}},
+      sizes[] = {{"0", 0},
+                 {"1000", 1000},
+                 {"1000B", 1000},
+                 {"2G", 2000000000},
+                 {"2GB", 2000000000},
+                 {"512Mi", 512u << 20},
+                 {"1Ti", 1ull << 40},
+                 {"1.5Gi", 3ull << 29},
+                 {"0.5k", 500},
+                 {"3K", 3000},
+                 {"1ki", 1024},
+                 {"9223372036854775807", INT64_MAX}};
+    static const char *const bad[] = {"",
+                                      "-1",
+                                      "1.",
+                                      ".5",
+                                      "x",
+                                      "1x",
+                                      "1 G",
+                                      "m",
+                                      "Gi",
+                                      "1..5",
+                                      "1Gib",
+                                      "1Bi",
+                                      "1e3",
+                                      "99999999999999999999",
+                                      "1.0000000000",
+                                      "9000000Ti"};
+    uint32_t millis;
+    uint64_t bytes;
+    for (size_t i = 0; i < ARRAY_LEN(cpus); i++) {
+        if (str_to_cpu_millis(str_from(cpus[i].text), &millis) < 0 || millis != cpus[i].value) {
+            fail_msg("'%s'", cpus[i].text);
+        }
+    }
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        if (str_to_size(str_from(sizes[i].text), &bytes) < 0 || bytes != sizes[i].value) {
+            fail_msg("'%s'", sizes[i].text);
+        }
+    }
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        if (str_to_cpu_millis(str_from(bad[i]), &millis) != -E_INVALID ||
+            str_to_size(str_from(bad[i]), &bytes) != -E_INVALID) {
+            fail_msg("'%s'", bad[i]);
+        }
+    }
+    assert_int_equal(str_to_cpu_millis(STR_NULL, &millis), -E_INVALID);
+    assert_int_equal(str_to_cpu_millis(STR("4294968"), &millis), -E_INVALID);
+    assert_int_equal(str_to_cpu_millis(STR("4294967296m"), &millis), -E_INVALID);
+}
+
 static void test_distances(void **state)
 {
     assert_int_equal(str_distance(STR("script"), STR("scirpt"), 3), 1);
@@ -294,6 +413,8 @@ int main(void)
         cmocka_unit_test(test_numbers_are_whole_strings),
         cmocka_unit_test(test_utf8_is_well_formed_or_names_the_byte),
         cmocka_unit_test(test_durations_as_gitlab_reads_them),
+        cmocka_unit_test(times_are_read_as_they_are_written),
+        cmocka_unit_test(amounts_are_read_with_their_units),
         cmocka_unit_test(test_distances),
         cmocka_unit_test(hashes_depend_on_every_byte_and_on_the_seed),
         cmocka_unit_test(test_hex_both_ways),

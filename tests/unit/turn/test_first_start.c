@@ -69,17 +69,18 @@ static int start(struct fixture *f)
     return r;
 }
 
-static void a_new_folder_gets_two_tokens_and_keeps_them(void **state)
+static void a_new_folder_gets_a_token_for_each_role_and_keeps_them(void **state)
 {
     struct fixture f;
 
     fixture_up(&f, &empty);
     assert_int_equal(start(&f), 0);
     check_token(&f, "admin");
+    check_token(&f, "user");
     check_token(&f, "worker");
-    assert_int_equal(token_count(&f), 2);
+    assert_int_equal(token_count(&f), 3);
     assert_int_equal(start(&f), 0);
-    assert_int_equal(token_count(&f), 2);
+    assert_int_equal(token_count(&f), 3);
     check_token(&f, "admin");
     fixture_down(&f);
 }
@@ -111,7 +112,7 @@ static void a_file_that_somebody_removed_is_not_made_again(void **state)
     assert_int_equal(unlink(path), 0);
     assert_int_equal(start(&f), 0);
     assert_false(os_exists(path));
-    assert_int_equal(token_count(&f), 2);
+    assert_int_equal(token_count(&f), 3);
     free(path);
     fixture_down(&f);
 }
@@ -213,7 +214,7 @@ static void a_sweep_keeps_what_the_store_refers_to(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_new_folder_gets_two_tokens_and_keeps_them),
+        cmocka_unit_test(a_new_folder_gets_a_token_for_each_role_and_keeps_them),
         cmocka_unit_test(a_start_cut_off_before_the_store_knew_the_token_is_finished),
         cmocka_unit_test(a_file_that_somebody_removed_is_not_made_again),
         cmocka_unit_test(a_sweep_keeps_what_the_store_refers_to),
