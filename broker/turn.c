@@ -146,6 +146,7 @@ int turn_new(const struct turn_config *config, struct turn **ret, struct buf *wh
     t->c = *config;
     t->schedule = true;
     t->stats.relaxed_ms = config->relaxed_ms;
+    t->sched = sched_new();
     check(pthread_mutex_init(&t->lock, NULL) == 0);
     check(pthread_cond_init(&t->told, NULL) == 0);
     effects_init(&t->fx);
@@ -207,6 +208,7 @@ void turn_free(struct turn *t)
     refuse_rest(t); /* what the fleet and the log writer said while they were closed */
     tx_abort(t->tx);
     journal_close(t->journal);
+    sched_free(t->sched);
     effects_release(&t->fx);
     pthread_cond_destroy(&t->told);
     pthread_mutex_destroy(&t->lock);

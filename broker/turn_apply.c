@@ -202,19 +202,38 @@ static size_t apply_proposals(struct turn *t, const struct sched_proposal *p, si
     return applied;
 }
 
+void turn_learn(struct turn *t)
+{
+    for (; t->learned_effects < t->fx.count; t->learned_effects++) {
+        if (t->fx.items[t->learned_effects].kind == EFFECT_SETTINGS) {
+            sched_reset(t->sched);
+        }
+    }
+    sched_learn(t->sched, t->tx, t->now_ms, t->fx.changes + t->learned_changes,
+                t->fx.change_count - t->learned_changes);
+    t->learned_changes = t->fx.change_count;
+}
+
+static void tell_workers(struct turn *t)
+{
+    struct fleet_change *changes;
+    size_t count = fleet_changes(t->c.fleet, &changes);
+
+    for (size_t i = 0; i < count; i++) {
+        sched_worker(t->sched, changes[i].worker_id, changes[i].record, changes[i].open);
+    }
+}
+
 void turn_schedule(struct turn *t)
 {
     struct sched_proposal proposals[PROPOSALS];
-    struct sched_worker *workers;
     size_t total = 0;
 
     t->schedule = false;
-    if (tx_count(t->tx, T_READY) == 0) {
-        return;
-    }
-    size_t count = fleet_candidates(t->c.fleet, &t->fx, &workers);
-    while (count > 0 && tx_ok(t->tx)) {
-        size_t n = sched_propose(t->tx, workers, count, proposals, ARRAY_LEN(proposals));
+    tell_workers(t);
+    while (tx_ok(t->tx)) {
+        turn_learn(t);
+        size_t n = sched_propose(t->sched, t->tx, t->now_ms, proposals, ARRAY_LEN(proposals));
         size_t applied = apply_proposals(t, proposals, n);
         total += applied;
         if (applied == 0) {

@@ -124,6 +124,7 @@ static int rebuild(struct turn *t)
 {
     struct buf why = BUF_INIT;
 
+    sched_reset(t->sched); /* it knows of what has not happened now */
     tx_abort(t->tx);
     t->tx = NULL;
     if (t->journal != NULL) {

@@ -30,10 +30,17 @@ static void look_ahead(struct turn *t)
     t->next_timer_ms = core_next_due_ms(t->tx);
 }
 
+static void clear_effects(struct turn *t)
+{
+    effects_clear(&t->fx);
+    t->learned_effects = 0;
+    t->learned_changes = 0;
+}
+
 /* Everything that waits, in one transaction. 0, or an error with nothing changed in the store. */
 static int transact(struct turn *t, struct item *items)
 {
-    effects_clear(&t->fx);
+    clear_effects(t);
     int r = turn_open(t);
     if (r < 0) {
         return r;
@@ -54,6 +61,7 @@ static int transact(struct turn *t, struct item *items)
     if (tx_ok(t->tx)) {
         look_ahead(t);
     }
+    turn_learn(t);
     return turn_settle(t);
 }
 
@@ -97,13 +105,14 @@ static void acknowledge_logs(struct turn *t, struct item *items)
 /* 0, or an error with the post's turn undone, if the process survives it. */
 static int apply_alone(struct turn *t, struct post *p)
 {
-    effects_clear(&t->fx);
+    clear_effects(t);
     int r = turn_open(t);
     if (r < 0) {
         return r;
     }
     begin_fleet(t);
     turn_apply_post(t, p);
+    turn_learn(t);
     if (tx_ok(t->tx)) {
         look_ahead(t);
     }

@@ -12,6 +12,7 @@
 #include "broker/bus.h"
 #include "broker/inbox.h"
 #include "broker/net/fleet_turn.h"
+#include "broker/sched/sched.h"
 #include "broker/turn.h"
 
 struct turn_config {

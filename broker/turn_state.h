@@ -24,6 +24,8 @@ struct turn {
     uint64_t saved; /* likewise at the last commit */
     uint64_t index; /* of the last command in it */
     struct effects fx;
+    size_t learned_effects; /* of fx: what the scheduler knows already */
+    size_t learned_changes;
     uint64_t now_ms; /* the commands' time: never goes back */
     uint64_t mono_ms;
 
@@ -48,6 +50,7 @@ struct turn {
 
     bool full;     /* new work is refused */
     bool schedule; /* something may fit that did not the last time */
+    struct sched *sched;
 
     _Atomic uint64_t acknowledged; /* index of the last command that somebody may have heard of */
     _Atomic uint64_t committed;    /* of the last one that the store has */
@@ -105,6 +108,8 @@ int turn_apply(void *ctx, Pb__Command *cmd, struct reply *ret_reply); /* a fleet
 void turn_apply_post(struct turn *t, struct post *p);
 void turn_apply_items(struct turn *t, struct item *items);
 void turn_apply_timers(struct turn *t);
+/* Tells the scheduler what was applied so far; once more after the last command. */
+void turn_learn(struct turn *t);
 void turn_schedule(struct turn *t); /* proposes and applies until nothing fits */
 /* Deletes what has outlived its time, some of it. `busy`: others wait for this round to end, which
  * has written so many rows. */

@@ -45,6 +45,7 @@ void fleet_free(struct fleet *f)
     buf_release(&f->body);
     pthread_mutex_destroy(&f->lock);
     free(f->api_url);
+    free(f->touched);
     free(f);
 }
 
@@ -79,6 +80,7 @@ uint64_t fleet_recover(struct fleet *f, struct tx *tx, uint64_t now_ms, uint64_t
     core_recover(tx, note_holder, f);
     HASH_ITER (hh, f->peers, p, tmp) {
         peer_load(p, tx);
+        peer_touch(f, p);
         peer_heard(f, p);
         peer_publish(f, p);
     }
@@ -202,55 +204,39 @@ bool fleet_take_capacity_change(struct fleet *f)
     return changed;
 }
 
-static uint32_t free_slots(struct fleet *f, struct peer *p)
+static bool is_open(const struct peer *p)
 {
     const struct session *s = p->session;
 
-    if (s == NULL || s->closing || p->suspect || p->draining || p->disk_low ||
-        p->rest_until_ms != 0) {
-        return 0;
-    }
-    if (p->record_stale) {
-        peer_load(p, f->turn.tx);
-    }
-    if (p->record == NULL || p->record->paused || p->record->draining) {
-        return 0;
-    }
-    if (p->used_stale) {
-        p->used = worker_job_count(f->turn.tx, p->worker_id);
-        p->used_stale = false;
-    }
-    uint32_t slots = p->used < p->record->slots ? p->record->slots - p->used : 0;
-    return session_credit(s) > 0 ? slots : 0; /* one message takes them all */
+    return s != NULL && !s->closing && !p->suspect && !p->draining && !p->disk_low &&
+           p->rest_until_ms == 0 && !p->record->paused && !p->record->draining &&
+           session_credit(s) > 0; /* one message takes them all */
 }
 
-static void touch(struct fleet *f, uint64_t worker_id)
+size_t fleet_changes(struct fleet *f, struct fleet_change **ret)
 {
-    struct peer *p = peer_find(f, worker_id);
-
-    if (p != NULL) {
-        p->used_stale = true;
-    }
-}
-
-size_t fleet_candidates(struct fleet *f, const struct effects *fx, struct sched_worker **ret)
-{
-    for (size_t i = 0; i < fx->count; i++) {
-        touch(f, fx->items[i].worker_id);
-    }
-    struct sched_worker *list = arena_array(tx_arena(f->turn.tx), HASH_COUNT(f->peers) + 1u,
+    struct fleet_change *list = arena_array(tx_arena(f->turn.tx), f->touched_count + 1,
                                             sizeof(*list));
     size_t count = 0;
-    struct peer *p;
-    struct peer *tmp;
 
-    HASH_ITER (hh, f->peers, p, tmp) {
-        uint32_t slots = free_slots(f, p);
-        if (slots > 0) {
-            list[count++] = (struct sched_worker){
-                .worker_id = p->worker_id, .free_slots = slots, .record = p->record};
+    for (size_t i = 0; i < f->touched_count; i++) {
+        struct peer *p = peer_find(f, f->touched[i]);
+        struct fleet_change *c = &list[count];
+        c->worker_id = f->touched[i];
+        if (p != NULL) {
+            p->touched = false;
+            if (p->record_stale) {
+                peer_load(p, f->turn.tx);
+            }
+            if (p->record == NULL) {
+                continue; /* the transaction failed: all is told again */
+            }
+            c->record = p->record;
+            c->open = is_open(p);
         }
+        count++;
     }
+    f->touched_count = 0;
     *ret = list;
     return count;
 }
@@ -258,7 +244,6 @@ size_t fleet_candidates(struct fleet *f, const struct effects *fx, struct sched_
 void fleet_committed(struct fleet *f, struct tx *tx, const struct effects *fx)
 {
     for (size_t i = 0; i < fx->count; i++) {
-        touch(f, fx->items[i].worker_id);
         effect_take(f, tx, &fx->items[i]);
     }
 }
@@ -303,7 +288,7 @@ void fleet_failed(struct fleet *f)
     HASH_ITER (hh, f->peers, p, p_tmp) {
         p->lost = false;
         p->record_stale = true;
-        p->used_stale = true;
+        peer_touch(f, p);
     }
     f->lost_now = false;
     f->capacity_changed = true;

@@ -1,5 +1,5 @@
 /* The fleet as the turn and main drive it. One turn is
- *     fleet_begin, fleet_item..., fleet_tick, fleet_candidates,   within the write transaction
+ *     fleet_begin, fleet_item..., fleet_tick, fleet_changes,   within the write transaction
  *     fleet_committed, fleet_flush                                after the commit
  * or fleet_failed instead of the last two. Nothing is sent to a worker before the commit.
  * Threads: the turn's, but for new, listen, close and free: main's, before it starts and after it
@@ -11,7 +11,6 @@
 #include "broker/core/core.h"
 #include "broker/inbox.h"
 #include "broker/net/fleet.h"
-#include "broker/sched/sched.h"
 #include "broker/vault/signer.h"
 
 #define FLEET_HEARTBEAT_MS 3000u
@@ -71,9 +70,14 @@ void fleet_item(struct fleet *f, struct item *item); /* does not take the item *
 void fleet_tick(struct fleet *f);
 /* True once for each change that may let a waiting job run. */
 bool fleet_take_capacity_change(struct fleet *f);
-/* Who can take work, and how much; an array in the transaction's arena. The effects so far of this
- * turn tell whose jobs have changed. */
-size_t fleet_candidates(struct fleet *f, const struct effects *fx, struct sched_worker **ret);
+/* Whose record, or readiness to take work, may have changed since the last call; an array in the
+ * transaction's arena. To be asked in each turn, before the scheduler. */
+struct fleet_change {
+    uint64_t worker_id;
+    const Pb__WorkerRecord *record; /* NULL: forgotten */
+    bool open;                      /* may be given work */
+};
+size_t fleet_changes(struct fleet *f, struct fleet_change **ret);
 
 /* `tx` is a read transaction on what was committed; NULL where there are no effects. */
 void fleet_committed(struct fleet *f, struct tx *tx, const struct effects *fx);

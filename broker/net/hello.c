@@ -64,8 +64,8 @@ static void take_over(struct fleet *f, struct session *s, const struct reply *re
     p->disk_low = false;
     p->left = false;
     p->lost = false;
-    p->used_stale = true;
     peer_load(p, f->turn.tx);
+    peer_touch(f, p);
     peer_heard(f, p);
     f->capacity_changed = true;
 }

@@ -48,8 +48,9 @@ static void take_heartbeat(struct fleet *f, struct session *s, const Pb__Heartbe
         session_violation(f, s, "too many jobs in a heartbeat");
         return;
     }
-    if ((p->draining && !h->draining) || (p->disk_low && !h->disk_low)) {
+    if (p->draining != h->draining || p->disk_low != h->disk_low) {
         f->capacity_changed = true;
+        peer_touch(f, p);
     }
     p->draining = h->draining;
     p->disk_low = h->disk_low;
@@ -155,6 +156,7 @@ static void take_bye(struct fleet *f, struct session *s)
     send_bye_ack(f, s);
     p->left = true;
     s->closing = true;
+    peer_touch(f, p);
     s->close_at_ms = f->turn.mono_ms + BYE_CLOSE_MS;
     f->next_scan_ms = MIN(f->next_scan_ms, s->close_at_ms);
 }

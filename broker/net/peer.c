@@ -27,7 +27,6 @@ struct peer *peer_get(struct fleet *f, uint64_t worker_id)
         p = xcalloc(1, sizeof(*p));
         p->worker_id = worker_id;
         p->record_stale = true;
-        p->used_stale = true;
         arena_init(&p->record_arena, 0);
         pthread_mutex_lock(&f->lock);
         HASH_ADD(hh, f->peers, worker_id, sizeof(p->worker_id), p);
@@ -63,12 +62,27 @@ void peer_heard(struct fleet *f, struct peer *p)
     f->next_scan_ms = MIN(f->next_scan_ms, p->heard_ms + suspect_ms(f) + 1);
     if (p->suspect && p->session != NULL) {
         p->suspect = false;
+        peer_touch(f, p);
         f->capacity_changed = true;
     }
 }
 
+void peer_touch(struct fleet *f, struct peer *p)
+{
+    if (p->touched) {
+        return;
+    }
+    p->touched = true;
+    if (f->touched_count == f->touched_cap) {
+        f->touched_cap = MAX(2 * f->touched_cap, 64);
+        f->touched = xrealloc(f->touched, f->touched_cap * sizeof(*f->touched));
+    }
+    f->touched[f->touched_count++] = p->worker_id;
+}
+
 void peer_forget(struct fleet *f, struct peer *p)
 {
+    peer_touch(f, p);
     if (p->session != NULL) {
         session_end(f, p->session);
     }
@@ -122,6 +136,7 @@ void peer_rest(struct fleet *f, struct peer *p)
     log_warn("net: %s left an order without an answer: no new work for it for %u s", p->actor,
              REST_MS / 1000u);
     p->rest_until_ms = f->turn.mono_ms + REST_MS;
+    peer_touch(f, p);
     f->next_scan_ms = MIN(f->next_scan_ms, p->rest_until_ms);
 }
 
@@ -131,7 +146,10 @@ static uint64_t rest_check(struct fleet *f, struct peer *p)
     if (p->rest_until_ms > f->turn.mono_ms) {
         return p->rest_until_ms;
     }
-    f->capacity_changed |= p->rest_until_ms != 0;
+    if (p->rest_until_ms != 0) {
+        f->capacity_changed = true;
+        peer_touch(f, p);
+    }
     p->rest_until_ms = 0;
     return UINT64_MAX;
 }
@@ -155,6 +173,7 @@ static uint64_t peer_check(struct fleet *f, struct peer *p)
     if (!p->suspect && silence_ms > suspect_ms(f)) {
         log_info("net: %s is suspect, silent for %" PRIu64 " ms", p->actor, silence_ms);
         p->suspect = true;
+        peer_touch(f, p);
         peer_publish(f, p);
     }
     if (silence_ms < f->c.lease_ms) {

@@ -92,8 +92,6 @@ static void check_assigned(struct fleet *f, struct session *s, Pb__HeldJob *cons
     size_t n = worker_assignments(f->turn.tx, s->peer->worker_id, &list);
     size_t h = 0;
 
-    s->peer->used_stale |= n != s->peer->used;
-
     for (size_t i = 0; i < n; i++) {
         const Pb__AssignmentRecord *a = list[i];
         while (h < count && held[h]->key->job_id < a->job_id) {

@@ -99,6 +99,7 @@ void session_end(struct fleet *f, struct session *s)
         check(s->peer->session == s);
         s->peer->session = NULL;
         s->peer->suspect = true;
+        peer_touch(f, s->peer);
         s->peer->lost |= s->peer->left;
         f->lost_now |= s->peer->left;
         peer_publish(f, s->peer);
@@ -199,6 +200,9 @@ void session_send(struct fleet *f, struct session *s, Pb__Envelope *body, const 
         append(s, body, key, content);
     }
     s->queued_bytes += content.n;
+    if (s->peer != NULL && session_credit(s) == 0) {
+        peer_touch(f, s->peer);
+    }
     /* Assignments are as many as there are slots: it is answers that a silent reader piles up. */
     if (body->body_case != PB__ENVELOPE__BODY_ASSIGN &&
         (s->queued > QUEUE_LIMIT || s->queued_bytes > QUEUE_BYTES)) {
@@ -222,8 +226,12 @@ bool session_take_numbers(struct fleet *f, struct session *s, const Pb__Envelope
         return false;
     }
     if (e->ack > s->acked) {
-        f->capacity_changed |= session_credit(s) == 0;
+        const bool deaf = session_credit(s) == 0;
         s->acked = e->ack;
+        if (deaf && s->peer != NULL) {
+            f->capacity_changed = true;
+            peer_touch(f, s->peer);
+        }
     }
     if (numbered) {
         s->seq_in = e->seq;
@@ -268,6 +276,8 @@ static void send_beat(struct fleet *f, struct session *s)
 
 static void flush(struct fleet *f, struct session *s)
 {
+    const bool deaf = s->peer != NULL && session_credit(s) == 0;
+
     while (s->queue != NULL) {
         struct out *o = s->queue;
         bool numbered = o->kind != PB__ENVELOPE__BODY_REFUSED;
@@ -283,6 +293,10 @@ static void flush(struct fleet *f, struct session *s)
         s->queued--;
         s->queued_bytes -= o->content.n;
         out_free(o);
+    }
+    if (deaf && session_credit(s) > 0) {
+        f->capacity_changed = true;
+        peer_touch(f, s->peer);
     }
     if (s->beat_due) {
         send_beat(f, s);

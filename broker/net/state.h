@@ -65,8 +65,7 @@ struct peer {
     const Pb__WorkerRecord *record; /* in record_arena */
     struct arena record_arena;
     bool record_stale;
-    uint32_t used; /* slots taken, as the store says; counted anew when a command touched it */
-    bool used_stale;
+    bool touched;      /* in fleet.touched */
     uint64_t heard_ms; /* monotonic: when its lease was last renewed */
     uint64_t heard_real_ms;
     bool suspect;
@@ -97,6 +96,9 @@ struct fleet {
     uint64_t next_scan_ms;
     uint64_t awake_ms; /* when the turn last looked */
     bool capacity_changed;
+    uint64_t *touched; /* workers whose readiness may be another one than was told */
+    size_t touched_count;
+    size_t touched_cap;
     bool lost_now; /* some peer's `lost` is set */
     pthread_mutex_t lock;
     struct fleet_stats stats; /* under the lock too */
@@ -126,6 +128,9 @@ struct peer *peer_get(struct fleet *f, uint64_t worker_id); /* makes it if neede
 void peer_load(struct peer *p, struct tx *tx);              /* its record, again */
 void peer_heard(struct fleet *f, struct peer *p);
 void peer_forget(struct fleet *f, struct peer *p);
+/* The scheduler is to be told anew of it: its record, or one of the things that make it ready to
+ * take work, has changed. */
+void peer_touch(struct fleet *f, struct peer *p);
 void peer_publish(struct fleet *f, struct peer *p);
 /* It is there but left an order without an answer: others come first for a while. */
 void peer_rest(struct fleet *f, struct peer *p);

@@ -1,202 +1,236 @@
 #include "common/base.h"
 
-#include "broker/core/query.h"
-#include "broker/sched/sched.h"
+#include "broker/sched/state.h"
 
 #include <stdlib.h>
 
-/* A class that has ready jobs and at least one worker to serve it. Its cursor stands on its first
- * job that was not proposed yet. */
-struct line {
-    struct cursor cur;
-    uint32_t *workers; /* indices of those that serve it */
-    size_t worker_count;
-};
-
-/* The lines as a binary heap: the best first job on top. */
-struct lines {
-    struct line **items;
-    size_t count;
-    size_t cap;
-};
-
-/* Key of T_READY: class, inverted priority, project, sequence, job. Behind the class, smaller is
- * better. */
-static struct str place(const struct line *l)
+static struct demand *group_demand(const struct group *g)
 {
-    return str_sub(l->cur.key, sizeof(uint64_t), l->cur.key.n);
+    struct node *n = heap_top(&g->bids);
+
+    return n != NULL ? HEAP_ITEM(n, struct bid, node)->demand : NULL;
 }
 
-static bool before(const struct line *a, const struct line *b)
+static struct worker *group_first(const struct group *g)
 {
-    return str_cmp(place(a), place(b)) < 0;
+    return HEAP_ITEM(heap_top(&g->workers), struct worker, node);
 }
 
-static void swap(struct lines *h, size_t a, size_t b)
+static bool pool_is_full(const struct pool *p)
 {
-    struct line *l = h->items[a];
-
-    h->items[a] = h->items[b];
-    h->items[b] = l;
+    return p->record != NULL && p->record->max_running != 0 && p->running >= p->record->max_running;
 }
 
-static void sink(struct lines *h)
+/* Whether a should be served before b; both have a free worker and somebody who asks. */
+static bool group_before(const struct group *a, const struct group *b)
 {
-    size_t i = 0;
+    const int32_t x = demand_top(group_demand(a))->want->band;
+    const int32_t y = demand_top(group_demand(b))->want->band;
+    const struct worker *v = group_first(a), *w = group_first(b);
+    const uint32_t i = v->record->slots - v->used, j = w->record->slots - w->used;
 
-    for (;;) {
-        size_t best = i;
-        for (size_t child = 2 * i + 1; child <= 2 * i + 2 && child < h->count; child++) {
-            best = before(h->items[child], h->items[best]) ? child : best;
-        }
-        if (best == i) {
-            return;
-        }
-        swap(h, i, best);
-        i = best;
+    if (x != y) {
+        return x > y;
     }
+    if (a->as->n_tags != b->as->n_tags) {
+        return a->as->n_tags < b->as->n_tags;
+    }
+    return i != j ? i > j : v->id < w->id;
 }
 
-static void push(struct lines *h, struct line *l)
+static struct group *best_group(const struct sched *s)
 {
-    size_t i = h->count;
+    struct group *best = NULL;
+    struct group *g;
 
-    if (h->count == h->cap) {
-        h->cap = MAX(2 * h->cap, 16);
-        h->items = xrealloc(h->items, h->cap * sizeof(struct line *));
-    }
-    h->items[h->count++] = l;
-    for (; i > 0 && before(h->items[i], h->items[(i - 1) / 2]); i = (i - 1) / 2) {
-        swap(h, i, (i - 1) / 2);
-    }
-}
-
-static void line_free(struct line *l)
-{
-    cursor_end(&l->cur);
-    free(l->workers);
-    free(l);
-}
-
-static void drop_top(struct lines *h)
-{
-    line_free(h->items[0]);
-    h->items[0] = h->items[--h->count];
-    sink(h);
-}
-
-static bool takes_work(const struct sched_worker *w)
-{
-    return w->free_slots > 0 && !w->record->paused && !w->record->draining;
-}
-
-/* NULL: no worker serves the class now. */
-static struct line *line_new(struct tx *tx, uint64_t class_id, const struct sched_worker *workers,
-                             size_t count)
-{
-    const struct key prefix = key_u64(class_id);
-    const Pb__ClassRecord *class = class_get(tx, class_id);
-    struct line *l = xcalloc(1, sizeof(*l));
-
-    l->workers = xcalloc(count, sizeof(*l->workers));
-    for (size_t i = 0; i < count && class != NULL; i++) {
-        if (takes_work(&workers[i]) && worker_serves(workers[i].record, class)) {
-            l->workers[l->worker_count++] = (uint32_t)i;
-        }
-    }
-    if (l->worker_count > 0) {
-        tx_seek(&l->cur, tx, T_READY, key_str(&prefix), NULL);
-    }
-    if (!l->cur.valid) {
-        line_free(l);
-        return NULL;
-    }
-    return l;
-}
-
-/* Steps from class to class by seeking behind the last one: never through the jobs. */
-static void open_lines(struct lines *h, struct tx *tx, const struct sched_worker *workers,
-                       size_t count)
-{
-    struct key from = key_u64(0);
-    struct cursor cur;
-
-    for (;;) {
-        uint64_t class_id;
-        struct line *l;
-        tx_seek(&cur, tx, T_READY, STR_NULL, &from);
-        if (!cur.valid) {
-            return;
-        }
-        class_id = key_read_u64(cur.key, 0);
-        cursor_end(&cur);
-        l = line_new(tx, class_id, workers, count);
-        if (l != NULL) {
-            push(h, l);
-        }
-        from = key_u64(class_id + 1);
-    }
-}
-
-/* Specialists are kept for those who need them; among equals the load is spread. */
-static bool better(const struct sched_worker *a, const struct sched_worker *b)
-{
-    if (a->record->n_tags != b->record->n_tags) {
-        return a->record->n_tags < b->record->n_tags;
-    }
-    if (a->free_slots != b->free_slots) {
-        return a->free_slots > b->free_slots;
-    }
-    return a->worker_id < b->worker_id;
-}
-
-static struct sched_worker *pick(const struct line *l, struct sched_worker *workers)
-{
-    struct sched_worker *best = NULL;
-
-    for (size_t i = 0; i < l->worker_count; i++) {
-        struct sched_worker *w = &workers[l->workers[i]];
-        if (w->free_slots > 0 && (best == NULL || better(w, best))) {
-            best = w;
+    DL_FOREACH2(s->free_groups, g, free_next)
+    {
+        if (g->bids.count > 0 && !pool_is_full(g->pool) &&
+            (best == NULL || group_before(g, best))) {
+            best = g;
         }
     }
     return best;
 }
 
-size_t sched_propose(struct tx *tx, struct sched_worker *workers, size_t count,
-                     struct sched_proposal *ret, size_t max)
+/* No worker of the group has enough left for the class. */
+static void set_aside(struct group *g)
 {
-    struct lines h = {0};
-    size_t n = 0, free_workers = 0;
+    struct bid *b = HEAP_ITEM(heap_top(&g->bids), struct bid, node);
 
-    for (size_t i = 0; i < count; i++) {
-        free_workers += takes_work(&workers[i]);
+    b->aside = true;
+    b->next_aside = g->aside;
+    g->aside = b;
+    bid_update(b);
+}
+
+static void remember(struct sched *s, uint64_t job_id)
+{
+    if (s->proposed_count == s->proposed_cap) {
+        s->proposed_cap = MAX(2 * s->proposed_cap, 64);
+        s->proposed = xrealloc(s->proposed, s->proposed_cap * sizeof(*s->proposed));
     }
-    if (free_workers > 0 && max > 0) {
-        open_lines(&h, tx, workers, count);
+    s->proposed[s->proposed_count++] = job_id;
+}
+
+static struct sched_proposal book(struct sched *s, struct ask *a, struct worker *w, uint64_t now_ms)
+{
+    struct want *want = a->want;
+    struct share *share = a->share;
+    struct lane *lane = want->best;
+    struct held h = {
+        .job_id = lane->jobs[lane->first].job_id,
+        .worker = w,
+        .share = share,
+        .class = want->class,
+        .lane = lane,
+        .priority = lane->priority,
+        .since_ms = now_ms,
+    };
+
+    share->pool->clock = share->used;
+    lane_take(s, lane);
+    want_update(s, want, now_ms);
+    held_add(s, h);
+    remember(s, h.job_id);
+    return (struct sched_proposal){.job_id = h.job_id, .worker_id = w->id};
+}
+
+/* What was proposed and did not come: the lane is read again. */
+static void take_back(struct sched *s, uint64_t now_ms)
+{
+    for (size_t i = 0; i < s->proposed_count; i++) {
+        struct held *h = held_find(s, s->proposed[i]);
+        if (h != NULL && h->lane != NULL) {
+            struct lane *l = h->lane;
+            held_remove(s, h, now_ms, false);
+            want_mark(s, l->want);
+            lane_forget(l);
+        }
     }
-    while (h.count > 0 && n < max) {
-        struct line *l = h.items[0];
-        struct sched_worker *w = pick(l, workers);
+    s->proposed_count = 0;
+}
+
+static void settle(struct sched *s, uint64_t now_ms)
+{
+    struct node *n;
+
+    take_back(s, now_ms);
+    s->round++;
+    if (s->stale || s->lane_count > s->lane_limit) {
+        sched_rebuild(s, now_ms);
+    }
+    workers_settle(s);
+    while (s->dirty != NULL) {
+        struct want *w = s->dirty;
+        s->dirty = w->next_dirty;
+        want_update(s, w, now_ms);
+    }
+    while ((n = heap_top(&s->aging)) != NULL && HEAP_ITEM(n, struct want, node)->due_ms <= now_ms) {
+        want_update(s, HEAP_ITEM(n, struct want, node), now_ms);
+    }
+}
+
+static int by_worker(const void *a, const void *b)
+{
+    const struct sched_proposal *x = a, *y = b;
+
+    if (x->worker_id != y->worker_id) {
+        return x->worker_id < y->worker_id ? -1 : 1;
+    }
+    return x->order < y->order ? -1 : x->order > y->order;
+}
+
+size_t sched_propose(struct sched *s, struct tx *tx, uint64_t now_ms, struct sched_proposal *ret,
+                     size_t max)
+{
+    struct group *g;
+    size_t n = 0;
+
+    s->tx = tx;
+    settle(s, now_ms);
+    while (n < max && tx_ok(tx) && (g = best_group(s)) != NULL) {
+        struct ask *a = demand_top(group_demand(g));
+        struct worker *w = group_pick(g, a->want->class->record);
         if (w == NULL) {
-            drop_top(&h);
+            set_aside(g);
             continue;
         }
-        w->free_slots--;
-        ret[n++] = (struct sched_proposal){
-            .job_id = key_read_u64(l->cur.key, l->cur.key.n - sizeof(uint64_t)),
-            .worker_id = w->worker_id,
-        };
-        tx_next(&l->cur);
-        if (l->cur.valid) {
-            sink(&h);
-        } else {
-            drop_top(&h);
+        ret[n] = book(s, a, w, now_ms);
+        ret[n].order = (uint32_t)n;
+        n++;
+    }
+    qsort(ret, n, sizeof(*ret), by_worker);
+    s->tx = NULL;
+    return n;
+}
+
+/* The least to lose: of the lowest priority, the one that began last. */
+static struct held *victim_for(const struct demand *d)
+{
+    const struct want *w = demand_top(d)->want;
+    struct held *best = NULL;
+    struct held *h;
+
+    DL_FOREACH (d->pool->displaceable, h) {
+        if (h->priority < w->best->priority && h->lane == NULL &&
+            worker_could_take(h, d->class->record) &&
+            (best == NULL || h->priority < best->priority ||
+             (h->priority == best->priority && h->since_ms >= best->since_ms))) {
+            best = h;
         }
     }
-    for (size_t i = 0; i < h.count; i++) {
-        line_free(h.items[i]);
+    return best;
+}
+
+static bool displace(struct pool *p, struct sched_victim *ret)
+{
+    for (struct demand *d = p->demands; d != NULL; d = d->next_of_pool) {
+        const struct ask *a = demand_top(d);
+        struct held *h = a != NULL && p->displaceable != NULL ? victim_for(d) : NULL;
+        if (h != NULL) {
+            const struct lane *l = a->want->best;
+            *ret = (struct sched_victim){.job_id = h->job_id,
+                                         .for_job_id = l->jobs[l->first].job_id};
+            held_not_displaceable(h); /* once is enough, also when it is refused */
+            return true;
+        }
     }
-    free(h.items);
-    return n;
+    return false;
+}
+
+bool sched_preempt(struct sched *s, struct sched_victim *ret)
+{
+    struct pool *p;
+    struct pool *tmp;
+
+    check(s->dirty == NULL); /* right after a round */
+    HASH_ITER (hh, s->pools, p, tmp) {
+        if (p->record != NULL && p->record->preempt && displace(p, ret)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void sched_stat(const struct sched *s, struct sched_stat *ret)
+{
+    struct class *c;
+    struct class *c_tmp;
+    struct want *w;
+    struct want *w_tmp;
+
+    *ret = (struct sched_stat){
+        .groups = HASH_COUNT(s->groups),
+        .workers = HASH_COUNT(s->workers),
+        .running = HASH_COUNT(s->held),
+        .rows = s->rows,
+    };
+    HASH_ITER (hh, s->classes, c, c_tmp) {
+        HASH_ITER (hh, c->wants, w, w_tmp) {
+            for (const struct lane *l = w->lanes; l != NULL; l = l->next) {
+                ret->lanes += l->count > 0;
+            }
+        }
+    }
 }

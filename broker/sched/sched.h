@@ -1,31 +1,90 @@
-/* The scheduler: which pending job goes to which worker. Pure: reads the store and the list of
- * workers that can take work, proposes; the turn applies the proposals as Assign commands.
+/* The scheduler: which pending job goes to which worker. It proposes; the turn applies what it
+ * proposes as Assign commands, which check again everything that must hold.
  *
- * A class is what jobs ask for (executor, tags); a worker serves a class when it has the executor
- * and all tags of it, or the class has no tags and the worker runs untagged jobs. Within a class:
- * higher priority first, then older first; between classes likewise. No matching pair is left idle:
- * the turn calls again until nothing is proposed. Cost: O(ready classes * workers + proposals *
- * (workers of the class + log classes)) per call; it never walks over jobs that it does not
- * propose. sched_why counts its way to the job. Threads: the turn's. */
+ * What it knows. A *lane* is the ready jobs of one class, priority and project, first come first
+ * served: a stretch of the table ready. Lanes, workers and what runs where are kept in memory: soft
+ * state, learned from queue changes (core.h) and built anew from the store at the start and after
+ * sched_reset, by skipping from lane to lane. Of a lane only the front is read; a job is read when
+ * it is proposed, so what waits behind costs nothing.
+ *
+ * What comes first, in every pool:
+ *   1. The higher priority. Users have -100 to 100; what is above is an administrator's. A lane
+ *      whose first job waits rises by one for every SCHED_AGING_MS, up to 100 and never above.
+ *   2. Among equals the project that has the fewest jobs running in the pool for its weight; then
+ *      the one that has used the least of the pool's time for its weight. A project that was idle
+ *      begins where the others are: it saves nothing up.
+ *   3. The older job.
+ * Not before its turn comes a project or pool that is at its limit; all else goes on.
+ * Where: workers that offer the same are a group; a class is matched with groups, not with workers.
+ * Of all groups that serve the best job, the one with the fewest tags that anybody asks for, so
+ * that specialists are kept for those who need them; in it, the worker with the most free slots
+ * whose cpu, memory and disk suffice (one that does not say is taken to have enough). No pair that
+ * fits is left: propose until nothing is proposed.
+ *
+ * Preemption, in pools that allow it: an interruptible job gives way to one of a higher priority
+ * (as given: age gives no right to it) that no free worker can take.
+ *
+ * Cost: O(log lanes + log workers) a proposal beside the groups that have a free worker; jobs that
+ * ask for cpu, memory or disk look through the workers of their group when the first has too
+ * little. Pure: time comes with the calls. Threads: one, the turn's; sched_why any, with a read tx.
+ */
 #ifndef DAVIT_SCHED_H
 #define DAVIT_SCHED_H
 
+#include "broker/core/core.h"
 #include "broker/store/tx.h"
 
-struct sched_worker {
-    uint64_t worker_id;
-    uint32_t free_slots; /* how many it may be given now */
-    const Pb__WorkerRecord *record;
-};
+#define SCHED_AGING_MS     60000u
+#define SCHED_PRIORITY_TOP 100  /* of users; above are administrators */
+#define SCHED_WEIGHT       100u /* of a project that has none */
+
+struct sched;
+
+struct sched *sched_new(void);
+void sched_free(struct sched *s); /* or NULL */
+
+/* All is to be learned anew: at the next proposal, from the store as it is then. Workers stay as
+ * they were set. After a failed transaction, and on EFFECT_SETTINGS. */
+void sched_reset(struct sched *s);
+
+/* What a worker offers, and whether it may be given work now: connected, not paused, not draining,
+ * able to hear. Say it on every change. `record` NULL: it is forgotten, and not open. */
+void sched_worker(struct sched *s, uint64_t worker_id, const Pb__WorkerRecord *record, bool open);
+
+/* What commands changed: all changes, each once, in their order, when they have happened in `tx`.
+ */
+void sched_learn(struct sched *s, struct tx *tx, uint64_t now_ms,
+                 const struct queue_change *changes, size_t count);
 
 struct sched_proposal {
     uint64_t job_id;
     uint64_t worker_id;
+    uint32_t order; /* its place among the proposals, by which came first */
 };
 
-/* At most max proposals; free_slots of the workers is counted down. */
-size_t sched_propose(struct tx *tx, struct sched_worker *workers, size_t count,
-                     struct sched_proposal *ret, size_t max);
+/* At most max proposals, all of one worker side by side, each worker's in their order. They count
+ * as running from here on; those that the changes learned before the next call do not show are
+ * taken back. `tx`: what was learned has happened in it, and nothing else. */
+size_t sched_propose(struct sched *s, struct tx *tx, uint64_t now_ms, struct sched_proposal *ret,
+                     size_t max);
+
+/* A running job that should give way; true: apply JobPreempt, learn, propose again. To be asked
+ * when nothing more is proposed. */
+struct sched_victim {
+    uint64_t job_id;
+    uint64_t for_job_id;
+};
+bool sched_preempt(struct sched *s, struct sched_victim *ret);
+
+/* For tests and metrics: what it holds now. */
+struct sched_stat {
+    size_t lanes; /* with jobs */
+    size_t groups;
+    size_t workers;
+    size_t running;
+    uint64_t rows; /* of the table ready that were read, since the start */
+};
+void sched_stat(const struct sched *s, struct sched_stat *ret);
 
 /* Why a job is not running: a reason for each known worker. *ret_position is its place among the
  * ready jobs of its class (1-based; 0: it is not ready). `online` tells whether a worker has a live

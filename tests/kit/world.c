@@ -97,6 +97,16 @@ Pb__Command *world_command(struct world *w, const char *actor)
     return cmd;
 }
 
+static void tell_sched(struct world *w)
+{
+    for (size_t i = 0; i < w->fx.count; i++) {
+        if (w->fx.items[i].kind == EFFECT_SETTINGS) {
+            sched_reset(w->sched);
+        }
+    }
+    sched_learn(w->sched, w->tx, w->now_ms, w->fx.changes, w->fx.change_count);
+}
+
 static void log_command(struct world *w, const Pb__Command *cmd)
 {
     const uint32_t size = (uint32_t)pb__command__get_packed_size(cmd);
@@ -119,6 +129,9 @@ int world_apply(struct world *w, const Pb__Command *cmd)
     } else {
         w->applied++;
         w->expired += w->reply.expired;
+        if (w->sched != NULL) {
+            tell_sched(w);
+        }
         if (w->log != NULL) {
             log_command(w, cmd);
         }

@@ -18,9 +18,10 @@ struct world {
     uint64_t now_ms;
     struct effects fx; /* of the latest command */
     struct reply reply;
-    uint64_t map_bytes; /* of the store */
-    bool audit;         /* after each command: slow with many rows */
-    struct buf *log;    /* not NULL: gets every applied command, packed, a u32 length before it */
+    uint64_t map_bytes;  /* of the store */
+    bool audit;          /* after each command: slow with many rows */
+    struct sched *sched; /* not NULL: learns what each command changed; the caller's */
+    struct buf *log;     /* not NULL: gets every applied command, packed, a u32 length before it */
     uint64_t applied;
     uint64_t expired; /* pipelines and jobs that went for their age */
 };

@@ -2,6 +2,8 @@
 
 #include "tests/scene/scene.h"
 
+#include <stdlib.h>
+
 struct actor *actor_find(struct stage *s, struct str name)
 {
     for (size_t i = 0; i < s->actor_count; i++) {
@@ -102,24 +104,37 @@ static void lose(struct stage *s, struct actor *a)
     }
 }
 
-/* As the turn does it after every batch. */
-void stage_schedule(struct stage *s)
+static int by_order(const void *a, const void *b)
 {
-    struct sched_worker workers[ACTORS_MAX];
-    struct sched_proposal todo[16];
-    size_t n = 0;
+    const struct sched_proposal *x = a, *y = b;
 
+    return x->order < y->order ? -1 : x->order > y->order;
+}
+
+/* What the fleet of the broker says when a session or a record changes. */
+static void tell_workers(struct stage *s)
+{
     for (size_t i = 0; i < s->actor_count; i++) {
         const struct actor *a = &s->actors[i];
-        const Pb__WorkerRecord *w = a->online ? worker_get(s->world.tx, a->worker_id) : NULL;
-        const uint32_t used = w != NULL ? worker_job_count(s->world.tx, w->id) : 0;
-        if (w != NULL && used < w->slots) {
-            workers[n++] = (struct sched_worker){w->id, w->slots - used, w};
-        }
+        const Pb__WorkerRecord *w = worker_get(s->world.tx, a->worker_id);
+        sched_worker(s->world.sched, a->worker_id, w, a->online && !w->paused && !w->draining);
     }
-    n = sched_propose(s->world.tx, workers, n, todo, ARRAY_LEN(todo));
-    for (size_t i = 0; i < n; i++) {
-        trace_result(s, world_assign(&s->world, todo[i].job_id, todo[i].worker_id));
+}
+
+/* As the turn does it after every batch; each assignment by itself, so that the trace tells in
+ * which order they were found. */
+void stage_schedule(struct stage *s)
+{
+    struct sched_proposal todo[16];
+    size_t n;
+
+    tell_workers(s);
+    while ((n = sched_propose(s->world.sched, s->world.tx, s->world.now_ms, todo,
+                              ARRAY_LEN(todo))) > 0) {
+        qsort(todo, n, sizeof(*todo), by_order);
+        for (size_t i = 0; i < n; i++) {
+            trace_result(s, world_assign(&s->world, todo[i].job_id, todo[i].worker_id));
+        }
     }
 }
 

@@ -11,11 +11,13 @@ void stage_init(struct stage *s, struct buf *out)
 {
     *s = (struct stage){.out = out};
     world_init(&s->world);
+    s->world.sched = sched_new();
     s->begin_ms = s->world.now_ms;
 }
 
 void stage_release(struct stage *s)
 {
+    sched_free(s->world.sched);
     world_release(&s->world);
 }
 
@@ -477,6 +479,8 @@ static void holder(void *ctx, const Pb__AssignmentRecord *a)
 static void restart(struct stage *s)
 {
     world_reopen(&s->world);
+    sched_free(s->world.sched);
+    s->world.sched = sched_new();
     for (size_t i = 0; i < s->actor_count; i++) {
         s->actors[i].online = false;
         s->actors[i].lost_at_ms = s->world.now_ms + LEASE_MS; /* one full lease to come back */

@@ -178,6 +178,8 @@ static uint64_t reads_beside(unsigned history)
     uint64_t worker_id, before;
 
     start(&w, &worker_id);
+    w.sched = sched_new();
+    sched_worker(w.sched, worker_id, worker_get(w.tx, worker_id), true);
     w.audit = false;
     for (unsigned i = 0; i < history; i++) {
         run_pipeline(&w, worker_id);
@@ -185,12 +187,12 @@ static uint64_t reads_beside(unsigned history)
     before = tx_reads(w.tx);
     assert_int_equal(world_submit(&w, plan_from_text(tx_arena(w.tx), "a: stage=a\n"), "dev", "9"),
                      0);
-    struct sched_worker worker = {worker_id, 8, worker_get(w.tx, worker_id)};
-    assert_int_equal(sched_propose(w.tx, &worker, 1, todo, ARRAY_LEN(todo)), 1);
+    assert_int_equal(sched_propose(w.sched, w.tx, w.now_ms, todo, ARRAY_LEN(todo)), 1);
     run_job(&w, todo[0].job_id, worker_id);
     core_next_due_ms(w.tx);
     core_next_expiry_ms(w.tx, DAY_MS);
     before = tx_reads(w.tx) - before;
+    sched_free(w.sched);
     world_release(&w);
     return before;
 }

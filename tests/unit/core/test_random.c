@@ -304,23 +304,44 @@ static int worker_command(struct chaos *c)
     return WORLD_APPLY(&c->w, "ann", WORKER_SET, &body);
 }
 
+static void tell_workers(struct chaos *c, struct sched *s)
+{
+    struct cursor cur;
+
+    for (tx_seek(&cur, c->w.tx, T_WORKER, STR_NULL, NULL); cur.valid; tx_next(&cur)) {
+        const Pb__WorkerRecord *w = worker_get(c->w.tx, key_read_u64(cur.key, 0));
+        sched_worker(s, w->id, w, !w->paused && !w->draining);
+    }
+}
+
+/* One that learned step by step knows what one that has just read the store knows. */
+static void check_scheduler(struct chaos *c, size_t proposed)
+{
+    struct sched *fresh = sched_new();
+    struct sched_proposal todo[3];
+    struct sched_stat stat, fresh_stat;
+
+    tell_workers(c, fresh);
+    assert_int_equal(sched_propose(fresh, c->w.tx, c->w.now_ms, todo, ARRAY_LEN(todo)), proposed);
+    sched_stat(c->w.sched, &stat);
+    sched_stat(fresh, &fresh_stat);
+    assert_int_equal(stat.running, fresh_stat.running);
+    assert_int_equal(stat.running, tx_count(c->w.tx, T_ASSIGNMENT) + proposed);
+    sched_free(fresh);
+}
+
 static int schedule(struct chaos *c)
 {
-    struct sched_worker workers[32];
     struct sched_proposal todo[3];
-    struct cursor cur;
-    size_t n = 0;
+    size_t n;
     int r = 0;
 
     if (one_in(c, 8)) {
         return world_assign(&c->w, random_id(c), random_id(c));
     }
-    for (tx_seek(&cur, c->w.tx, T_WORKER, STR_NULL, NULL); cur.valid; tx_next(&cur)) {
-        const Pb__WorkerRecord *w = worker_get(c->w.tx, key_read_u64(cur.key, 0));
-        const uint32_t used = worker_job_count(c->w.tx, w->id);
-        workers[n++] = (struct sched_worker){w->id, w->slots > used ? w->slots - used : 0, w};
-    }
-    n = sched_propose(c->w.tx, workers, n, todo, ARRAY_LEN(todo));
+    tell_workers(c, c->w.sched);
+    n = sched_propose(c->w.sched, c->w.tx, c->w.now_ms, todo, ARRAY_LEN(todo));
+    check_scheduler(c, n);
     for (size_t i = 0; i < n && r == 0; i++) {
         r = world_assign(&c->w, todo[i].job_id, todo[i].worker_id);
         assert_int_equal(r, 0); /* alone in its turn, the scheduler is right */
@@ -595,6 +616,7 @@ static void run_seed(uint64_t seed)
     printf("  seed %" PRIu64 ": ", seed);
     fflush(stdout);
     world_init(&c.w);
+    c.w.sched = sched_new();
     buf_init(&c.log, 0);
     c.w.log = &c.log;
     for (unsigned i = 0; i < WORKERS; i++) {
@@ -615,6 +637,7 @@ static void run_seed(uint64_t seed)
     assert_true(c.pipelines > 3 && c.finished > 20 && c.refused > 20);
     expire_everything(&c);
     replay(&c);
+    sched_free(c.w.sched);
     world_release(&c.w);
     buf_release(&c.log);
 }

@@ -66,15 +66,16 @@ static void run_all(enum shape shape, struct cost *ret)
 
     world_init(&w);
     w.audit = false;
-    worker_id = world_worker(&w, "w1", "", "shell", 1000, true);
+    w.sched = sched_new();
+    worker_id = world_worker(&w, "w1", "", "shell", 64, true);
+    sched_worker(w.sched, worker_id, worker_get(w.tx, worker_id), true);
     begin = os_monotonic_us();
     assert_int_equal(world_submit(&w, big_plan(tx_arena(w.tx), shape), "main", "1"), 0);
     pipeline_id = w.reply.pipeline_id;
     printf("  %u jobs created in %" PRIu64 " us\n", JOBS, os_monotonic_us() - begin);
     begin = os_monotonic_us();
     do {
-        struct sched_worker worker = {worker_id, 64, worker_get(w.tx, worker_id)};
-        n = sched_propose(w.tx, &worker, 1, todo, ARRAY_LEN(todo));
+        n = sched_propose(w.sched, w.tx, w.now_ms, todo, ARRAY_LEN(todo));
         for (size_t i = 0; i < n; i++) {
             const uint64_t events = meta_get(w.tx)->next_event;
             const uint64_t writes = tx_changes(w.tx);
@@ -89,6 +90,7 @@ static void run_all(enum shape shape, struct cost *ret)
     assert_string_equal(world_status(&w, pipeline_id), "success");
     w.audit = true;
     assert_int_equal(world_retry(&w, pipeline_id), -E_CONFLICT); /* audits once */
+    sched_free(w.sched);
     world_release(&w);
 }
 

@@ -28,7 +28,7 @@ struct world {
     struct tx *tx;
     uint64_t job_id;
     uint64_t worker_id;
-    size_t candidates; /* in the last turn */
+    bool open; /* the worker, as was told last */
 };
 
 static int apply(void *ctx, Pb__Command *cmd, struct reply *ret_reply)
@@ -145,7 +145,7 @@ static void world_down(struct world *w)
  */
 static bool turn_at(struct world *w, uint64_t mono_ms, bool commit)
 {
-    struct sched_worker *list;
+    struct fleet_change *list;
     struct fleet_turn turn = {
         .now_ms = 1700000000000u + mono_ms, .mono_ms = mono_ms, .apply = apply, .ctx = w};
 
@@ -154,7 +154,9 @@ static bool turn_at(struct world *w, uint64_t mono_ms, bool commit)
     turn.tx = w->tx;
     fleet_begin(w->fleet, &turn);
     fleet_tick(w->fleet);
-    w->candidates = fleet_candidates(w->fleet, &w->fx, &list);
+    for (size_t i = 0, n = fleet_changes(w->fleet, &list); i < n; i++) {
+        w->open = list[i].open; /* there is one worker */
+    }
     bool lost = job_get(w->tx, w->job_id)->state == JOB_PENDING;
     if (commit) {
         assert_int_equal(tx_commit(w->tx), 0);
@@ -240,7 +242,7 @@ static uint64_t beating_until(struct world *w, struct peer *p, uint64_t from_ms,
     for (uint64_t at = from_ms; at < until_ms; at += 1000) {
         peer_heard(w->fleet, p);
         assert_false(turn_at(w, at, true));
-        if (w->candidates > 0) {
+        if (w->open) {
             return at;
         }
     }

@@ -1,4 +1,5 @@
-/* The scheduler on a queue of 100,000 jobs in a few classes. */
+/* The scheduler against the real core and store: what goes first, what goes where, and that it does
+ * not look at more than it proposes. */
 #include "common/base.h"
 
 #include "tests/kit/world.h"
@@ -17,82 +18,420 @@ static int set_up(void **state)
     struct world *w = xcalloc(1, sizeof(*w));
 
     world_init(w);
+    w->sched = sched_new();
     *state = w;
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    world_release(*state);
-    free(*state);
+    struct world *w = *state;
+
+    sched_free(w->sched);
+    world_release(w);
+    free(w);
     return 0;
 }
 
-static size_t propose(struct world *w, const uint64_t *ids, size_t count, uint32_t slots,
-                      struct sched_proposal *ret, size_t max)
-{
-    struct sched_worker workers[8];
+struct offer {
+    const char *name;
+    const char *tags;
+    const char *pool;
+    uint32_t slots;
+    uint64_t memory;
+    bool tagged_only;
+};
 
-    for (size_t i = 0; i < count; i++) {
-        workers[i] = (struct sched_worker){ids[i], slots, worker_get(w->tx, ids[i])};
-    }
-    return sched_propose(w->tx, workers, count, ret, max);
+/* A worker that says so, and is open for work. */
+static uint64_t worker(struct world *w, struct offer o)
+{
+    char *executors[] = {(char *)"shell"}, *tags[] = {(char *)o.tags};
+    Pb__WorkerHello body = PB__WORKER_HELLO__INIT;
+
+    body.name = (char *)o.name;
+    body.pool = (char *)(o.pool != NULL ? o.pool : "");
+    body.executors = executors;
+    body.n_executors = 1;
+    body.tags = tags;
+    body.n_tags = o.tags != NULL;
+    body.slots = o.slots;
+    body.memory_bytes = o.memory;
+    body.run_untagged = !o.tagged_only;
+    assert_int_equal(world_hello(w, &body), 0);
+    sched_worker(w->sched, w->reply.worker_id, worker_get(w->tx, w->reply.worker_id), true);
+    return w->reply.worker_id;
 }
 
-static const char *job_name(struct world *w, uint64_t job_id)
+static uint64_t submit(struct world *w, const char *project, const char *plan)
 {
-    return job_get(w->tx, job_id)->name;
+    Pb__PipelineCreate body = PB__PIPELINE_CREATE__INIT;
+
+    body.project = (char *)project;
+    body.plan = plan_from_text(tx_arena(w->tx), plan);
+    body.ref = (char *)"main";
+    body.sha = (char *)"1";
+    body.origin = (char *)"push";
+    assert_int_equal(WORLD_APPLY(w, "ann", PIPELINE_CREATE, &body), 0);
+    return w->reply.pipeline_id;
+}
+
+static int by_order(const void *a, const void *b)
+{
+    const struct sched_proposal *x = a, *y = b;
+
+    return x->order < y->order ? -1 : x->order > y->order;
+}
+
+/* In the order in which they were found. */
+static size_t propose(struct world *w, struct sched_proposal *ret, size_t max)
+{
+    const size_t n = sched_propose(w->sched, w->tx, w->now_ms, ret, max);
+
+    qsort(ret, n, sizeof(*ret), by_order);
+    return n;
+}
+
+/* One assignment after the other; the names of the jobs, with blanks between. */
+static const char *assign_all(struct world *w)
+{
+    struct sched_proposal p[64];
+    struct buf names = BUF_INIT;
+    const char *text;
+    size_t n;
+
+    while ((n = propose(w, p, ARRAY_LEN(p))) > 0) {
+        for (size_t i = 0; i < n; i++) {
+            assert_int_equal(world_assign(w, p[i].job_id, p[i].worker_id), 0);
+            buf_addf(&names, "%s%s", names.n > 0 ? " " : "", job_get(w->tx, p[i].job_id)->name);
+        }
+    }
+    text = arena_strdup(tx_arena(w->tx), buf_str(&names));
+    buf_release(&names);
+    return text;
+}
+
+static void finish(struct world *w, uint64_t pipeline_id, const char *name)
+{
+    Pb__Outcome o = PB__OUTCOME__INIT;
+
+    o.result = JOB_SUCCESS;
+    assert_int_equal(world_finished(w, world_job_id(w, pipeline_id, name), &o), 0);
+}
+
+static void set_project(struct world *w, const char *name, uint32_t weight, uint32_t max_running)
+{
+    Pb__ProjectSet body = PB__PROJECT_SET__INIT;
+
+    body.name = (char *)name;
+    body.has_weight = body.has_max_running = true;
+    body.weight = weight;
+    body.max_running = max_running;
+    assert_int_equal(WORLD_APPLY(w, "ann", PROJECT_SET, &body), 0);
+}
+
+static void set_pool(struct world *w, const char *name, uint32_t max_running, uint32_t each,
+                     bool preempt)
+{
+    Pb__PoolSet body = PB__POOL_SET__INIT;
+
+    body.name = (char *)name;
+    body.has_max_running = body.has_project_max_running = body.has_preempt = true;
+    body.max_running = max_running;
+    body.project_max_running = each;
+    body.preempt = preempt;
+    assert_int_equal(WORLD_APPLY(w, "ann", POOL_SET, &body), 0);
 }
 
 static void classes_are_interleaved_by_priority_then_age(void **state)
 {
-    static const char *const want[] = {"c", "f", "a", "b", "d", "e"};
     struct world *w = *state;
     struct sched_proposal got[8];
-    const uint64_t worker = world_worker(w, "w1", "x,y", "shell", 10, true);
+    const char *const want[] = {"c", "f", "a", "b", "d", "e"};
+    char *both[] = {(char *)"x", (char *)"y"}, *executors[] = {(char *)"shell"};
+    Pb__WorkerHello body = PB__WORKER_HELLO__INIT;
 
-    assert_int_equal(world_submit(w,
-                                  plan_from_text(tx_arena(w->tx), "a:\n"
-                                                                  "b: tags=x\n"
-                                                                  "c: tags=y priority=2\n"
-                                                                  "d:\n"
-                                                                  "e: tags=x,y\n"
-                                                                  "f: priority=1\n"),
-                                  "main", "1"),
-                     0);
-    assert_int_equal(propose(w, &worker, 1, 10, got, 8), ARRAY_LEN(want));
+    body.name = (char *)"w1";
+    body.executors = executors;
+    body.n_executors = 1;
+    body.tags = both;
+    body.n_tags = 2;
+    body.slots = 10;
+    body.run_untagged = true;
+    assert_int_equal(world_hello(w, &body), 0);
+    sched_worker(w->sched, w->reply.worker_id, worker_get(w->tx, w->reply.worker_id), true);
+    submit(w, "demo",
+           "a:\n"
+           "b: tags=x\n"
+           "c: tags=y priority=2\n"
+           "d:\n"
+           "e: tags=x,y\n"
+           "f: priority=1\n");
+    assert_int_equal(propose(w, got, 8), ARRAY_LEN(want));
     for (size_t i = 0; i < ARRAY_LEN(want); i++) {
-        assert_string_equal(job_name(w, got[i].job_id), want[i]);
+        assert_string_equal(job_get(w->tx, got[i].job_id)->name, want[i]);
     }
-    assert_int_equal(propose(w, &worker, 1, 10, got, 2), 2); /* no more than asked for */
-    assert_int_equal(propose(w, &worker, 1, 3, got, 8), 3);  /* no more than slots */
-    assert_int_equal(propose(w, &worker, 1, 0, got, 8), 0);
+    assert_int_equal(propose(w, got, 2), 2); /* nobody applied the others: they come again */
+    assert_string_equal(job_get(w->tx, got[1].job_id)->name, "f");
+    assert_string_equal(assign_all(w), "c f a b d e");
 }
 
 static void no_matching_pair_is_left_idle(void **state)
 {
     struct world *w = *state;
-    struct sched_proposal got[16];
-    uint64_t ids[3];
+    const uint64_t gpu = worker(w, (struct offer){"w0", "gpu", .slots = 2, .tagged_only = true});
 
-    ids[0] = world_worker(w, "w0", "gpu", "shell", 2, false);
-    ids[1] = world_worker(w, "w1", "", "docker", 2, true);
-    ids[2] = world_worker(w, "w2", "", "shell", 2, true);
-    assert_int_equal(world_submit(w,
-                                  plan_from_text(tx_arena(w->tx), "a: tags=none_has_it\n"
-                                                                  "b: tags=gpu\n"
-                                                                  "c: executor=docker\n"
-                                                                  "d:\n"
-                                                                  "e:\n"
-                                                                  "f:\n"
-                                                                  "g:\n"),
-                                  "main", "1"),
-                     0);
-    /* b to w0, c to w1, and three of d, e, f, g to what is left of w1 and w2 */
-    assert_int_equal(propose(w, ids, 3, 2, got, 16), 5);
-    for (size_t i = 0; i < 5; i++) {
-        assert_string_not_equal(job_name(w, got[i].job_id), "a");
+    worker(w, (struct offer){"w2", .slots = 2});
+    submit(w, "demo",
+           "a: tags=none_has_it\n"
+           "b: tags=gpu\n"
+           "c: executor=docker\n"
+           "d:\ne:\nf:\n");
+    assert_string_equal(assign_all(w), "d e b");
+    assert_int_equal(worker_job_count(w->tx, gpu), 1);
+}
+
+static void a_closed_worker_gets_nothing(void **state)
+{
+    struct world *w = *state;
+    const uint64_t id = worker(w, (struct offer){"w1", .slots = 2});
+
+    submit(w, "demo", "a:\nb:\n");
+    sched_worker(w->sched, id, worker_get(w->tx, id), false);
+    assert_string_equal(assign_all(w), "");
+    sched_worker(w->sched, id, worker_get(w->tx, id), true);
+    assert_string_equal(assign_all(w), "a b");
+}
+
+static void a_specialist_is_kept_for_those_who_need_it(void **state)
+{
+    struct world *w = *state;
+    const uint64_t gpu = worker(w, (struct offer){"w1", "gpu", .slots = 9});
+    const uint64_t plain = worker(w, (struct offer){"w2", .slots = 1});
+
+    submit(w, "demo", "a:\nb:\nneeds: tags=gpu\n");
+    assert_string_equal(assign_all(w), "a b needs");
+    assert_int_equal(worker_job_count(w->tx, plain), 1);
+    assert_int_equal(worker_job_count(w->tx, gpu), 2);
+}
+
+static void memory_is_given_once(void **state)
+{
+    struct world *w = *state;
+    const uint64_t small = worker(w, (struct offer){"w1", .slots = 9, .memory = 100});
+    const uint64_t large = worker(w, (struct offer){"w2", .slots = 3, .memory = 250});
+    const uint64_t p = submit(w, "demo",
+                              "a: memory=200\nb: memory=200\nc: memory=40\nd: memory=70\n"
+                              "e: memory=50\n");
+
+    /* a to the large one, c and e to the one with more slots; nowhere is enough left for b and d */
+    assert_string_equal(assign_all(w), "a c e");
+    assert_int_equal(worker_job_count(w->tx, small), 2);
+    assert_int_equal(worker_job_count(w->tx, large), 1);
+    finish(w, p, "a");
+    assert_string_equal(assign_all(w), "b");
+    finish(w, p, "c");
+    assert_string_equal(assign_all(w), "");
+    finish(w, p, "e");
+    assert_string_equal(assign_all(w), "d");
+}
+
+static void age_raises_a_priority_up_to_the_top(void **state)
+{
+    struct world *w = *state;
+    uint64_t p;
+
+    submit(w, "demo", "old: priority=-3\n");
+    w->now_ms += 2 * SCHED_AGING_MS;
+    submit(w, "demo", "young: priority=0\n");
+    w->now_ms += SCHED_AGING_MS - 1;
+    p = submit(w, "demo", "boss: priority=101\n");
+    worker(w, (struct offer){"w1", .slots = 1});
+    assert_string_equal(assign_all(w), "boss"); /* the old one has risen to -1 */
+    finish(w, p, "boss");
+    assert_string_equal(assign_all(w), "young");
+}
+
+static void an_old_job_overtakes_and_stops_below_administrators(void **state)
+{
+    struct world *w = *state;
+    uint64_t p;
+
+    submit(w, "demo", "old: priority=-3\n");
+    w->now_ms += 300 * SCHED_AGING_MS;
+    submit(w, "demo", "young: priority=99\n");
+    p = submit(w, "demo", "boss: priority=101\n");
+    worker(w, (struct offer){"w1", .slots = 1});
+    assert_string_equal(assign_all(w), "boss");
+    finish(w, p, "boss");
+    assert_string_equal(assign_all(w), "old");
+}
+
+static void projects_take_turns(void **state)
+{
+    struct world *w = *state;
+
+    submit(w, "x", "x1:\nx2:\nx3:\nx4:\n");
+    submit(w, "y", "y1:\ny2:\n");
+    submit(w, "z", "z1: priority=1\nz2:\n");
+    worker(w, (struct offer){"w1", .slots = 8});
+    assert_string_equal(assign_all(w), "z1 x1 y1 x2 y2 z2 x3 x4");
+}
+
+static void a_weight_is_a_share(void **state)
+{
+    struct world *w = *state;
+
+    set_project(w, "x", 300, 0);
+    submit(w, "x", "x1:\nx2:\nx3:\nx4:\nx5:\nx6:\nx7:\n");
+    submit(w, "y", "y1:\ny2:\ny3:\ny4:\n");
+    worker(w, (struct offer){"w1", .slots = 8});
+    assert_string_equal(assign_all(w), "x1 y1 x2 x3 x4 y2 x5 x6");
+}
+
+/* One slot: whose turn it is shows in the time that was used. */
+static void time_that_was_used_counts(void **state)
+{
+    struct world *w = *state;
+    const uint64_t x = submit(w, "x", "x1:\nx2:\nx3:\n");
+    const uint64_t y = submit(w, "y", "y1:\ny2:\ny3:\ny4:\n");
+
+    worker(w, (struct offer){"w1", .slots = 1});
+    assert_string_equal(assign_all(w), "x1");
+    w->now_ms += 3000;
+    finish(w, x, "x1");
+    assert_string_equal(assign_all(w), "y1");
+    w->now_ms += 1000;
+    finish(w, y, "y1");
+    assert_string_equal(assign_all(w), "y2");
+    w->now_ms += 2500;
+    finish(w, y, "y2");
+    assert_string_equal(assign_all(w), "x2");
+}
+
+static void idleness_saves_nothing_up(void **state)
+{
+    struct world *w = *state;
+    const uint64_t x = submit(w, "x", "x1:\nx2:\nx3:\n");
+    uint64_t y;
+
+    worker(w, (struct offer){"w1", .slots = 1});
+    for (unsigned i = 1; i <= 2; i++) {
+        assign_all(w);
+        w->now_ms += 1000000;
+        finish(w, x, i == 1 ? "x1" : "x2");
     }
+    assign_all(w); /* x3 */
+    y = submit(w, "y", "y1:\ny2:\n");
+    submit(w, "x", "x4:\nx5:\n");
+    w->now_ms += 1000;
+    finish(w, x, "x3");
+    assert_string_equal(assign_all(w), "y1");
+    w->now_ms += 2000000;
+    finish(w, y, "y1");
+    assert_string_equal(assign_all(w), "x4"); /* y has had its share since it came */
+}
+
+static void a_project_at_its_limit_waits_and_others_do_not(void **state)
+{
+    struct world *w = *state;
+    uint64_t x;
+
+    set_project(w, "x", 0, 2);
+    x = submit(w, "x", "x1:\nx2:\nx3:\nx4: tags=gpu priority=5\n");
+    submit(w, "y", "y1:\n");
+    worker(w, (struct offer){"w1", "gpu", .slots = 9});
+    assert_string_equal(assign_all(w), "x4 y1 x1");
+    finish(w, x, "x1");
+    assert_string_equal(assign_all(w), "x2");
+    set_project(w, "x", 0, 0);
+    assert_string_equal(assign_all(w), "x3");
+}
+
+static void a_pool_at_its_limit_waits_and_others_do_not(void **state)
+{
+    struct world *w = *state;
+    uint64_t p;
+
+    set_pool(w, "small", 2, 1, false);
+    p = submit(w, "x", "a: pool=small\nb: pool=small\nc:\nd:\n");
+    submit(w, "y", "e: pool=small\nf: pool=small\n");
+    submit(w, "z", "g: pool=small\n");
+    worker(w, (struct offer){"w1", .pool = "small", .slots = 9});
+    assert_string_equal(assign_all(w), "a e");
+    worker(w, (struct offer){"w2", .slots = 9});
+    assert_string_equal(assign_all(w), "c d");
+    finish(w, p, "a");
+    assert_string_equal(assign_all(w), "g"); /* z has none there */
+}
+
+static void pools_keep_out_who_does_not_belong(void **state)
+{
+    struct world *w = *state;
+    char *projects[] = {(char *)"group/*"};
+    Pb__PoolSet body = PB__POOL_SET__INIT;
+
+    body.name = (char *)"theirs";
+    body.has_projects = true;
+    body.projects = projects;
+    body.n_projects = 1;
+    assert_int_equal(WORLD_APPLY(w, "ann", POOL_SET, &body), 0);
+    worker(w, (struct offer){"w1", .pool = "theirs", .slots = 9});
+    submit(w, "demo", "a:\nb: pool=theirs\nc: pool=other\n");
+    submit(w, "group/x", "d:\ne: pool=theirs\n");
+    assert_string_equal(assign_all(w), "d e");
+}
+
+static void the_lower_priority_gives_way(void **state)
+{
+    struct world *w = *state;
+    struct sched_victim v;
+    uint64_t p;
+
+    set_pool(w, "fast", 0, 0, true);
+    worker(w, (struct offer){"w1", .pool = "fast", .slots = 3});
+    p = submit(w, "demo",
+               "a: interruptible=yes\n"
+               "b: interruptible=yes priority=-1\n"
+               "c: priority=-5\n");
+    assert_string_equal(assign_all(w), "a b c");
+    assert_false(sched_preempt(w->sched, &v)); /* nobody waits */
+    submit(w, "demo", "urgent: priority=7\nequal: priority=-1\n");
+    assert_string_equal(assign_all(w), "");
+    assert_true(sched_preempt(w->sched, &v));
+    assert_int_equal(v.job_id, world_job_id(w, p, "b")); /* c must not be interrupted */
+    assert_int_equal(v.for_job_id, world_job_id(w, w->reply.pipeline_id, "urgent"));
+    assert_true(sched_preempt(w->sched, &v)); /* the first was refused */
+    assert_int_equal(v.job_id, world_job_id(w, p, "a"));
+    assert_false(sched_preempt(w->sched, &v));
+}
+
+/* A copy that learns everything anew proposes what the one that learned step by step does. */
+static void what_is_rebuilt_is_what_was_learned(void **state)
+{
+    struct world *w = *state;
+    struct sched_stat before, after;
+    struct sched_proposal a[16], b[16];
+    uint64_t p;
+    size_t n;
+
+    set_project(w, "x", 50, 0);
+    worker(w, (struct offer){"w1", "gpu", .slots = 4});
+    worker(w, (struct offer){"w2", .slots = 2});
+    p = submit(w, "x", "a:\nb: tags=gpu\nc: priority=3\nd:\ne:\nf:\ng:\n");
+    submit(w, "y", "h:\ni: priority=3\n");
+    assign_all(w);
+    finish(w, p, "a");
+    finish(w, p, "b");
+    assert_int_equal(world_cancel_job(w, world_job_id(w, p, "g")), 0);
+    n = propose(w, a, ARRAY_LEN(a));
+    assert_int_equal(n, 2);
+    sched_stat(w->sched, &before);
+    sched_reset(w->sched);
+    assert_int_equal(propose(w, b, ARRAY_LEN(b)), n);
+    assert_memory_equal(a, b, n * sizeof(*a));
+    sched_stat(w->sched, &after);
+    assert_int_equal(before.running, after.running);
+    assert_int_equal(before.workers, after.workers);
 }
 
 #define QUEUED_PIPELINES 50u
@@ -107,38 +446,73 @@ static void fill(struct world *w)
     }
     w->audit = false;
     for (unsigned i = 0; i < QUEUED_PIPELINES; i++) {
-        assert_int_equal(
-            world_submit(w, plan_from_text(tx_arena(w->tx), buf_cstr(&text)), "main", "1"), 0);
+        submit(w, "demo", buf_cstr(&text));
         world_commit(w);
     }
     buf_release(&text);
 }
 
-static bool online(void *ctx, uint64_t worker_id)
-{
-    return true;
-}
-
-/* Rows that were looked at show in the arena: each class and worker is unpacked into it. */
 static void a_long_queue_costs_no_more_than_a_short_one(void **state)
 {
     struct world *w = *state;
     struct sched_proposal got[64];
-    const uint64_t worker = world_worker(w, "w1", "x", "shell", 64, true);
-    uint64_t begin, us;
+    struct sched_stat stat;
 
     fill(w);
+    sched_reset(w->sched); /* as after a restart */
+    worker(w, (struct offer){"w1", "x", .slots = 64});
+    sched_stat(w->sched, &stat);
+    const uint64_t before = stat.rows;
     assert_int_equal(tx_count(w->tx, T_READY), QUEUED_PIPELINES * QUEUED_JOBS);
-    begin = os_monotonic_us();
-    assert_int_equal(propose(w, &worker, 1, 64, got, 64), 64);
-    us = os_monotonic_us() - begin;
-    printf("  64 proposals of %" PRIu64 " ready jobs: %" PRIu64 " us\n", tx_count(w->tx, T_READY),
-           us);
-    assert_true(tx_arena(w->tx)->used < 16 * 1024);
-    for (size_t i = 1; i < 64; i++) { /* two classes, oldest first */
+    assert_int_equal(propose(w, got, 64), 64);
+    sched_stat(w->sched, &stat);
+    assert_true(stat.rows - before <= 3 + 3 * 256u); /* one a lane, and the fronts */
+    for (size_t i = 1; i < 64; i++) {                /* two classes, oldest first */
         assert_true(job_get(w->tx, got[i - 1].job_id)->ready_seq <
                     job_get(w->tx, got[i].job_id)->ready_seq);
     }
+}
+
+/* Every job of a lane longer than its front comes, once and in its order, also when some are
+ * canceled and others come back to their old place meanwhile. */
+static void a_lane_keeps_its_order(void **state)
+{
+    struct world *w = *state;
+    struct sched_proposal got[100];
+    const uint64_t id = worker(w, (struct offer){"w1", .slots = 1000});
+    struct buf text = BUF_INIT;
+    uint64_t p, last = 0, first;
+    size_t n, total = 0;
+
+    for (unsigned i = 0; i < 900; i++) {
+        buf_addf(&text, "j%u:\n", i);
+    }
+    w->audit = false;
+    p = submit(w, "demo", buf_cstr(&text));
+    buf_release(&text);
+    first = pipeline_get(w->tx, p)->first_job_id;
+    assert_int_equal(world_cancel_job(w, first + 1), 0);
+    assert_int_equal(world_cancel_job(w, first + 700), 0);
+    while ((n = propose(w, got, ARRAY_LEN(got))) > 0) {
+        for (size_t i = 0; i < n; i++) {
+            assert_true(got[i].job_id > last);
+            last = got[i].job_id;
+            assert_int_equal(world_assign(w, last, id), 0);
+        }
+        total += n;
+        if (total == 300) { /* one of the first comes back */
+            assert_int_equal(world_lost(w, first), 0);
+            assert_int_equal(propose(w, got, 1), 1);
+            assert_int_equal(got[0].job_id, first);
+            assert_int_equal(world_assign(w, first, id), 0);
+        }
+    }
+    assert_int_equal(total, 898);
+}
+
+static bool online(void *ctx, uint64_t worker_id)
+{
+    return true;
 }
 
 static void why_tells_the_place_in_line(void **state)
@@ -148,10 +522,8 @@ static void why_tells_the_place_in_line(void **state)
     uint64_t position;
     bool never;
 
-    world_worker(w, "w1", "x", "shell", 1, false);
-    assert_int_equal(
-        world_submit(w, plan_from_text(tx_arena(w->tx), "a:\nb:\nc: priority=1\n"), "main", "1"),
-        0);
+    worker(w, (struct offer){"w1", "x", .slots = 1, .tagged_only = true});
+    submit(w, "demo", "a:\nb:\nc: priority=1\n");
     assert_int_equal(sched_why(w->tx, world_job(w, w->reply.pipeline_id, "b"), online, NULL, why, 4,
                                &position, &never),
                      1);
@@ -167,7 +539,22 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(classes_are_interleaved_by_priority_then_age),
         TEST(no_matching_pair_is_left_idle),
+        TEST(a_closed_worker_gets_nothing),
+        TEST(a_specialist_is_kept_for_those_who_need_it),
+        TEST(memory_is_given_once),
+        TEST(age_raises_a_priority_up_to_the_top),
+        TEST(an_old_job_overtakes_and_stops_below_administrators),
+        TEST(projects_take_turns),
+        TEST(a_weight_is_a_share),
+        TEST(time_that_was_used_counts),
+        TEST(idleness_saves_nothing_up),
+        TEST(a_project_at_its_limit_waits_and_others_do_not),
+        TEST(a_pool_at_its_limit_waits_and_others_do_not),
+        TEST(pools_keep_out_who_does_not_belong),
+        TEST(the_lower_priority_gives_way),
+        TEST(what_is_rebuilt_is_what_was_learned),
         TEST(a_long_queue_costs_no_more_than_a_short_one),
+        TEST(a_lane_keeps_its_order),
         TEST(why_tells_the_place_in_line),
     };
 

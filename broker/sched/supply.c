@@ -1,0 +1,276 @@
+#include "common/base.h"
+
+#include "broker/sched/state.h"
+
+#include <stdlib.h>
+
+/* Workers, in groups of those that offer the same. */
+
+static uint32_t free_slots(const struct worker *w)
+{
+    return w->open && w->used < w->record->slots ? w->record->slots - w->used : 0;
+}
+
+/* The load is spread. */
+static bool worker_before(const struct node *a, const struct node *b)
+{
+    const struct worker *x = HEAP_ITEM(a, struct worker, node);
+    const struct worker *y = HEAP_ITEM(b, struct worker, node);
+    const uint32_t i = free_slots(x), j = free_slots(y);
+
+    return i != j ? i > j : x->id < y->id;
+}
+
+static bool bid_before(const struct node *a, const struct node *b)
+{
+    return ask_before(demand_top(HEAP_ITEM(a, struct bid, node)->demand),
+                      demand_top(HEAP_ITEM(b, struct bid, node)->demand));
+}
+
+bool word_known(struct sched *s, const char *text)
+{
+    struct word *w;
+
+    HASH_FIND(hh, s->words, text, (unsigned)strlen(text), w);
+    return w != NULL;
+}
+
+static bool worker_has_word(const struct worker *w, const char *text)
+{
+    for (size_t i = 0; i < w->record->n_tags; i++) {
+        if (strcmp(w->record->tags[i], text) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A tag that nobody asked for before: those who have it are a group of their own from now on. */
+void word_add(struct sched *s, const char *text)
+{
+    struct worker *w;
+    struct worker *tmp;
+    struct word *word;
+
+    if (word_known(s, text)) {
+        return;
+    }
+    word = arena_alloc(&s->arena, sizeof(*word));
+    word->text = arena_strdup(&s->arena, str_from(text));
+    HASH_ADD_KEYPTR(hh, s->words, word->text, (unsigned)strlen(word->text), word);
+    HASH_ITER (hh, s->workers, w, tmp) {
+        if (w->group != NULL && worker_has_word(w, text)) {
+            worker_regroup(s, w);
+        }
+    }
+}
+
+static struct pool *pool_of(struct sched *s, const char *name)
+{
+    const Pb__PoolRecord *r;
+    struct class *c;
+    struct class *tmp;
+    struct pool *p;
+
+    HASH_FIND(hh, s->pools, name, (unsigned)strlen(name), p);
+    if (p != NULL) {
+        return p;
+    }
+    r = pool_get(s->tx, name);
+    p = arena_alloc(&s->arena, sizeof(*p));
+    p->name = arena_strdup(&s->arena, str_from(name));
+    p->record = r != NULL ? (const Pb__PoolRecord *)pb_copy(&s->arena, &r->base) : NULL;
+    HASH_ADD_KEYPTR(hh, s->pools, p->name, (unsigned)strlen(p->name), p);
+    HASH_ITER (hh, s->classes, c, tmp) {
+        demand_add(s, p, c);
+    }
+    return p;
+}
+
+static void add_word(struct buf *b, const char *word)
+{
+    buf_addf(b, "%zu:%s", strlen(word), word);
+}
+
+/* What tells the group of a worker: pool, executors, tags that somebody asks for. */
+static void offer_text(struct sched *s, const struct worker *w, struct buf *b)
+{
+    const Pb__WorkerRecord *r = w->record;
+
+    add_word(b, r->pool);
+    buf_addf(b, "%c%zu;", r->run_untagged ? 'u' : 't', r->n_executors);
+    for (size_t i = 0; i < r->n_executors; i++) {
+        add_word(b, r->executors[i]);
+    }
+    for (size_t i = 0; i < r->n_tags; i++) {
+        if (word_known(s, r->tags[i])) {
+            add_word(b, r->tags[i]);
+        }
+    }
+}
+
+static struct group *group_new(struct sched *s, struct str offer, const struct worker *w)
+{
+    struct group *g = arena_alloc(&s->arena, sizeof(*g));
+
+    g->offer = arena_str(&s->arena, offer);
+    g->as = (Pb__WorkerRecord *)pb_copy(&s->arena, &w->record->base);
+    g->as->n_tags = 0;
+    for (size_t i = 0; i < w->record->n_tags; i++) {
+        if (word_known(s, w->record->tags[i])) {
+            g->as->tags[g->as->n_tags++] = arena_strdup(&s->arena, str_from(w->record->tags[i]));
+        }
+    }
+    g->pool = w->pool;
+    g->workers.before = worker_before;
+    g->bids.before = bid_before;
+    g->serial = s->next_serial++;
+    HASH_ADD_KEYPTR(hh, s->groups, g->offer.p, (unsigned)g->offer.n, g);
+    LL_PREPEND2(g->pool->groups, g, next_of_pool);
+    for (struct demand *d = g->pool->demands; d != NULL; d = d->next_of_pool) {
+        bid_add(s, d, g);
+    }
+    return g;
+}
+
+static void group_freedom(struct sched *s, struct group *g)
+{
+    const bool is_free = g->workers.count > 0;
+
+    if (is_free && !g->is_free) {
+        DL_APPEND2(s->free_groups, g, free_prev, free_next);
+    } else if (!is_free && g->is_free) {
+        DL_DELETE2(s->free_groups, g, free_prev, free_next);
+    }
+    g->is_free = is_free;
+}
+
+void worker_leave(struct sched *s, struct worker *w)
+{
+    if (w->group != NULL) {
+        heap_remove(&w->group->workers, &w->node);
+        group_freedom(s, w->group);
+        w->group = NULL;
+    }
+}
+
+void worker_regroup(struct sched *s, struct worker *w)
+{
+    struct buf offer = BUF_INIT;
+    struct group *g;
+
+    worker_leave(s, w);
+    offer_text(s, w, &offer);
+    HASH_FIND(hh, s->groups, offer.p, (unsigned)offer.n, g);
+    w->group = g != NULL ? g : group_new(s, buf_str(&offer), w);
+    buf_release(&offer);
+    worker_update(s, w);
+}
+
+/* Some worker has more to give than before. */
+static void reopen(struct group *g)
+{
+    while (g->aside != NULL) {
+        struct bid *b = g->aside;
+        g->aside = b->next_aside;
+        b->aside = false;
+        bid_update(b);
+    }
+}
+
+void worker_update(struct sched *s, struct worker *w)
+{
+    struct group *g = w->group;
+
+    if (g == NULL) {
+        return; /* it changed, and is placed again before the next proposal */
+    }
+    if (free_slots(w) > 0) {
+        heap_put(&g->workers, &w->node);
+        reopen(g);
+    } else {
+        heap_remove(&g->workers, &w->node);
+    }
+    group_freedom(s, g);
+}
+
+/* Places a worker whose record is there. */
+static void settle(struct sched *s, struct worker *w)
+{
+    w->pool = pool_of(s, w->record->pool);
+    worker_regroup(s, w);
+}
+
+struct worker *worker_of(struct sched *s, uint64_t id)
+{
+    static const Pb__WorkerRecord none = PB__WORKER_RECORD__INIT;
+    const Pb__WorkerRecord *r;
+    struct worker *w;
+
+    HASH_FIND(hh, s->workers, &id, sizeof(id), w);
+    if (w == NULL) {
+        w = xcalloc(1, sizeof(*w));
+        w->id = id;
+        arena_init(&w->arena, 0);
+        HASH_ADD(hh, s->workers, id, sizeof(w->id), w);
+    }
+    if (w->record == NULL) {
+        r = worker_get(s->tx, id);
+        check(r != NULL || !tx_ok(s->tx));
+        w->record = (const Pb__WorkerRecord *)pb_copy(&w->arena, r != NULL ? &r->base : &none.base);
+    }
+    if (w->group == NULL) {
+        settle(s, w);
+    }
+    return w;
+}
+
+void workers_settle(struct sched *s)
+{
+    while (s->changed != NULL) {
+        struct worker *w = s->changed;
+        s->changed = w->next_changed;
+        w->changed = false;
+        worker_of(s, w->id);
+    }
+}
+
+static bool has_room(uint64_t has, uint64_t used, uint64_t wants)
+{
+    return has == 0 || wants == 0 || (used <= has && has - used >= wants);
+}
+
+bool worker_fits(const struct worker *w, const Pb__ClassRecord *class)
+{
+    return has_room(w->record->cpu_millis, w->cpu_used, class->cpu_millis) &&
+           has_room(w->record->memory_bytes, w->memory_used, class->memory_bytes) &&
+           has_room(w->record->disk_bytes, w->disk_used, class->disk_bytes);
+}
+
+bool worker_could_take(const struct held *instead, const Pb__ClassRecord *class)
+{
+    const struct worker *w = instead->worker;
+    const Pb__ClassRecord *gone = instead->class->record;
+
+    return w->open && w->group != NULL && worker_serves(w->group->as, class) &&
+           has_room(w->record->cpu_millis, w->cpu_used - gone->cpu_millis, class->cpu_millis) &&
+           has_room(w->record->memory_bytes, w->memory_used - gone->memory_bytes,
+                    class->memory_bytes) &&
+           has_room(w->record->disk_bytes, w->disk_used - gone->disk_bytes, class->disk_bytes);
+}
+
+struct worker *group_pick(const struct group *g, const Pb__ClassRecord *class)
+{
+    struct worker *best = NULL;
+
+    for (size_t i = 0; i < g->workers.count; i++) {
+        struct worker *w = HEAP_ITEM(g->workers.items[i], struct worker, node);
+        if (worker_fits(w, class) && (best == NULL || worker_before(&w->node, &best->node))) {
+            best = w;
+            if (i == 0) {
+                return best;
+            }
+        }
+    }
+    return best;
+}
