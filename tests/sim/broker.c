@@ -1,0 +1,308 @@
+#include "common/base.h"
+
+#include <stdlib.h>
+
+#include "common/crypto.h"
+#include "tests/sim/sim.h"
+
+/* The broker's life: started, stepped, killed, started again on what the disk has. */
+
+#define REAL_START_MS 1000000000000ull /* some day in 2001 */
+#define ZONE_MS       1000000000ull    /* the monotonic clock is another one */
+
+int __real_tx_commit(struct tx *tx);
+int __wrap_tx_commit(struct tx *tx);
+void __real_tx_abort(struct tx *tx);
+void __wrap_tx_abort(struct tx *tx);
+int __real_core_apply(struct tx *tx, const Pb__Command *cmd, struct effects *fx,
+                      struct reply *reply);
+int __wrap_core_apply(struct tx *tx, const Pb__Command *cmd, struct effects *fx,
+                      struct reply *reply);
+
+static void clocks(void *ctx, uint64_t *ret_real_ms, uint64_t *ret_mono_ms)
+{
+    *ret_mono_ms = ZONE_MS + sim->now_us / SIM_MS;
+    *ret_real_ms = broker_real_ms();
+}
+
+uint64_t broker_real_ms(void)
+{
+    return (uint64_t)((int64_t)(REAL_START_MS + sim->now_us / SIM_MS) + sim->clock_off_ms);
+}
+
+static char *job_token(struct str key, uint64_t job_id, uint64_t attempt, uint64_t epoch)
+{
+    return xstrdup("a token");
+}
+
+static void log_is_durable(void *ctx, uint64_t job_id, uint64_t attempt, uint64_t epoch,
+                           uint64_t durable)
+{
+    struct item *item = item_new(ITEM_LOG);
+
+    item->job_id = job_id;
+    item->attempt = attempt;
+    item->epoch = epoch;
+    item->durable = durable;
+    inbox_push_event(sim->inbox, item);
+    broker_wish(sim->now_us + below(300));
+}
+
+void broker_wish(uint64_t at_us)
+{
+    at_us = MAX(at_us, sim->now_us);
+    if (sim->up && at_us < sim->wish_us) {
+        sim->wish_us = at_us;
+        event_add_us(at_us, EV_BROKER, 0, ++sim->wish);
+    }
+}
+
+/* ---- what passes between the turn and the store ---- */
+
+static void remember(const Pb__Command *cmd)
+{
+    const size_t at = sim->model->applied;
+
+    if (at + 1 >= sim->log_ends_cap) {
+        sim->log_ends_cap = 2 * sim->log_ends_cap + 256;
+        sim->log_ends = xrealloc(sim->log_ends, sim->log_ends_cap * sizeof(*sim->log_ends));
+        sim->log_ends[0] = 0;
+    }
+    const uint32_t size = (uint32_t)protobuf_c_message_get_packed_size(&cmd->base);
+    buf_truncate(&sim->log, sim->log_ends[at]);
+    buf_add(&sim->log, &size, sizeof(size));
+    PB_PACK(cmd, &sim->log);
+    sim->log_ends[at + 1] = sim->log.n;
+}
+
+int __wrap_core_apply(struct tx *tx, const Pb__Command *cmd, struct effects *fx,
+                      struct reply *reply)
+{
+    const bool watched = sim->up;
+    const int want = watched ? model_foretell(sim->model, cmd) : 0;
+    if (watched) {
+        remember(cmd);
+    }
+    const int r = __real_core_apply(tx, cmd, fx, reply);
+    if (!watched) {
+        return r;
+    }
+    sim->commands++;
+    sim->refused += r < 0;
+    hash_in(&r, sizeof(r));
+    trace("core: command %d by %s: %s %s", (int)cmd->body_case, cmd->actor, err_code(r),
+          r < 0 ? reply->text : "");
+    if (!tx_ok(tx)) {
+        sim->tx = tx;
+        return r;
+    }
+    if (r != want) {
+        breach_now("command %d by %s: %s (%s), it should be %s", (int)cmd->body_case, cmd->actor,
+                   err_code(r), reply->text, err_code(want));
+    }
+    if (r == 0) {
+        sim->tx = tx;
+        for (size_t i = 0; i < fx->count; i++) {
+            if (fx->items[i].kind == EFFECT_CANCEL &&
+                fx->items[i].cancel_kind == PB__CANCEL_KIND__CANCEL_FENCED) {
+                for (uint32_t k = 0; k < sim->worker_count; k++) {
+                    if (sim->workers[k].worker_id == fx->items[i].worker_id) {
+                        sim->workers[k].fenced_us = sim->now_us;
+                    }
+                }
+            }
+        }
+        model_apply(sim->model, cmd, reply, tx);
+        model_compare(sim->model, tx);
+        if (sim->paranoid || sim->commands % sim->swarm.audit == 0) {
+            watch_audit(tx);
+        }
+    }
+    return r;
+}
+
+static void undo(void)
+{
+    sim->tx = NULL;
+    *sim->model = *sim->mark;
+}
+
+static void keep(void)
+{
+    sim->tx = NULL;
+    *sim->mark = *sim->model;
+    sim->durable_index = sim->model->applied;
+}
+
+int __wrap_tx_commit(struct tx *tx)
+{
+    if (tx != sim->tx || !sim->up) {
+        return __real_tx_commit(tx);
+    }
+    if (tx_ok(tx) && strikes(sim->swarm.full)) {
+        trace("disk: no space for a commit");
+        sim->rest_us = sim->now_us + 3 * SIM_SECOND;
+        undo();
+        __real_tx_abort(tx);
+        return one_in(2) ? -E_NO_SPACE : -E_FULL;
+    }
+    const bool eio = tx_ok(tx) && strikes(sim->swarm.eio);
+    const bool kill = tx_ok(tx) && strikes(sim->swarm.kill_in_turn);
+    if ((eio || kill) && one_in(2)) {
+        trace("broker: killed before a commit");
+        sim->dead = true;
+        undo();
+        __real_tx_abort(tx);
+        return -E_IO;
+    }
+    const int r = __real_tx_commit(tx);
+    if (r < 0) {
+        sim->rest_us = sim->now_us + 3 * SIM_SECOND;
+        undo();
+        return r;
+    }
+    keep();
+    if (eio || kill) {
+        trace("broker: killed after a commit");
+        sim->dead = true;
+    }
+    return eio ? -E_IO : 0;
+}
+
+void __wrap_tx_abort(struct tx *tx)
+{
+    if (tx != NULL && tx == sim->tx) {
+        sim->rest_us = sim->now_us + 3 * SIM_SECOND;
+        undo();
+    }
+    __real_tx_abort(tx);
+}
+
+/* ---- life ---- */
+
+static void open_store(void)
+{
+    const struct store_options opt = {
+        .map_bytes = sim->swarm.map_kib != 0 ? sim->swarm.map_kib * 1024ull : 64ull << 20};
+    struct buf why = BUF_INIT;
+    const int r = store_open(sim->dir, &opt, &sim->store, &why);
+
+    if (r < 0) {
+        breach_now("the store cannot be opened: %s", buf_cstr(&why));
+    }
+    buf_release(&why);
+}
+
+/* What a kill has left is what was safe, and nothing else. */
+static void look_at_the_past(void)
+{
+    struct tx *tx;
+
+    check(tx_begin(sim->store, false, &tx) == 0);
+    const Pb__MetaRecord *meta = meta_get(tx);
+    const uint64_t applied = meta != NULL ? meta->applied_index : 0;
+    if (applied != sim->durable_index) {
+        breach_now("%" PRIu64 " commands are there after a start, it should be %" PRIu64, applied,
+                   sim->durable_index);
+    }
+    *sim->model = *sim->mark;
+    if (applied > 0) {
+        model_compare_all(sim->model, tx);
+    }
+    tx_abort(tx);
+}
+
+void broker_start(void)
+{
+    struct buf why = BUF_INIT;
+    uint16_t port;
+
+    check(!sim->up);
+    open_store();
+    look_at_the_past();
+    sim->bus = bus_new();
+    sim->inbox = inbox_new();
+    check(logs_open("", log_is_durable, NULL, &sim->logs_door, &why) == 0);
+    const struct fleet_config fleet = {
+        .inbox = sim->inbox, .logs = sim->logs_door, .job_token = job_token};
+    sim->fleet = fleet_new(&fleet);
+    const struct turn_config turn = {.store = sim->store,
+                                     .bus = sim->bus,
+                                     .inbox = sim->inbox,
+                                     .fleet = sim->fleet,
+                                     .clock = clocks};
+    check(turn_new(&turn, &sim->turn) == 0);
+    check(fleet_listen(sim->fleet, "tcp://broker", "http://broker", &port, &why) == 0);
+    sim->up = true;
+    sim->dead = false;
+    sim->starts++;
+    sim->wish_us = SIM_NEVER;
+    sim->idle_job = 0;
+    trace("broker: starts, with %" PRIu64 " commands", sim->durable_index);
+    broker_wish(sim->now_us + below(20 * SIM_MS));
+}
+
+void broker_end(void)
+{
+    sim->dead = true;
+    fleet_close(sim->fleet);
+    logs_close(sim->logs_door);
+    turn_free(sim->turn);
+    fleet_free(sim->fleet);
+    inbox_free(sim->inbox);
+    bus_free(sim->bus);
+    store_close(sim->store);
+    sim->logs_door = NULL;
+    sim->store = NULL;
+    sim->up = false;
+    undo();
+}
+
+void broker_kill(const char *why)
+{
+    trace("broker: killed (%s)", why);
+    broker_end();
+    logs_killed();
+    event_add_us(sim->now_us + between(SIM_MS, one_in(4) ? 40 * SIM_SECOND : 2 * SIM_SECOND),
+                 EV_START, 0, 0);
+}
+
+static void misfortune(void)
+{
+    if (strikes(sim->swarm.clock_jump)) {
+        sim->clock_off_ms += (int64_t)between(0, 120000) - 60000;
+        trace("broker: its clock is off by %" PRId64 " ms", sim->clock_off_ms);
+    }
+}
+
+void broker_step(uint64_t wish)
+{
+    if (!sim->up || wish != sim->wish) {
+        return;
+    }
+    sim->wish_us = SIM_NEVER;
+    if (strikes(sim->swarm.kill)) {
+        broker_kill("between rounds");
+        return;
+    }
+    if (strikes(sim->swarm.broker_stall)) {
+        trace("broker: stands still");
+        broker_wish(sim->now_us + between(SIM_MS, 5 * SIM_SECOND));
+        return;
+    }
+    misfortune();
+    const int r = turn_step(sim->turn);
+    if (r < 0 || sim->dead) {
+        if (!sim->dead) {
+            breach_now("the turn gave up: %s", err_text(r));
+        }
+        broker_kill("in a round");
+        return;
+    }
+    watch_step();
+    const uint64_t next_us = (turn_next_step_ms(sim->turn) - ZONE_MS) * SIM_MS;
+    broker_wish(MAX(next_us, sim->now_us + 1));
+    if (inbox_count(sim->inbox) > 0) {
+        broker_wish(sim->now_us + below(300));
+    }
+}

@@ -1,0 +1,360 @@
+#include "common/base.h"
+
+#include <stdlib.h>
+
+#include "broker/turn.h"
+#include "tests/sim/sim.h"
+
+/* People and programs that use the broker: they submit, cancel, retry, play, pause workers. Who
+ * hears no answer to a submit asks again under the same key, until it hears one. */
+
+#define HASH_BYTES 32u
+
+static uint64_t next(uint64_t *seed)
+{
+    *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+    return *seed >> 33;
+}
+
+static bool chance(uint64_t *seed, uint32_t n)
+{
+    return n != 0 && next(seed) % n == 0;
+}
+
+/* ---- plans ---- */
+
+static void add_needs(struct arena *a, Pb__PlanJob *job, uint32_t index, uint64_t *seed)
+{
+    job->dag = true;
+    job->needs = arena_array(a, index + 1, sizeof(*job->needs));
+    for (uint32_t i = 0; i < index; i++) {
+        if (chance(seed, 2)) {
+            Pb__Need *need = arena_alloc(a, sizeof(*need));
+            pb__need__init(need);
+            need->job = i;
+            job->needs[job->n_needs++] = need;
+        }
+    }
+}
+
+static void add_wishes(struct arena *a, Pb__PlanJob *job, uint64_t *seed)
+{
+    static char *const tags[] = {(char *)"a", (char *)"b", (char *)"c"};
+    const struct swarm *s = &sim->swarm;
+
+    if (chance(seed, s->groups)) {
+        job->resource_group = arena_printf(a, "g%u", 1 + (unsigned)(next(seed) % 3));
+    }
+    job->tags = arena_array(a, 3, sizeof(*job->tags));
+    for (uint32_t i = 0; i < 3; i++) {
+        if (chance(seed, s->tags) && chance(seed, 2)) {
+            job->tags[job->n_tags++] = tags[i];
+        }
+    }
+    if (chance(seed, s->wait_policy)) {
+        job->on_worker_lost = (Pb__OnWorkerLost)(1 + next(seed) % 2);
+    }
+    job->retry_max = (uint32_t)(next(seed) % 3);
+    if (chance(seed, 4)) {
+        job->retry_when = arena_alloc(a, sizeof(*job->retry_when));
+        job->retry_when[0] = (char *)"script_failure";
+        job->n_retry_when = 1;
+    }
+    job->priority = (int32_t)(next(seed) % 5) - 2;
+    job->timeout_ms = chance(seed, 3) ? 60000 : 0;
+    job->interruptible = chance(seed, 2);
+}
+
+static void set_when(Pb__PlanJob *job, uint64_t *seed)
+{
+    if (chance(seed, sim->swarm.manual)) {
+        job->when = WHEN_MANUAL;
+    } else if (chance(seed, sim->swarm.delayed)) {
+        job->when = WHEN_DELAYED;
+        job->start_in_ms = 1000 * (1 + next(seed) % 40);
+    } else if (chance(seed, 4)) {
+        job->when = chance(seed, 2) ? WHEN_ALWAYS : WHEN_ON_FAILURE;
+    }
+    job->allow_failure = chance(seed, 4);
+}
+
+static Pb__PlanJob *make_job(struct arena *a, uint32_t index, uint64_t *seed)
+{
+    Pb__PlanJob *job = arena_alloc(a, sizeof(*job));
+
+    pb__plan_job__init(job);
+    job->name = arena_printf(a, "job %u", index);
+    job->base_name = job->name;
+    job->script = arena_array(a, 1, sizeof(*job->script));
+    job->script[0] = pb_bytes(a, STR("true"));
+    job->n_script = 1;
+    if (chance(seed, 3)) {
+        add_needs(a, job, index, seed);
+    }
+    set_when(job, seed);
+    add_wishes(a, job, seed);
+    return job;
+}
+
+static Pb__Plan *make_plan(struct arena *a, uint64_t seed)
+{
+    Pb__Plan *plan = arena_alloc(a, sizeof(*plan));
+    const uint32_t count = 1 + (uint32_t)(next(&seed) % MODEL_PLAN);
+    uint32_t stage = 0;
+
+    pb__plan__init(plan);
+    plan->stages = arena_array(a, MODEL_PLAN, sizeof(*plan->stages));
+    plan->jobs = arena_array(a, MODEL_PLAN, sizeof(*plan->jobs));
+    for (uint32_t i = 0; i < count; i++) {
+        stage += i > 0 && chance(&seed, 3);
+        if (plan->n_stages <= stage) {
+            plan->stages[plan->n_stages++] = arena_printf(a, "stage %u", stage);
+        }
+        plan->jobs[i] = make_job(a, i, &seed);
+        plan->jobs[i]->stage = stage;
+        plan->n_jobs++;
+    }
+    return plan;
+}
+
+/* ---- posts ---- */
+
+static void submit(struct post *p, turn_done_fn done, void *ctx)
+{
+    turn_submit(sim->turn, p, done, ctx);
+    broker_wish(sim->now_us + below(300));
+}
+
+/* An answer: what it tells of is safe. */
+static void judge(int r)
+{
+    hash_in(&r, sizeof(r));
+    if (r == 0 && sim->model->applied > sim->durable_index) {
+        breach_now("an answer leaves before what it tells of is safe");
+    }
+}
+
+static void answered(void *ctx, int r, const struct reply *reply)
+{
+    if (!sim->dead && r != -E_SHUTDOWN) {
+        judge(r);
+    }
+}
+
+static void submitted(void *ctx, int r, const struct reply *reply)
+{
+    struct request *q = ctx;
+
+    q->waits = false;
+    if (sim->dead || r == -E_SHUTDOWN || r == -E_FULL || r == -E_NO_SPACE) {
+        q->used = q->key != 0; /* without a key nobody may ask again */
+        return;
+    }
+    judge(r);
+    trace("user: pipeline %" PRIu64 " %s", reply->pipeline_id, err_code(r));
+    if (r == 0 && q->id != 0 && q->id != reply->pipeline_id) {
+        breach_now("a submit under the same key made another pipeline");
+    }
+    q->acknowledged = r == 0;
+    q->id = r == 0 ? reply->pipeline_id : 0;
+    q->used = true;
+}
+
+static void post_pipeline(struct request *q, uint8_t key, uint8_t hash)
+{
+    struct post *p = post_new("user");
+    struct arena *a = post_arena(p);
+    Pb__PipelineCreate *c = arena_alloc(a, sizeof(*c));
+    uint8_t bytes[HASH_BYTES] = {0};
+
+    pb__pipeline_create__init(c);
+    c->plan = make_plan(a, q->seed);
+    c->project = arena_strdup(a, STR("demo"));
+    c->ref = arena_strdup(a, STR("main"));
+    c->origin = arena_strdup(a, STR("api"));
+    if (key != 0) {
+        bytes[0] = key;
+        c->idempotency_key = pb_bytes(a, str_of(bytes, sizeof(bytes)));
+        bytes[0] = hash;
+        c->body_hash = pb_bytes(a, str_of(bytes, sizeof(bytes)));
+    }
+    post_command(p)->body_case = PB__COMMAND__BODY_PIPELINE_CREATE;
+    post_command(p)->pipeline_create = c;
+    if (hash != q->key) { /* somebody else, with a key that was used */
+        submit(p, answered, NULL);
+        return;
+    }
+    q->waits = true;
+    submit(p, submitted, q);
+}
+
+static void submit_one(void)
+{
+    if (sim->submitted == MIN(sim->swarm.pipelines, SIM_REQUESTS)) {
+        return;
+    }
+    struct request *q = &sim->requests[sim->submitted++];
+    q->used = true;
+    q->seed = rnd();
+    q->key = one_in(4) ? 0 : (uint8_t)sim->submitted;
+    post_pipeline(q, q->key, q->key);
+}
+
+/* Asks again for what it has no answer to, or, at times, though it has. */
+static void submit_again(void)
+{
+    for (uint32_t i = 0; i < sim->submitted; i++) {
+        struct request *q = &sim->requests[i];
+        if (q->used && q->key != 0 && !q->waits && (!q->acknowledged || one_in(8))) {
+            post_pipeline(q, q->key, q->key);
+            return;
+        }
+    }
+}
+
+static uint64_t some_pipeline(void)
+{
+    const struct model *m = sim->model;
+
+    return m->pipeline_count > 0 ? m->pipelines[below(m->pipeline_count)].id : 1;
+}
+
+static uint64_t some_job(void)
+{
+    const struct model *m = sim->model;
+
+    if (m->pipeline_count == 0) {
+        return 1;
+    }
+    const struct model_pipeline *p = &m->pipelines[below(m->pipeline_count)];
+    return p->jobs[below(p->count)].id + (one_in(30) ? 1000 : 0);
+}
+
+#define BODY(p, field, CASE, init)                                                         \
+    (post_command(p)->body_case = PB__COMMAND__BODY_##CASE,                                \
+     post_command(p)->field = arena_alloc(post_arena(p), sizeof(*post_command(p)->field)), \
+     init(post_command(p)->field), post_command(p)->field)
+
+static void post_play(uint64_t job_id)
+{
+    struct post *p = post_new("user");
+
+    BODY(p, job_play, JOB_PLAY, pb__job_play__init)->job_id = job_id;
+    submit(p, answered, NULL);
+}
+
+static void post_worker(uint64_t worker_id, bool paused, bool draining)
+{
+    struct post *p = post_new("user");
+    Pb__WorkerSet *set = BODY(p, worker_set, WORKER_SET, pb__worker_set__init);
+
+    set->worker_id = worker_id;
+    set->has_paused = set->has_draining = true;
+    set->paused = paused;
+    set->draining = draining;
+    submit(p, answered, NULL);
+}
+
+static void change_job(void)
+{
+    struct post *p = post_new("user");
+    const uint64_t id = some_job();
+
+    if (one_in(2)) {
+        BODY(p, job_cancel, JOB_CANCEL, pb__job_cancel__init)->job_id = id;
+    } else {
+        BODY(p, job_retry, JOB_RETRY, pb__job_retry__init)->job_id = id;
+    }
+    submit(p, answered, NULL);
+}
+
+static void change_pipeline(void)
+{
+    struct post *p = post_new("user");
+    const uint64_t id = some_pipeline();
+
+    if (one_in(2)) {
+        BODY(p, pipeline_cancel, PIPELINE_CANCEL, pb__pipeline_cancel__init)->pipeline_id = id;
+    } else {
+        BODY(p, pipeline_retry, PIPELINE_RETRY, pb__pipeline_retry__init)->pipeline_id = id;
+    }
+    submit(p, answered, NULL);
+}
+
+static void play_some(void)
+{
+    const uint64_t id = some_job();
+    const struct model_job *j = model_job(sim->model, id, NULL);
+
+    for (uint32_t i = 0; i < 4 && j != NULL && j->state != JOB_MANUAL; i++) {
+        j = model_job(sim->model, some_job(), NULL);
+    }
+    post_play(j != NULL ? j->id : id);
+}
+
+static void reuse_key(void)
+{
+    struct request *q = &sim->requests[below(SIM_REQUESTS)];
+
+    if (q->used && q->key != 0 && q->acknowledged) {
+        post_pipeline(q, q->key, 200);
+    }
+}
+
+void user_event(void)
+{
+    event_add_us(sim->now_us + SIM_MS * between(1, 2 * sim->swarm.user_ms), EV_USER, 0, 0);
+    if (!sim->up || sim->durable_index < 3) {
+        return;
+    }
+    switch (below(12)) {
+    case 0:
+        change_job();
+        break;
+    case 1:
+        change_pipeline();
+        break;
+    case 2:
+    case 3:
+        play_some();
+        break;
+    case 4:
+        if (sim->model->worker_count > 0 && sim->faults) {
+            post_worker(sim->model->workers[below(sim->model->worker_count)].id, one_in(3),
+                        one_in(4));
+        }
+        break;
+    case 5:
+    case 6:
+        submit_again();
+        break;
+    case 7:
+        reuse_key();
+        break;
+    default:
+        submit_one();
+        break;
+    }
+}
+
+void user_finish(void)
+{
+    const struct model *m = sim->model;
+
+    if (!sim->up) {
+        return;
+    }
+    submit_again();
+    for (uint32_t i = 0; i < m->worker_count; i++) {
+        if (m->workers[i].paused || m->workers[i].draining) {
+            post_worker(m->workers[i].id, false, false);
+        }
+    }
+    for (uint32_t i = 0; i < m->pipeline_count; i++) {
+        for (uint32_t k = 0; k < m->pipelines[i].count; k++) {
+            if (m->pipelines[i].jobs[k].state == JOB_MANUAL) {
+                post_play(m->pipelines[i].jobs[k].id);
+            }
+        }
+    }
+}
