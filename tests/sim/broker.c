@@ -10,8 +10,8 @@
 #define REAL_START_MS 1000000000000ull /* some day in 2001 */
 #define ZONE_MS       1000000000ull    /* the monotonic clock is another one */
 
-int __real_tx_commit(struct tx *tx);
-int __wrap_tx_commit(struct tx *tx);
+int __real_tx_save(struct tx *tx);
+int __wrap_tx_save(struct tx *tx);
 void __real_tx_abort(struct tx *tx);
 void __wrap_tx_abort(struct tx *tx);
 int __real_core_apply(struct tx *tx, const Pb__Command *cmd, struct effects *fx,
@@ -59,6 +59,11 @@ void broker_wish(uint64_t at_us)
 
 /* ---- what passes between the turn and the store ---- */
 
+static size_t packed_at(uint64_t index)
+{
+    return sim->log_ends[index] + sizeof(uint32_t);
+}
+
 static void remember(const Pb__Command *cmd)
 {
     const size_t at = sim->model->applied;
@@ -75,23 +80,60 @@ static void remember(const Pb__Command *cmd)
     sim->log_ends[at + 1] = sim->log.n;
 }
 
+/* A command that was applied before comes from the journal: it must be that very one. */
+static int apply_again(struct tx *tx, const Pb__Command *cmd, struct effects *fx,
+                       struct reply *reply)
+{
+    const size_t at = packed_at(sim->store_index);
+    const size_t size = sim->log_ends[sim->store_index + 1] - at;
+    struct buf packed = BUF_INIT;
+
+    PB_PACK(cmd, &packed);
+    if (packed.n != size || memcmp(packed.p, sim->log.p + at, size) != 0) {
+        breach_now("command %" PRIu64 " of the journal is not the one that was applied",
+                   sim->store_index + 1);
+    }
+    buf_release(&packed);
+    const int r = __real_core_apply(tx, cmd, fx, reply);
+    sim->tx = tx;
+    sim->store_index += r == 0;
+    sim->replayed += r == 0;
+    return r;
+}
+
+/* Whose answer is waited for no longer gets no new work for a while. */
+static void note_fences(const struct effects *fx, size_t from)
+{
+    for (size_t i = from; i < fx->count; i++) {
+        const struct effect *e = &fx->items[i];
+        for (uint32_t k = 0; e->kind == EFFECT_CANCEL && k < sim->worker_count; k++) {
+            if (sim->workers[k].worker_id == e->worker_id &&
+                e->cancel_kind == PB__CANCEL_KIND__CANCEL_FENCED) {
+                sim->workers[k].fenced_us = sim->now_us;
+            }
+        }
+    }
+}
+
 int __wrap_core_apply(struct tx *tx, const Pb__Command *cmd, struct effects *fx,
                       struct reply *reply)
 {
-    const bool watched = sim->up;
-    const int want = watched ? model_foretell(sim->model, cmd) : 0;
-    if (watched) {
-        remember(cmd);
+    const size_t effects = fx->count;
+
+    if (!sim->watching) {
+        return __real_core_apply(tx, cmd, fx, reply);
     }
+    if (sim->store_index < sim->model->applied) {
+        return apply_again(tx, cmd, fx, reply);
+    }
+    const int want = model_foretell(sim->model, cmd);
+    remember(cmd);
     const int r = __real_core_apply(tx, cmd, fx, reply);
-    if (!watched) {
-        return r;
-    }
     sim->commands++;
     sim->refused += r < 0;
     hash_in(&r, sizeof(r));
-    trace("core: command %d by %s: %s %s", (int)cmd->body_case, cmd->actor, err_code(r),
-          r < 0 ? reply->text : "");
+    trace("core: %" PRIu64 ": command %d by %s: %s %s", sim->model->applied + (r == 0),
+          (int)cmd->body_case, cmd->actor, err_code(r), r < 0 ? reply->text : "");
     if (!tx_ok(tx)) {
         sim->tx = tx;
         return r;
@@ -102,16 +144,8 @@ int __wrap_core_apply(struct tx *tx, const Pb__Command *cmd, struct effects *fx,
     }
     if (r == 0) {
         sim->tx = tx;
-        for (size_t i = 0; i < fx->count; i++) {
-            if (fx->items[i].kind == EFFECT_CANCEL &&
-                fx->items[i].cancel_kind == PB__CANCEL_KIND__CANCEL_FENCED) {
-                for (uint32_t k = 0; k < sim->worker_count; k++) {
-                    if (sim->workers[k].worker_id == fx->items[i].worker_id) {
-                        sim->workers[k].fenced_us = sim->now_us;
-                    }
-                }
-            }
-        }
+        sim->store_index++;
+        note_fences(fx, effects);
         model_apply(sim->model, cmd, reply, tx);
         model_compare(sim->model, tx);
         if (sim->paranoid || sim->commands % sim->swarm.audit == 0) {
@@ -124,55 +158,62 @@ int __wrap_core_apply(struct tx *tx, const Pb__Command *cmd, struct effects *fx,
 static void undo(void)
 {
     sim->tx = NULL;
+    sim->store_index = sim->saved_index;
     *sim->model = *sim->mark;
 }
 
-static void keep(void)
+void broker_written(void)
 {
-    sim->tx = NULL;
-    *sim->mark = *sim->model;
-    sim->durable_index = sim->model->applied;
+    *sim->written = *sim->model;
 }
 
-int __wrap_tx_commit(struct tx *tx)
+void broker_flushed(void)
 {
-    if (tx != sim->tx || !sim->up) {
-        return __real_tx_commit(tx);
+    *sim->mark = *sim->written;
+    sim->durable_index = sim->mark->applied;
+}
+
+/* Before, after, or in the midst of a commit nothing may go wrong that cannot be mended. */
+int __wrap_tx_save(struct tx *tx)
+{
+    if (!sim->watching) {
+        return __real_tx_save(tx);
+    }
+    if (sim->dead) {
+        return -E_IO;
     }
     if (tx_ok(tx) && strikes(sim->swarm.full)) {
         trace("disk: no space for a commit");
         sim->rest_us = sim->now_us + 3 * SIM_SECOND;
-        undo();
-        __real_tx_abort(tx);
-        return one_in(2) ? -E_NO_SPACE : -E_FULL;
+        tx_fail(tx, one_in(2) ? -E_NO_SPACE : -E_FULL);
+        return tx_error(tx);
     }
     const bool eio = tx_ok(tx) && strikes(sim->swarm.eio);
     const bool kill = tx_ok(tx) && strikes(sim->swarm.kill_in_turn);
-    if ((eio || kill) && one_in(2)) {
+    sim->dead = eio || kill;
+    if (sim->dead && one_in(2)) {
         trace("broker: killed before a commit");
-        sim->dead = true;
-        undo();
-        __real_tx_abort(tx);
+        tx_fail(tx, -E_IO);
         return -E_IO;
     }
-    const int r = __real_tx_commit(tx);
+    const int r = __real_tx_save(tx);
     if (r < 0) {
+        trace("disk: a commit fails: %s", err_text(r));
         sim->rest_us = sim->now_us + 3 * SIM_SECOND;
-        undo();
         return r;
     }
-    keep();
-    if (eio || kill) {
-        trace("broker: killed after a commit");
-        sim->dead = true;
+    trace("store: has %" PRIu64 " commands%s", sim->store_index, sim->dead ? ", and dies" : "");
+    sim->saved_index = sim->store_index;
+    if (sim->store_index == sim->model->applied) {
+        broker_written();
+        broker_flushed();
     }
     return eio ? -E_IO : 0;
 }
 
 void __wrap_tx_abort(struct tx *tx)
 {
-    if (tx != NULL && tx == sim->tx) {
-        sim->rest_us = sim->now_us + 3 * SIM_SECOND;
+    if (sim != NULL && tx != NULL && tx == sim->tx) {
         undo();
     }
     __real_tx_abort(tx);
@@ -193,7 +234,18 @@ static void open_store(void)
     buf_release(&why);
 }
 
-/* What a kill has left is what was safe, and nothing else. */
+/* What the store alone has. */
+static void look_at_the_store(void)
+{
+    struct tx *tx;
+
+    check(tx_begin(sim->store, false, &tx) == 0);
+    const Pb__MetaRecord *meta = meta_get(tx);
+    sim->store_index = sim->saved_index = meta != NULL ? meta->applied_index : 0;
+    tx_abort(tx);
+}
+
+/* What a kill has left is what was safe, and perhaps what was being made safe, and nothing else. */
 static void look_at_the_past(void)
 {
     struct tx *tx;
@@ -201,15 +253,42 @@ static void look_at_the_past(void)
     check(tx_begin(sim->store, false, &tx) == 0);
     const Pb__MetaRecord *meta = meta_get(tx);
     const uint64_t applied = meta != NULL ? meta->applied_index : 0;
-    if (applied != sim->durable_index) {
-        breach_now("%" PRIu64 " commands are there after a start, it should be %" PRIu64, applied,
-                   sim->durable_index);
+    if (applied == sim->written->applied) {
+        broker_flushed();
+    } else if (applied != sim->mark->applied) {
+        breach_now("%" PRIu64 " commands are there after a start, it should be %" PRIu64
+                   " (or %" PRIu64 ")",
+                   applied, sim->mark->applied, sim->written->applied);
     }
     *sim->model = *sim->mark;
+    *sim->written = *sim->mark;
     if (applied > 0) {
         model_compare_all(sim->model, tx);
     }
     tx_abort(tx);
+}
+
+/* False: it could not start, and will try again. */
+static bool start_turn(void)
+{
+    const struct turn_config turn = {.store = sim->store,
+                                     .bus = sim->bus,
+                                     .inbox = sim->inbox,
+                                     .fleet = sim->fleet,
+                                     .clock = clocks,
+                                     .journal = sim->swarm.segment_kib != 0 ? "journal" : NULL,
+                                     .segment_bytes = sim->swarm.segment_kib * 1024ull};
+    struct buf why = BUF_INIT;
+
+    *sim->model = *sim->written; /* what the journal may know */
+    sim->watching = true;
+    const int r = turn_new(&turn, &sim->turn, &why);
+    trace("broker: the turn starts: %s %s", err_code(r), buf_cstr(&why));
+    if (r < 0 && !sim->dead && (r != -E_IO || !sim->faults) && r != -E_FULL && r != -E_NO_SPACE) {
+        breach_now("the broker does not start: %s", buf_cstr(&why));
+    }
+    buf_release(&why);
+    return r == 0 && !sim->dead;
 }
 
 void broker_start(void)
@@ -218,23 +297,23 @@ void broker_start(void)
     uint16_t port;
 
     check(!sim->up);
+    sim->dead = false;
     open_store();
-    look_at_the_past();
+    look_at_the_store();
     sim->bus = bus_new();
     sim->inbox = inbox_new();
     check(logs_open("", log_is_durable, NULL, &sim->logs_door, &why) == 0);
     const struct fleet_config fleet = {
         .inbox = sim->inbox, .logs = sim->logs_door, .job_token = job_token};
     sim->fleet = fleet_new(&fleet);
-    const struct turn_config turn = {.store = sim->store,
-                                     .bus = sim->bus,
-                                     .inbox = sim->inbox,
-                                     .fleet = sim->fleet,
-                                     .clock = clocks};
-    check(turn_new(&turn, &sim->turn) == 0);
-    check(fleet_listen(sim->fleet, "tcp://broker", "http://broker", &port, &why) == 0);
     sim->up = true;
-    sim->dead = false;
+    sim->turn = NULL;
+    if (!start_turn()) {
+        broker_kill("at its start");
+        return;
+    }
+    look_at_the_past();
+    check(fleet_listen(sim->fleet, "tcp://broker", "http://broker", &port, &why) == 0);
     sim->starts++;
     sim->wish_us = SIM_NEVER;
     sim->idle_job = 0;
@@ -254,7 +333,9 @@ void broker_end(void)
     store_close(sim->store);
     sim->logs_door = NULL;
     sim->store = NULL;
+    sim->turn = NULL;
     sim->up = false;
+    sim->watching = false;
     undo();
 }
 
@@ -263,6 +344,7 @@ void broker_kill(const char *why)
     trace("broker: killed (%s)", why);
     broker_end();
     logs_killed();
+    disk_killed(strikes(sim->swarm.power));
     event_add_us(sim->now_us + between(SIM_MS, one_in(4) ? 40 * SIM_SECOND : 2 * SIM_SECOND),
                  EV_START, 0, 0);
 }
@@ -293,7 +375,7 @@ void broker_step(uint64_t wish)
     misfortune();
     const int r = turn_step(sim->turn);
     if (r < 0 || sim->dead) {
-        if (!sim->dead) {
+        if (!sim->dead && (r != -E_IO || !sim->faults)) {
             breach_now("the turn gave up: %s", err_text(r));
         }
         broker_kill("in a round");

@@ -1,128 +1,298 @@
 #include "common/base.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
-#include "common/limits.h"
+#include "broker/journal/disk.h"
 #include "tests/sim/sim.h"
 
-/* Logs without files: of each only how far it is written and how far that is safe. What the bytes
- * are follows from where they stand, so none can be lost, doubled or swapped unseen. */
+/* The disk under the journal, in memory. A process that dies leaves what it has written; when the
+ * power goes, of what was not flushed any sector may be there or not, and of names that were not
+ * made durable the last ones may be as before. */
 
-struct logs {
-    logs_durable_fn fn;
-    void *ctx;
+#define SECTOR    512u
+#define NAME_MAX_ 40u
+#define NAMES     12u
+#define PASTS     8u
+
+struct disk_file {
+    uint8_t *now;
+    uint8_t *safe; /* what a flush has made durable */
+    uint64_t bytes;
+    bool record; /* commands were written that are not flushed yet */
+    struct disk_file *next;
 };
 
-uint8_t log_byte(uint64_t job_id, uint64_t attempt, uint64_t offset)
+struct names {
+    char name[NAMES][NAME_MAX_];
+    struct disk_file *file[NAMES]; /* NULL: no name */
+};
+
+struct disk {
+    struct names now;
+    struct names past[PASTS]; /* since the last disk_sync, the oldest first: that one is safe */
+    uint32_t past_count;
+    struct disk_file *files; /* all that there ever were */
+};
+
+/* Whether the process is gone, or goes now; `ret` is what a call then says. */
+static bool struck(int *ret)
 {
-    return (uint8_t)(job_id * 31 + attempt * 7 + offset * 3 + offset / 251);
+    if (!sim->dead && sim->watching && strikes(sim->swarm.kill_in_turn)) {
+        trace("broker: killed at its journal");
+        sim->dead = true;
+    }
+    if (!sim->dead && sim->watching && strikes(sim->swarm.eio)) {
+        trace("disk: EIO under the journal");
+        *ret = -E_IO;
+        return true;
+    }
+    *ret = -E_IO;
+    return sim->dead;
 }
 
-static struct sim_log *find(uint64_t job_id, uint64_t attempt)
+static struct disk_file **find(struct disk *d, const char *name)
 {
-    for (size_t i = 0; i < sim->log_count; i++) {
-        if (sim->logs[i].job_id == job_id && sim->logs[i].attempt == attempt) {
-            return &sim->logs[i];
+    for (uint32_t i = 0; i < NAMES; i++) {
+        if (d->now.file[i] != NULL && strcmp(d->now.name[i], name) == 0) {
+            return &d->now.file[i];
         }
     }
     return NULL;
 }
 
-static struct sim_log *find_or_make(uint64_t job_id, uint64_t attempt)
+/* Before names change. */
+static void note_past(struct disk *d)
 {
-    struct sim_log *l = find(job_id, attempt);
-
-    if (l != NULL) {
-        return l;
+    if (d->past_count == PASTS) {
+        memmove(&d->past[1], &d->past[2], (PASTS - 2) * sizeof(d->past[0]));
+        d->past_count--;
     }
-    if (sim->log_count == sim->log_cap) {
-        sim->log_cap = MAX(32u, 2 * sim->log_cap);
-        sim->logs = xrealloc(sim->logs, sim->log_cap * sizeof(*sim->logs));
-    }
-    l = &sim->logs[sim->log_count++];
-    *l = (struct sim_log){.job_id = job_id, .attempt = attempt};
-    return l;
+    d->past[d->past_count++] = d->now;
 }
 
-int logs_open(const char *dir, logs_durable_fn durable, void *ctx, struct logs **ret,
-              struct buf *why)
+static void add_name(struct disk *d, const char *name, struct disk_file *f)
 {
-    *ret = xcalloc(1, sizeof(**ret));
-    (*ret)->fn = durable;
-    (*ret)->ctx = ctx;
-    return 0;
-}
-
-void logs_close(struct logs *l)
-{
-    free(l);
-}
-
-int logs_append(struct logs *l, uint64_t job_id, uint64_t attempt, uint64_t epoch, uint64_t offset,
-                const void *p, size_t n)
-{
-    struct sim_log *log = find_or_make(job_id, attempt);
-
-    check(n <= LIMIT_LOG_CHUNK);
-    if (strikes(sim->swarm.log_busy)) {
-        return -E_BUSY;
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (((const uint8_t *)p)[i] != log_byte(job_id, attempt, offset + i)) {
-            breach_now("job %" PRIu64 ": a byte of its log is not the one that was written",
-                       job_id);
+    for (uint32_t i = 0; i < NAMES; i++) {
+        if (d->now.file[i] == NULL) {
+            check(strlen(name) < NAME_MAX_);
+            snprintf(d->now.name[i], NAME_MAX_, "%s", name);
+            d->now.file[i] = f;
+            return;
         }
     }
-    log->epoch = epoch;
-    if (offset <= log->written) {
-        log->written = MAX(log->written, offset + n);
+    breach_now("the journal keeps more than %u files", NAMES);
+}
+
+int disk_open(const char *dir, bool write, struct disk **ret)
+{
+    if (sim->disk == NULL) {
+        sim->disk = xcalloc(1, sizeof(*sim->disk));
     }
-    event_add_us(sim->now_us + between(100, 3000), EV_LOG, (uint32_t)(log - sim->logs),
-                 log->written);
+    *ret = sim->disk;
     return 0;
 }
 
-void logs_reached(uint32_t index, uint64_t size)
+void disk_close(struct disk *d)
 {
-    struct sim_log *log = &sim->logs[index];
+}
 
-    if (!sim->up || size > log->written) { /* killed before it got there */
+int disk_list(struct disk *d, void (*fn)(void *ctx, const char *name), void *ctx)
+{
+    for (uint32_t i = 0; i < NAMES; i++) {
+        if (d->now.file[i] != NULL) {
+            fn(ctx, d->now.name[i]);
+        }
+    }
+    return 0;
+}
+
+int disk_rename(struct disk *d, const char *from, const char *to)
+{
+    int r;
+
+    if (struck(&r)) {
+        return r;
+    }
+    struct disk_file **at = find(d, from);
+    if (at == NULL) {
+        return -E_NOT_FOUND;
+    }
+    struct disk_file *f = *at;
+    note_past(d);
+    *at = NULL;
+    struct disk_file **old = find(d, to);
+    if (old != NULL) {
+        *old = NULL;
+    }
+    add_name(d, to, f);
+    return 0;
+}
+
+int disk_unlink(struct disk *d, const char *name)
+{
+    int r;
+
+    if (struck(&r)) {
+        return r;
+    }
+    struct disk_file **at = find(d, name);
+    if (at == NULL) {
+        return -E_NOT_FOUND;
+    }
+    note_past(d);
+    *at = NULL;
+    return 0;
+}
+
+int disk_sync(struct disk *d)
+{
+    int r;
+
+    if (struck(&r)) {
+        return r;
+    }
+    d->past_count = 0;
+    return 0;
+}
+
+int disk_create(struct disk *d, const char *name, uint64_t bytes, struct disk_file **ret)
+{
+    int r;
+
+    if (struck(&r)) {
+        return r;
+    }
+    if (sim->watching && strikes(sim->swarm.full)) {
+        trace("disk: no space for a segment");
+        return -E_NO_SPACE;
+    }
+    if (find(d, name) != NULL) {
+        return -E_EXISTS;
+    }
+    struct disk_file *f = xcalloc(1, sizeof(*f));
+    f->bytes = bytes;
+    f->now = xcalloc(1, bytes);
+    f->safe = xcalloc(1, bytes);
+    f->next = d->files;
+    d->files = f;
+    note_past(d);
+    add_name(d, name, f);
+    *ret = f;
+    return 0;
+}
+
+int disk_open_file(struct disk *d, const char *name, bool write, struct disk_file **ret)
+{
+    struct disk_file **at = find(d, name);
+
+    if (at == NULL) {
+        return -E_NOT_FOUND;
+    }
+    *ret = *at;
+    return 0;
+}
+
+void disk_close_file(struct disk_file *f)
+{
+}
+
+int disk_size(struct disk_file *f, uint64_t *ret_bytes)
+{
+    *ret_bytes = f->bytes;
+    return 0;
+}
+
+/* Commands, and not a head or a piece that is prepared. */
+static bool is_record(const void *p, uint64_t offset)
+{
+    return offset > 0 && ((const uint8_t *)p)[0] != 0;
+}
+
+int disk_write(struct disk_file *f, const void *p, size_t n, uint64_t offset)
+{
+    const bool was_dead = sim->dead;
+    int r;
+
+    check(offset + n <= f->bytes);
+    if (was_dead) {
+        return -E_IO;
+    }
+    if (struck(&r)) { /* as much of it as got there */
+        memcpy(f->now + offset, p, below(n + 1));
+        if (is_record(p, offset)) {
+            broker_written();
+        }
+        return r;
+    }
+    memcpy(f->now + offset, p, n);
+    if (is_record(p, offset)) {
+        f->record = true;
+        broker_written();
+    }
+    return 0;
+}
+
+int disk_read(struct disk_file *f, void *p, size_t n, uint64_t offset, size_t *ret_n)
+{
+    const uint64_t there = offset < f->bytes ? MIN(n, f->bytes - offset) : 0;
+
+    memcpy(p, f->now + offset, there);
+    *ret_n = there;
+    return 0;
+}
+
+int disk_flush(struct disk_file *f)
+{
+    int r;
+
+    if (struck(&r)) {
+        return r;
+    }
+    memcpy(f->safe, f->now, f->bytes);
+    if (f->record) {
+        f->record = false;
+        broker_flushed();
+    }
+    return 0;
+}
+
+void disk_killed(bool power)
+{
+    struct disk *d = sim->disk;
+
+    for (struct disk_file *f = d != NULL ? d->files : NULL; f != NULL; f = f->next) {
+        f->record = false;
+    }
+    if (d == NULL || !power) {
         return;
     }
-    log->durable = MAX(log->durable, size);
-    sim->logs_door->fn(sim->logs_door->ctx, log->job_id, log->attempt, log->epoch, log->durable);
-}
-
-void logs_killed(void)
-{
-    for (size_t i = 0; i < sim->log_count; i++) {
-        sim->logs[i].written = sim->logs[i].durable;
+    trace("disk: the power is gone");
+    for (struct disk_file *f = d->files; f != NULL; f = f->next) {
+        for (uint64_t at = 0; at < f->bytes; at += SECTOR) {
+            if (memcmp(f->now + at, f->safe + at, SECTOR) != 0) {
+                uint8_t *from = one_in(2) ? f->now : f->safe;
+                memcpy((from == f->now ? f->safe : f->now) + at, from + at, SECTOR);
+            }
+        }
     }
+    if (d->past_count > 0 && one_in(2)) {
+        d->now = d->past[below(d->past_count)];
+    }
+    d->past_count = 0;
 }
 
-uint64_t logs_durable(struct logs *l, uint64_t job_id, uint64_t attempt)
+void disk_release(void)
 {
-    const struct sim_log *log = find(job_id, attempt);
+    struct disk *d = sim->disk;
 
-    return log != NULL ? log->durable : 0;
-}
-
-int64_t logs_read(struct logs *l, uint64_t job_id, uint64_t attempt, uint64_t offset, void *p,
-                  size_t n)
-{
-    return -E_NOT_FOUND;
-}
-
-void logs_close_one(struct logs *l, uint64_t job_id, uint64_t attempt)
-{
-}
-
-int logs_remove(struct logs *l, uint64_t job_id, uint64_t attempt)
-{
-    return find(job_id, attempt) != NULL ? 0 : -E_NOT_FOUND;
-}
-
-uint64_t logs_written_bytes(struct logs *l)
-{
-    return 0;
+    while (d != NULL && d->files != NULL) {
+        struct disk_file *f = d->files;
+        d->files = f->next;
+        free(f->now);
+        free(f->safe);
+        free(f);
+    }
+    free(d);
+    sim->disk = NULL;
 }

@@ -25,9 +25,11 @@ struct swarm {
     uint32_t half_open;    /* of those: one side does not notice */
     uint32_t slow;         /* per message: late by up to 3 s */
     uint32_t kill;         /* per broker step: SIGKILL */
-    uint32_t kill_in_turn; /* per commit: SIGKILL before or after it */
-    uint32_t eio;          /* per commit */
-    uint32_t full;         /* per commit: no space */
+    uint32_t kill_in_turn; /* per call of the disk: SIGKILL */
+    uint32_t power;        /* of kills: the power goes, and with it what was not flushed */
+    uint32_t eio;          /* per call of the disk */
+    uint32_t full;         /* per commit, or segment made: no space */
+    uint32_t segment_kib;  /* of the journal; 0: none, every round commits */
     uint32_t broker_stall; /* per step: stands still for up to 5 s */
     uint32_t clock_jump;   /* per step: the real clock goes off by up to a minute, either way */
     uint32_t crash;        /* per second and worker: process dies, its jobs run on */
@@ -212,10 +214,15 @@ struct sim {
     uint64_t idle_job, idle_worker;
 
     struct model *model;
-    struct model *mark;     /* as of the last commit */
+    struct model *mark;     /* what is safe */
+    struct model *written;  /* what is written and may be safe; not less than `mark` */
+    bool watching;          /* commands are judged */
+    uint64_t store_index;   /* commands in the open transaction, or else in the store */
+    uint64_t saved_index;   /* in the store */
+    struct disk *disk;      /* under the journal */
     uint64_t durable_index; /* commands that will be there after a kill */
     uint64_t acknowledged_index;
-    uint64_t commands, refused, audits, starts, checks;
+    uint64_t commands, replayed, refused, audits, starts, checks;
     struct buf log;   /* applied commands, packed, each after its length */
     size_t *log_ends; /* where the command of an index ends */
     size_t log_ends_cap;
@@ -255,7 +262,11 @@ void net_to_broker(uint32_t pipe, char *bytes, size_t n);
 void net_broker_down(uint32_t pipe);
 void net_broker_killed(void);
 
-/* disk.c: and the functions of broker/blob/logs.h */
+/* disk.c: and the functions of broker/journal/disk.h */
+void disk_killed(bool power);
+void disk_release(void);
+
+/* logs.c: and the functions of broker/blob/logs.h */
 void logs_reached(uint32_t index, uint64_t size);
 void logs_killed(void);
 uint8_t log_byte(uint64_t job_id, uint64_t attempt, uint64_t offset);
@@ -267,6 +278,8 @@ void broker_kill(const char *why);
 void broker_wish(uint64_t at_us);
 void broker_end(void); /* for good */
 uint64_t broker_real_ms(void);
+void broker_written(void); /* the journal has written all commands so far */
+void broker_flushed(void);
 
 /* watch.c: what is looked at while the broker works, and after */
 void watch_step(void);

@@ -124,8 +124,8 @@ void watch_replay(void)
           0);
     check(tx_begin(s, true, &tx) == 0);
     effects_init(&fx);
-    const bool up = sim->up;
-    sim->up = false; /* nobody watches */
+    const bool watching = sim->watching;
+    sim->watching = false;
     for (uint64_t i = 1; i <= sim->durable_index; i++) {
         Pb__Command *cmd;
         struct reply reply;
@@ -142,7 +142,7 @@ void watch_replay(void)
     }
     check(tx_commit(tx) == 0);
     check(store_hash(s, have) == 0 && store_hash(sim->store, want) == 0);
-    sim->up = up;
+    sim->watching = watching;
     if (memcmp(have, want, sizeof(have)) != 0) {
         breach_now("the same commands make another store");
     }

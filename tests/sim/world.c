@@ -215,6 +215,7 @@ static void begin(uint64_t seed, const struct run_options *o)
     sim->paranoid = o->paranoid;
     sim->model = xcalloc(1, sizeof(*sim->model));
     sim->mark = xcalloc(1, sizeof(*sim->mark));
+    sim->written = xcalloc(1, sizeof(*sim->written));
     sim->link_count = 1;
     sim->links = xcalloc(1, sizeof(*sim->links));
     sim->link_cap = 1;
@@ -299,6 +300,11 @@ static void peace(void)
         worker_heal(&sim->workers[i]);
     }
     sim->swarm.user_ms = 3600 * 1000;
+    if (sim->swarm.map_kib != 0 && sim->up) { /* somebody gives it more room */
+        sim->swarm.map_kib = 0;
+        broker_kill("for more room");
+    }
+    sim->swarm.map_kib = 0;
     while (!all_ended()) {
         if (sim->now_us > until_us) {
             say_what_hangs();
@@ -316,6 +322,7 @@ static void end(void)
 {
     struct tx *tx;
 
+    check(turn_fresh(sim->turn) == 0);
     check(tx_begin(sim->store, false, &tx) == 0);
     watch_audit(tx);
     model_compare_all(sim->model, tx);
@@ -337,6 +344,8 @@ static void release(void)
     free(sim->logs);
     free(sim->model);
     free(sim->mark);
+    free(sim->written);
+    disk_release();
     free(sim->log_ends);
     buf_release(&sim->log);
     free(sim->dir);
