@@ -1,6 +1,7 @@
 /* The turn: the one thread that writes. It waits for its inbox or the next deadline, reads the
- * clock once, applies all that waits in one transaction, lets the scheduler assign, commits (one
- * fsync), then releases replies and effects.
+ * clock once, applies all that waits, lets the scheduler assign, writes all of it to the journal
+ * (one flush), then releases replies and effects. The store is committed later, when that does not
+ * disturb: whoever reads it on somebody's behalf calls turn_fresh first.
  *
  * The inbox is bounded (LIMIT_INBOX items, LIMIT_INBOX_BYTES): turn_submit answers -E_BUSY above.
  * Threads: turn_submit, post_* and turn_stop on any thread; everything else on the turn's own. The
@@ -20,7 +21,7 @@ struct arena *post_arena(struct post *p);
 Pb__Command *post_command(struct post *p); /* initialised; fill in the body */
 void post_free(struct post *p);            /* for one that was not submitted */
 
-/* Called on the turn's thread once the command is committed (r == 0) or refused (r < 0, reply->text
+/* Called on the turn's thread once the command is durable (r == 0) or refused (r < 0, reply->text
  * says why). Must not block. The reply is the callee's only during the call. */
 typedef void (*turn_done_fn)(void *ctx, int r, const struct reply *reply);
 

@@ -19,6 +19,15 @@
 #define EXPIRE_LATE_MS  1000u
 #define EXPIRE_EVERY_MS 100u
 
+static bool adds_work(const Pb__Command *cmd)
+{
+    return cmd->body_case == PB__COMMAND__BODY_PIPELINE_CREATE ||
+           cmd->body_case == PB__COMMAND__BODY_PIPELINE_RETRY ||
+           cmd->body_case == PB__COMMAND__BODY_PROJECT_CREATE ||
+           cmd->body_case == PB__COMMAND__BODY_JOB_RETRY ||
+           cmd->body_case == PB__COMMAND__BODY_JOBS_ENQUEUE;
+}
+
 int turn_apply(void *ctx, Pb__Command *cmd, struct reply *ret_reply)
 {
     struct turn *t = ctx;
@@ -28,7 +37,8 @@ int turn_apply(void *ctx, Pb__Command *cmd, struct reply *ret_reply)
     cmd->version = COMMAND_VERSION;
     cmd->time_ms = t->now_ms;
     memset(ret_reply, 0, sizeof(*ret_reply));
-    int r = core_apply(t->tx, cmd, &t->fx, ret_reply);
+    int r = (t->full || t->stuck) && adds_work(cmd) ? -E_FULL
+                                                    : core_apply(t->tx, cmd, &t->fx, ret_reply);
     if (r < 0) {
         check(!tx_ok(t->tx) || tx_changes(t->tx) == changes);
         effects_truncate(&t->fx, mark);
@@ -48,21 +58,8 @@ int turn_apply(void *ctx, Pb__Command *cmd, struct reply *ret_reply)
     return r;
 }
 
-static bool adds_work(const Pb__Command *cmd)
-{
-    return cmd->body_case == PB__COMMAND__BODY_PIPELINE_CREATE ||
-           cmd->body_case == PB__COMMAND__BODY_PIPELINE_RETRY ||
-           cmd->body_case == PB__COMMAND__BODY_PROJECT_CREATE ||
-           cmd->body_case == PB__COMMAND__BODY_JOB_RETRY;
-}
-
 void turn_apply_post(struct turn *t, struct post *p)
 {
-    if ((t->full || t->stuck) && adds_work(&p->command)) {
-        memset(&p->reply, 0, sizeof(p->reply));
-        p->r = -E_FULL;
-        return;
-    }
     p->r = turn_apply(t, &p->command, &p->reply);
 }
 

@@ -93,7 +93,8 @@ static int catch_up(struct turn *t, struct buf *why)
         if (r < 0) {
             buf_addf(why, "the store cannot commit what the journal has: %s", err_text(r));
         } else {
-            log_info("turn: %" PRIu64 " commands of the journal applied again in %" PRIu64 " ms",
+            log_info("turn: commands of the journal that were applied again: %" PRIu64
+                     ", in %" PRIu64 " ms",
                      t->index - before, (os_monotonic_us() - start_us) / 1000);
         }
     }

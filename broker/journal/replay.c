@@ -73,9 +73,9 @@ static int find_record(struct replay *r, uint64_t *offset, struct record_head *r
 static int missing(struct replay *r, uint64_t next_found)
 {
     buf_addf(r->why,
-             "the journal %s lacks the commands from %" PRIu64 " to %" PRIu64
-             ": they were durable and are lost, before %s",
-             r->j->o.dir, r->next, next_found - 1, r->segment->name);
+             "the journal %s/%s lacks the commands from %" PRIu64 " to %" PRIu64
+             ", which the store does not have",
+             r->j->o.dir, r->segment->name, r->next, next_found - 1);
     return -E_CORRUPT;
 }
 

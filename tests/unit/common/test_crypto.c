@@ -39,6 +39,34 @@ static void test_hmac_of_rfc_4231(void **state)
     assert_hex(mac, "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");
 }
 
+/* Bit by bit, as the polynomial is defined. */
+static uint32_t slow_crc32(const uint8_t *p, size_t n)
+{
+    uint32_t crc = ~0u;
+
+    for (size_t i = 0; i < n; i++) {
+        crc ^= p[i];
+        for (unsigned bit = 0; bit < 8; bit++) {
+            crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
+        }
+    }
+    return ~crc;
+}
+
+static void test_crc32_of_every_length_and_alignment(void **state)
+{
+    uint8_t bytes[80];
+
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        bytes[i] = (uint8_t)(i * 151 + 7);
+    }
+    for (size_t from = 0; from < 9; from++) {
+        for (size_t n = 0; from + n <= sizeof(bytes); n++) {
+            assert_int_equal(crypto_crc32(0, bytes + from, n), slow_crc32(bytes + from, n));
+        }
+    }
+}
+
 static void test_crc32_of_the_usual_check_string(void **state)
 {
     assert_int_equal(crypto_crc32(0, "123456789", 9), 0xcbf43926);
@@ -77,6 +105,7 @@ int main(void)
         cmocka_unit_test(test_sha256_of_the_standard),
         cmocka_unit_test(test_hmac_of_rfc_4231),
         cmocka_unit_test(test_crc32_of_the_usual_check_string),
+        cmocka_unit_test(test_crc32_of_every_length_and_alignment),
         cmocka_unit_test(test_tokens_are_long_and_never_the_same),
         cmocka_unit_test(test_comparison_and_wiping),
     };

@@ -44,7 +44,7 @@ static void clocks(void *ctx, uint64_t *ret_real_ms, uint64_t *ret_mono_ms)
     *ret_mono_ms = f->mono_ms;
 }
 
-static void start(struct fixture *f)
+void fixture_start(struct fixture *f)
 {
     struct store_options store = {.map_bytes = f->options.map_bytes};
     struct buf why = BUF_INIT;
@@ -90,7 +90,7 @@ static void start(struct fixture *f)
     buf_release(&why);
 }
 
-static void end(struct fixture *f)
+void fixture_end(struct fixture *f)
 {
     fleet_close(f->fleet);
     logs_close(f->logs);
@@ -104,7 +104,7 @@ static void end(struct fixture *f)
 static void stop(struct fixture *f)
 {
     turn_stop(f->turn);
-    end(f);
+    fixture_end(f);
 }
 
 struct answer {
@@ -176,7 +176,7 @@ void fixture_up(struct fixture *f, const struct fixture_options *o)
     snprintf(f->dir, sizeof(f->dir), "/tmp/davit-test-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
     snprintf(f->journal_dir, sizeof(f->journal_dir), "%s/journal", f->dir);
-    start(f);
+    fixture_start(f);
     if (o->empty) {
         return;
     }
@@ -194,13 +194,13 @@ void fixture_down(struct fixture *f)
 void fixture_restart(struct fixture *f)
 {
     stop(f);
-    start(f);
+    fixture_start(f);
 }
 
 void fixture_kill(struct fixture *f)
 {
-    end(f);
-    start(f);
+    fixture_end(f);
+    fixture_start(f);
 }
 
 void fixture_read(struct fixture *f, struct tx **ret)

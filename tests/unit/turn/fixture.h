@@ -41,8 +41,10 @@ void fixture_up(struct fixture *f, const struct fixture_options *o);
 void fixture_down(struct fixture *f);
 /* The broker ends and starts again on the same folder. */
 void fixture_restart(struct fixture *f);
-/* A stepped one ends as if the process had been killed, and starts again. */
-void fixture_kill(struct fixture *f);
+/* A stepped one ends as if the process had been killed; and starts again. */
+void fixture_end(struct fixture *f);
+void fixture_start(struct fixture *f);
+void fixture_kill(struct fixture *f); /* both */
 /* Submits the post, and steps where there is no thread, until it is answered. */
 int fixture_call(struct fixture *f, struct post *p, struct reply *ret_reply);
 
