@@ -16,12 +16,15 @@
 /* A blob is uploaded before anything refers to it; a worker may keep the reference for as long as
  * the broker is away, and delivers it soon after the broker is back: the first sweep is later. */
 #define SWEEP_MIN_AGE_MS (24ull * 3600 * 1000)
+/* A log is written after its job is in the store, and no more once the job is gone. */
+#define LOGS_MIN_AGE_MS (3600ull * 1000)
 
 struct janitor {
     struct store *store;
     struct turn *turn;
     struct blobs *blobs;
     struct pages *pages;
+    struct logs *logs;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -51,6 +54,27 @@ static bool wanted(void *ctx, const uint8_t digest[SHA256_BYTES])
 static bool published(void *ctx, const uint8_t digest[SHA256_BYTES])
 {
     return ask(ctx, digest, blob_published);
+}
+
+/* When in doubt all of them stay. */
+static void mark_jobs(void *ctx, const uint64_t *job_ids, bool *ret_wanted, size_t count)
+{
+    struct janitor *j = ctx;
+    struct tx *tx;
+
+    if (atomic_load(&j->stop) || turn_fresh(j->turn) < 0 || tx_begin(j->store, false, &tx) < 0) {
+        return; /* they are marked beforehand */
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct key k = key_u64(job_ids[i]);
+        ret_wanted[i] = tx_has(tx, T_JOB, &k) || !tx_ok(tx);
+    }
+    tx_abort(tx);
+}
+
+uint64_t janitor_sweep_logs(struct janitor *j, uint64_t min_age_ms)
+{
+    return logs_sweep(j->logs, os_realtime_ms(), min_age_ms, mark_jobs, j);
 }
 
 uint64_t janitor_sweep(struct janitor *j, uint64_t min_age_ms)
@@ -91,11 +115,15 @@ static void *janitor_main(void *arg)
             log_info("main: %" PRIu64 " bytes of blobs that nobody needs are gone", freed);
         }
         janitor_sweep_pages(j);
+        freed = janitor_sweep_logs(j, LOGS_MIN_AGE_MS);
+        if (freed > 0) {
+            log_info("main: %" PRIu64 " bytes of logs whose jobs are gone are gone, too", freed);
+        }
     }
 }
 
 struct janitor *janitor_new(struct store *store, struct turn *turn, struct blobs *blobs,
-                            struct pages *pages)
+                            struct pages *pages, struct logs *logs)
 {
     struct janitor *j = xcalloc(1, sizeof(*j));
     pthread_condattr_t attr;
@@ -104,6 +132,7 @@ struct janitor *janitor_new(struct store *store, struct turn *turn, struct blobs
     j->turn = turn;
     j->blobs = blobs;
     j->pages = pages;
+    j->logs = logs;
     check(pthread_mutex_init(&j->lock, NULL) == 0);
     check(pthread_condattr_init(&attr) == 0);
     check(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);

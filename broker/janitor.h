@@ -1,21 +1,24 @@
-/* Chores of the background, on a thread of their own: every hour the blobs and published
- * folders that nobody needs any more go. Threads: new and free on main's. */
+/* Chores of the background, on a thread of their own: every hour the blobs, published
+ * folders and logs that nobody needs any more go. Threads: new and free on main's. */
 #ifndef DAVIT_JANITOR_H
 #define DAVIT_JANITOR_H
 
 #include "broker/blob/blob.h"
+#include "broker/blob/logs.h"
 #include "broker/pages/pages.h"
 #include "broker/store/store.h"
 #include "broker/turn.h"
 
 struct janitor;
 struct janitor *janitor_new(struct store *store, struct turn *turn, struct blobs *blobs,
-                            struct pages *pages);
+                            struct pages *pages, struct logs *logs);
 void janitor_free(struct janitor *j); /* ends a sweep that runs; NULL is fine */
 
 /* One sweep of blobs older than min_age_ms. Returns bytes freed. */
 uint64_t janitor_sweep(struct janitor *j, uint64_t min_age_ms);
 /* Removes published folders whose blob nobody refers to. Returns how many. */
 uint64_t janitor_sweep_pages(struct janitor *j);
+/* Removes logs that are older than that and whose jobs are gone. Returns bytes freed. */
+uint64_t janitor_sweep_logs(struct janitor *j, uint64_t min_age_ms);
 
 #endif

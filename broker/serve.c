@@ -270,7 +270,7 @@ static int broker_open(struct broker *b, const struct serve_options *o, struct b
     r = r < 0 ? r : write_endpoints(b, why);
     if (r == 0) {
         api_set_ready(b->api);
-        b->janitor = janitor_new(b->store, b->turn, b->blobs, b->pages);
+        b->janitor = janitor_new(b->store, b->turn, b->blobs, b->pages, b->logs);
     }
     return r;
 }

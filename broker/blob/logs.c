@@ -152,18 +152,23 @@ static int open_file(struct logs *l, struct log_key key, int flags, int *ret_fd)
     return 0;
 }
 
+/* A sweep may take the folder away just before it gets its first log again. */
 static int create_file(struct logs *l, struct log_key key, int *ret_fd)
 {
     char *folder = os_path_join(l->dir, log_folder(key.job_id).text + 1);
-    int r = 0;
-    if (!os_exists(folder)) {
-        r = os_mkdir_p(folder, 0700);
-        if (r == 0) {
-            r = os_fsync_dir(l->dir);
+    int r = -E_NOT_FOUND;
+    for (unsigned tries = 0; tries < 3 && r == -E_NOT_FOUND; tries++) {
+        r = 0;
+        if (!os_exists(folder)) {
+            r = os_mkdir_p(folder, 0700);
+            if (r == 0) {
+                r = os_fsync_dir(l->dir);
+            }
         }
+        r = r < 0 ? r : open_file(l, key, O_CREAT, ret_fd);
     }
     free(folder);
-    return r < 0 ? r : open_file(l, key, O_CREAT, ret_fd);
+    return r;
 }
 
 static struct log_file *table_find(struct logs *l, struct log_key key)
@@ -516,6 +521,11 @@ int logs_remove(struct logs *l, uint64_t job_id, uint64_t attempt)
     pthread_mutex_unlock(&l->lock);
     free(path);
     return r;
+}
+
+const char *logs_dir(const struct logs *l)
+{
+    return l->dir;
 }
 
 uint64_t logs_written_bytes(struct logs *l)

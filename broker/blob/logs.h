@@ -35,6 +35,12 @@ int64_t logs_read(struct logs *l, uint64_t job_id, uint64_t attempt, uint64_t of
 void logs_close_one(struct logs *l, uint64_t job_id, uint64_t attempt);
 /* Deletes the log of an attempt that ended. -E_NOT_FOUND */
 int logs_remove(struct logs *l, uint64_t job_id, uint64_t attempt);
+/* Deletes the logs of jobs that `wanted` does not mark, unless they were written to less than
+ * min_age_ms ago, and folders that are empty then. Any thread; returns the bytes freed. */
+typedef void (*logs_wanted_fn)(void *ctx, const uint64_t *job_ids, bool *ret_wanted, size_t count);
+uint64_t logs_sweep(struct logs *l, uint64_t now_ms, uint64_t min_age_ms, logs_wanted_fn wanted,
+                    void *ctx);
+const char *logs_dir(const struct logs *l);
 /* Bytes made durable since the start, for /metrics. */
 uint64_t logs_written_bytes(struct logs *l);
 

@@ -448,6 +448,52 @@ static void many_threads_write_and_read_whole_logs(void **state)
     }
 }
 
+/* Jobs with even numbers stay. */
+static void even_ones(void *ctx, const uint64_t *job_ids, bool *ret_wanted, size_t count)
+{
+    unsigned *asked = ctx;
+
+    *asked += (unsigned)count;
+    for (size_t i = 0; i < count; i++) {
+        ret_wanted[i] = job_ids[i] % 2 == 0;
+    }
+}
+
+static bool is_there(struct fixture *x, const char *name)
+{
+    char *path = os_path_join(x->dir, name);
+    bool there = os_exists(path);
+
+    free(path);
+    return there;
+}
+
+static void a_sweep_takes_the_logs_of_jobs_that_are_gone(void **state)
+{
+    struct fixture *x = *state;
+    const uint64_t now_ms = os_realtime_ms();
+    unsigned asked = 0;
+
+    append(x, 2, 0, "stays");
+    append(x, 3, 0, "goes");
+    append(x, 4097, 0, "goes, too");
+    char *stranger = os_path_join(x->dir, "1/notes.txt");
+    assert_int_equal(os_write_file(stranger, "?", 1, 0600), 0);
+    assert_int_equal(logs_sweep(x->logs, now_ms, 3600u * 1000, even_ones, &asked), 0);
+    assert_int_equal(asked, 0); /* all are young */
+    assert_int_equal(logs_sweep(x->logs, now_ms + 10000, 1, even_ones, &asked), 13);
+    assert_int_equal(asked, 3);
+    assert_int_equal(logs_durable(x->logs, 2, 1), 5);
+    assert_int_equal(logs_durable(x->logs, 3, 1), 0);
+    assert_true(is_there(x, "1")); /* something of somebody else is in it */
+    assert_int_equal(unlink(stranger), 0);
+    assert_int_equal(logs_sweep(x->logs, now_ms + 10000, 1, even_ones, &asked), 0);
+    assert_false(is_there(x, "1"));
+    append(x, 4098, 0, "the folder comes back");
+    assert_int_equal(logs_durable(x->logs, 4098, 1), 21);
+    free(stranger);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) {
@@ -471,6 +517,7 @@ int main(int argc, char **argv)
         TEST(a_log_that_is_not_there_is_not_found),
         TEST(a_removed_log_is_gone),
         TEST(a_closed_log_opens_again_by_itself),
+        TEST(a_sweep_takes_the_logs_of_jobs_that_are_gone),
         TEST(more_logs_than_descriptors_can_be_written_and_read),
         TEST(what_is_too_much_is_refused),
         TEST(many_threads_write_and_read_whole_logs),

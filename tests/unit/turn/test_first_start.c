@@ -159,6 +159,14 @@ static void unpublish(struct store *store, const uint8_t digest[SHA256_BYTES])
     assert_int_equal(tx_commit(tx), 0);
 }
 
+static void put_log(struct logs *logs, uint64_t job_id)
+{
+    assert_int_equal(logs_append(logs, job_id, 1, 1, 0, "line", 4), 0);
+    for (unsigned i = 0; i < 1000 && logs_durable(logs, job_id, 1) < 4; i++) {
+        os_sleep_ms(5);
+    }
+}
+
 static void a_sweep_keeps_what_the_store_refers_to(void **state)
 {
     const struct fixture_options quiet = {.listen = false};
@@ -182,7 +190,7 @@ static void a_sweep_keeps_what_the_store_refers_to(void **state)
     source.from_case = PB__SOURCE__FROM_SNAPSHOT;
     source.snapshot = &snapshot;
     post_command(p)->pipeline_create->source = &source;
-    fixture_submit_post(&f, p);
+    uint64_t job_id = fixture_submit_post(&f, p);
 
     char *pages_dir = os_path_join(f.dir, "pages");
     assert_int_equal(pages_open(pages_dir, blobs, &pages, &why), 0);
@@ -190,7 +198,7 @@ static void a_sweep_keeps_what_the_store_refers_to(void **state)
     put_folder(pages_dir, unwanted);
     publish(f.store, wanted);
 
-    struct janitor *j = janitor_new(f.store, f.turn, blobs, pages);
+    struct janitor *j = janitor_new(f.store, f.turn, blobs, pages, f.logs);
     assert_int_equal(janitor_sweep_pages(j), 1);
     assert_true(pages_ready(pages, wanted));
     assert_false(pages_ready(pages, unwanted));
@@ -202,6 +210,13 @@ static void a_sweep_keeps_what_the_store_refers_to(void **state)
     assert_int_equal(janitor_sweep(j, 1), 8);
     assert_true(blob_exists(blobs, wanted));
     assert_false(blob_exists(blobs, unwanted));
+    put_log(f.logs, job_id);
+    put_log(f.logs, 77777); /* a job of that number was never there, or is not any more */
+    os_sleep_ms(5);
+    assert_int_equal(janitor_sweep_logs(j, 3600u * 1000), 0);
+    assert_int_equal(janitor_sweep_logs(j, 1), 4);
+    assert_int_equal(logs_durable(f.logs, job_id, 1), 4);
+    assert_int_equal(logs_durable(f.logs, 77777, 1), 0);
     janitor_free(j);
     pages_close(pages);
     free(pages_dir);
