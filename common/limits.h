@@ -122,6 +122,8 @@
 #define LIMIT_LOG_BYTES (64ull * MIB)     /* of one attempt: head and tail are kept */
 #define LIMIT_LOG_WINDOW (256u * KIB)     /* unacknowledged log bytes of one job */
 #define LIMIT_JOB_ARTIFACTS 16u
+#define LIMIT_JOB_UPLOADS (32ull * 1024 * MIB)       /* with one job's token: artifacts, caches */
+#define LIMIT_PIPELINE_UPLOADS (256ull * 1024 * MIB) /* with the tokens of all jobs of a pipeline */
 #define LIMIT_DOTENV_VARIABLES 150u       /* of one job's dotenv reports */
 #define LIMIT_DOTENV_BYTES (64u * KIB)
 #define LIMIT_PIPELINE_DOTENV (256u * KIB) /* of all jobs of a pipeline together */

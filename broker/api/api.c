@@ -249,6 +249,7 @@ static void free_api(struct api *a)
     pthread_cond_destroy(&a->changed);
     pthread_mutex_destroy(&a->lock);
     metrics_free(a);
+    quota_free(a->quota);
     buf_release(&a->url);
     free(a);
 }
@@ -266,6 +267,9 @@ int api_start(const struct api_config *config, struct api **ret, struct buf *why
     pthread_condattr_destroy(&monotonic);
     pthread_cond_init(&a->work_changed, NULL);
     metrics_init(a);
+    a->quota = quota_new(config->job_uploads != 0 ? config->job_uploads : LIMIT_JOB_UPLOADS,
+                         config->pipeline_uploads != 0 ? config->pipeline_uploads
+                                                       : LIMIT_PIPELINE_UPLOADS);
     json_object_seed(0); /* before there are threads */
 
     int r = read_job_key(a, why);

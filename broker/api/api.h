@@ -29,7 +29,9 @@ struct api_config {
     const char *host;                    /* loopback only, until there is TLS: else -E_USAGE */
     uint16_t port;                       /* 0: any */
     uint32_t ping_ms;                    /* silence of a follower until it gets a ping; 0: 15 s */
-    uint32_t head_ms; /* time for the head of a request, a quarter of a body's; 0: 15 s */
+    uint32_t head_ms;          /* time for the head of a request, a quarter of a body's; 0: 15 s */
+    uint64_t job_uploads;      /* bytes with one job's token; 0: LIMIT_JOB_UPLOADS */
+    uint64_t pipeline_uploads; /* of all its jobs; 0: LIMIT_PIPELINE_UPLOADS */
 };
 int api_start(const struct api_config *config, struct api **ret, struct buf *why);
 uint16_t api_port(const struct api *a);

@@ -51,7 +51,11 @@ static int job_principal(struct tx *tx, struct str key, struct str token, struct
     if (!a || a->attempt != number[1] || a->epoch != number[2]) {
         return -E_UNAUTHORIZED;
     }
-    *ret = (struct principal){.role = ROLE_JOB, .job_id = number[0]};
+    const Pb__JobRecord *job = job_get(tx, number[0]);
+    if (!job) {
+        return -E_UNAUTHORIZED;
+    }
+    *ret = (struct principal){.role = ROLE_JOB, .job_id = job->id, .pipeline_id = job->pipeline_id};
     snprintf(ret->name, sizeof(ret->name), "job %" PRIu64, number[0]);
     return 0;
 }

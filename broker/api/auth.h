@@ -11,6 +11,7 @@ struct principal {
     enum role role;
     char name[LIMIT_NAME + 1];
     uint64_t job_id; /* ROLE_JOB */
+    uint64_t pipeline_id;
 };
 
 /* Reads the value of an Authorization header (NULL: there is none). -E_UNAUTHORIZED */

@@ -25,6 +25,7 @@ static int commit_upload(struct request *rq)
     rq->upload = NULL;
     int r = blob_upload_commit(u, digest, &size);
     if (r == 0) {
+        rq->booked = 0; /* it stays booked */
         str_to_hex(digest, sizeof(digest), hex);
         rq->extra = json_pack("{s:s, s:I}", "digest", hex, "size", (json_int_t)size);
     }

@@ -190,7 +190,8 @@ static int check_role(struct request *rq)
         return 0;
     }
     int r = find_principal(rq, api_read_stored);
-    if (r == -E_UNAUTHORIZED) { /* a token that was made just now? */
+    /* A token that was made just now? Or one of a job, which ends with it? */
+    if (r == -E_UNAUTHORIZED || (r == 0 && rq->who.role == ROLE_JOB)) {
         r = find_principal(rq, api_read);
     }
     if (r == 0 && !(rq->route->roles & rq->who.role)) {
@@ -257,6 +258,28 @@ static int keep_json(struct request *rq, const char *data, size_t n)
     return all > BODIES_BYTES ? -E_BUSY : 0;
 }
 
+/* What was booked for an upload that comes to nothing. */
+static void give_back(struct request *rq)
+{
+    if (rq->booked > 0) {
+        quota_give_back(rq->api->quota, rq->who.job_id, rq->who.pipeline_id, rq->booked);
+        rq->booked = 0;
+    }
+}
+
+static int keep_blob(struct request *rq, const char *data, size_t n)
+{
+    if (rq->who.role == ROLE_JOB) {
+        int r = quota_take(rq->api->quota, rq->who.job_id, rq->who.pipeline_id, n);
+        if (r < 0) {
+            give_back(rq);
+            return request_fail(rq, r, "the job or its pipeline has uploaded all that it may");
+        }
+        rq->booked += n;
+    }
+    return blob_upload_write(rq->upload, data, n);
+}
+
 static enum MHD_Result take_body(struct request *rq, const char *data, size_t n)
 {
     struct link *link = request_link(rq);
@@ -276,7 +299,7 @@ static enum MHD_Result take_body(struct request *rq, const char *data, size_t n)
         rq->refused = keep_json(rq, data, n);
         break;
     case BODY_BLOB:
-        rq->refused = blob_upload_write(rq->upload, data, n);
+        rq->refused = keep_blob(rq, data, n);
         break;
     }
     return MHD_YES;
@@ -352,6 +375,7 @@ void request_done(void *cls, struct MHD_Connection *conn, void **con_cls,
     }
     atomic_fetch_sub(&rq->api->body_bytes, rq->body.cap);
     blob_upload_abort(rq->upload);
+    give_back(rq);
     buf_release(&rq->body);
     buf_release(&rq->why);
     json_decref(rq->extra);

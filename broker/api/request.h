@@ -39,9 +39,10 @@ struct request {
 
     struct buf body; /* BODY_JSON */
     struct blob_upload *upload;
-    struct buf why; /* one line for people, with an error */
-    char where[64]; /* what is read of the body: "jobs[3]."; put before the names of fields */
-    json_t *extra;  /* more members of an error's object, or an answer in the making */
+    uint64_t booked; /* bytes of an upload by a job that is not stored yet */
+    struct buf why;  /* one line for people, with an error */
+    char where[64];  /* what is read of the body: "jobs[3]."; put before the names of fields */
+    json_t *extra;   /* more members of an error's object, or an answer in the making */
 
     request_fn next; /* after parking */
     request_fn work; /* runs on a work thread while parked */

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "broker/api/api.h"
+#include "broker/api/quota.h"
 #include "broker/api/request.h"
 #include "broker/store/tx.h"
 #include "common/limits.h"
@@ -40,6 +41,7 @@ struct api {
     pthread_t work_threads[API_WORK_THREADS];
 
     _Atomic uint64_t body_bytes; /* JSON bodies in memory */
+    struct quota *quota;         /* of uploads by jobs */
     _Atomic uint64_t *counts;    /* answers, by route and status: metrics.c */
 
     pthread_mutex_t lock;

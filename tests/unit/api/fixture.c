@@ -64,7 +64,9 @@ static void start_api(struct fixture *x, uint32_t head_ms)
                                 .signer = x->signer,
                                 .host = "127.0.0.1",
                                 .ping_ms = PING_MS,
-                                .head_ms = head_ms};
+                                .head_ms = head_ms,
+                                .job_uploads = JOB_UPLOADS,
+                                .pipeline_uploads = PIPELINE_UPLOADS};
     if (api_start(&config, &x->api, &why) < 0) {
         fail_msg("%s", buf_cstr(&why));
     }

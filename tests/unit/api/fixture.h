@@ -21,13 +21,16 @@
 #include "common/log.h"
 #include "common/os.h"
 
-#define ADMIN_TOKEN  "dva_admin-of-the-test"
-#define USER_TOKEN   "dvu_user-of-the-test"
-#define WORKER_TOKEN "dvw_worker-of-the-test"
-#define JOB_KEY      "0123456789abcdef0123456789abcdef"
+#define ADMIN_TOKEN      "dva_admin-of-the-test"
+#define USER_TOKEN       "dvu_user-of-the-test"
+#define WORKER_TOKEN     "dvw_worker-of-the-test"
+#define JOB_KEY          "0123456789abcdef0123456789abcdef"
 
-#define PING_MS      100u
-#define HEAD_MS      300u
+#define PING_MS          100u
+#define HEAD_MS          300u
+
+#define JOB_UPLOADS      (1024u * 1024)
+#define PIPELINE_UPLOADS (1536u * 1024)
 
 struct fixture {
     char dir[64];

@@ -137,6 +137,39 @@ static void an_upload_larger_than_allowed_is_refused_by_its_head(void **state)
     plug_close(&w);
 }
 
+static int upload_as_job(struct fixture *x, uint64_t job_id, size_t n)
+{
+    char *token = token_of_job(x, job_id);
+    char *bytes = xcalloc(1, n);
+    struct answer a;
+    call(x, &(struct call){.path = "/api/v1/blobs", .token = token, .body = bytes, .body_size = n},
+         &a);
+    int status = a.status;
+    answer_release(&a);
+    free(bytes);
+    free(token);
+    return status;
+}
+
+static void jobs_upload_no_more_than_their_share(void **state)
+{
+    struct fixture *x = *state;
+    uint64_t first;
+    submit(x, "a: {script: [x]}\nb: {script: [x]}\nc: {script: [x]}\n", &first);
+    worker_hello(x);
+    for (uint64_t id = first; id < first + 3; id++) {
+        job_assign(x, id);
+    }
+    assert_int_equal(upload_as_job(x, first, 600 * KIB), 201);
+    assert_int_equal(upload_as_job(x, first, 600 * KIB), 422);     /* the job's own share */
+    assert_int_equal(upload_as_job(x, first + 1, KIB * KIB), 422); /* all of the pipeline */
+    assert_int_equal(upload_as_job(x, first + 1, 900 * KIB), 201); /* what was refused is free */
+    assert_int_equal(upload_as_job(x, first + 2, 60 * KIB), 422);
+    assert_int_equal(upload_as_job(x, first, 30 * KIB), 201);
+    char *path = upload(x, "people upload what they like");
+    free(path);
+}
+
 static void an_upload_that_breaks_off_leaves_nothing(void **state)
 {
     struct fixture *x = *state;
@@ -397,6 +430,7 @@ int main(void)
         TEST(a_part_of_a_blob_is_given),
         TEST(an_unknown_blob_is_not_found),
         TEST(an_upload_larger_than_allowed_is_refused_by_its_head),
+        TEST(jobs_upload_no_more_than_their_share),
         TEST(an_upload_that_breaks_off_leaves_nothing),
         TEST(a_large_blob_streams_both_ways_in_little_memory),
         TEST(a_job_reads_the_blobs_of_its_pipeline_only_and_while_it_runs),
