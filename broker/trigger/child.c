@@ -26,6 +26,7 @@ struct child {
     struct forward forward;
     const Pb__Bundle *bundle;
     struct fetcher *fetcher; /* NULL: none */
+    int hindered;            /* what kept a file from being read that is there; 0: nothing did */
 };
 
 static int fail(struct child *c, int r, const char *text)
@@ -117,7 +118,8 @@ static int read_archived(struct child *c, const Pb__ArtifactRecord *a, struct st
     }
     int r = blob_open(c->from->blobs, a->digest.data, &fd, &size);
     if (r < 0) {
-        buf_addz(why, "the artifacts are gone");
+        buf_addz(why, r == -E_NOT_FOUND ? "the artifacts are gone" : err_text(r));
+        c->hindered = r == -E_NOT_FOUND ? c->hindered : r;
         return r;
     }
     char *name = str_dup(path);
@@ -303,6 +305,7 @@ static int compile(struct child *c, Pb__Plan **ret)
     r = pipeline_compile(c->arena, &in, &diags, ret);
     if (r < 0) {
         tell_diags(c, &diags);
+        r = c->hindered < 0 ? c->hindered : r;
     }
     diags_release(&diags);
     fetch_free(c->fetcher);

@@ -16,7 +16,8 @@ struct child_sources {
 
 /* 0 and a PipelineCreate that waits to be submitted; *ret stays NULL when the job needs no child
  * any more: it has ended, has one, or runs under another epoch. -E_PIPELINE and all other errors:
- * `why` has a line for people. -E_BUSY: try again. */
+ * `why` has a line for people. -E_BUSY, -E_IO: descriptors, readers or the disk were
+ * in the way, and not the pipeline: try again. */
 int child_build(const struct child_sources *s, uint64_t job_id, uint64_t epoch, struct post **ret,
                 struct buf *why);
 

@@ -9,13 +9,22 @@
 
 #include "broker/trigger/child.h"
 #include "common/log.h"
+#include "common/os.h"
 
-#define RETRY_MS 500u
-#define THREADS  4u /* a file that comes slowly holds up one of them */
+#define THREADS 4u /* a file that comes slowly holds up one of them */
+
+/* What fails for want of something that comes back is tried again, less and less often: room and
+ * descriptors for as long as it takes, the disk IO_TRIES times (a minute and a half). */
+#define RETRY_MIN_MS 500u
+#define RETRY_MAX_MS 30000u
+#define IO_TRIES     8u
 
 struct wish {
     uint64_t job_id;
     uint64_t epoch;
+    uint64_t due_ms; /* monotonic */
+    unsigned tries;
+    unsigned io_errors;
     struct wish *next;
 };
 
@@ -60,36 +69,56 @@ void triggers_request(void *ctx, uint64_t job_id, uint64_t epoch)
     pthread_mutex_unlock(&t->lock);
 }
 
-/* NULL: it is time to stop. */
-static struct wish *next_wish(struct triggers *t)
+static void wait_until(struct triggers *t, uint64_t due_ms)
 {
-    pthread_mutex_lock(&t->lock);
-    while (t->wishes == NULL && !t->stop) {
+    struct timespec at = {.tv_sec = (time_t)(due_ms / 1000),
+                          .tv_nsec = (long)(due_ms % 1000) * 1000000};
+
+    if (due_ms == UINT64_MAX) {
         pthread_cond_wait(&t->wake, &t->lock);
+    } else {
+        pthread_cond_timedwait(&t->wake, &t->lock, &at);
     }
-    struct wish *w = t->stop ? NULL : t->wishes;
-    if (w != NULL) {
-        LL_DELETE(t->wishes, w);
-    }
-    pthread_mutex_unlock(&t->lock);
-    return w;
 }
 
-/* False: it is time to stop. */
-static bool rest(struct triggers *t)
+/* The first that is due. NULL: it is time to stop. */
+static struct wish *next_wish(struct triggers *t)
 {
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_nsec += RETRY_MS * 1000000L;
-    at.tv_sec += at.tv_nsec / 1000000000L;
-    at.tv_nsec %= 1000000000L;
+    struct wish *found = NULL;
+
     pthread_mutex_lock(&t->lock);
-    while (!t->stop && pthread_cond_timedwait(&t->wake, &t->lock, &at) == 0) {
-        /* woken for another wish, or to stop */
+    while (!t->stop && found == NULL) {
+        const uint64_t now_ms = os_monotonic_ms();
+        uint64_t first_ms = UINT64_MAX;
+        struct wish *w;
+        LL_FOREACH (t->wishes, w) {
+            first_ms = MIN(first_ms, w->due_ms);
+            if (w->due_ms <= now_ms) {
+                found = w;
+                break;
+            }
+        }
+        if (found == NULL) {
+            wait_until(t, first_ms);
+        }
     }
-    bool go_on = !t->stop;
+    if (found != NULL) {
+        LL_DELETE(t->wishes, found);
+    }
     pthread_mutex_unlock(&t->lock);
-    return go_on;
+    return found;
+}
+
+static void wish_again(struct triggers *t, struct wish *w)
+{
+    const uint64_t wait_ms = MIN((uint64_t)RETRY_MIN_MS << MIN(w->tries, 8u), RETRY_MAX_MS);
+
+    w->tries++;
+    w->due_ms = os_monotonic_ms() + wait_ms;
+    pthread_mutex_lock(&t->lock);
+    LL_APPEND(t->wishes, w);
+    pthread_cond_broadcast(&t->wake);
+    pthread_mutex_unlock(&t->lock);
 }
 
 static bool is_stopping(struct triggers *t)
@@ -100,10 +129,12 @@ static bool is_stopping(struct triggers *t)
     return stop || fetch_is_stopped(t->includes);
 }
 
-/* Another try may find more room. */
-static bool is_passing(int r)
+/* Another try may find more room, or a disk that reads again. */
+static bool is_passing(struct wish *w, int r)
 {
-    return r == -E_BUSY || r == -E_FULL || r == -E_NO_SPACE;
+    w->io_errors += r == -E_IO;
+    return r == -E_BUSY || r == -E_FULL || r == -E_NO_SPACE ||
+           (r == -E_IO && w->io_errors < IO_TRIES);
 }
 
 static int say_failed(struct triggers *t, const struct wish *w, const char *why)
@@ -121,9 +152,10 @@ static int say_failed(struct triggers *t, const struct wish *w, const char *why)
     return turn_call(t->turn, p, &reply);
 }
 
-/* One try. What the core refuses is either no longer wanted, and so is the failure then, or is a
- * pipeline that it cannot take. What fails while the broker ends is left to the next one. */
-static int try_wish(struct triggers *t, const struct wish *w)
+/* One try; true: once more, later. What the core refuses is either no longer wanted, and so is the
+ * failure then, or is a pipeline that it cannot take. What fails while the broker ends is left to
+ * the next one. */
+static bool try_wish(struct triggers *t, struct wish *w)
 {
     const struct child_sources sources = {
         .store = t->store, .blobs = t->blobs, .includes = t->includes};
@@ -132,7 +164,7 @@ static int try_wish(struct triggers *t, const struct wish *w)
     struct reply reply;
     int r = turn_fresh(t->turn);
     if (r < 0) { /* the job may not be there yet: asked for again when the store commits */
-        return r == -E_SHUTDOWN ? r : -E_BUSY;
+        return r != -E_SHUTDOWN;
     }
     r = child_build(&sources, w->job_id, w->epoch, &post, &why);
     if (r == 0 && post != NULL) {
@@ -141,12 +173,17 @@ static int try_wish(struct triggers *t, const struct wish *w)
             buf_addz(&why, reply.text[0] != '\0' ? reply.text : err_text(r));
         }
     }
-    if (r < 0 && !is_passing(r) && r != -E_SHUTDOWN && !is_stopping(t)) {
+    bool again = r < 0 && is_passing(w, r);
+    if (r < 0 && !again && r != -E_SHUTDOWN && !is_stopping(t)) {
         log_debug("trigger: job %" PRIu64 " makes no pipeline: %s", w->job_id, buf_cstr(&why));
         r = say_failed(t, w, why.n > 0 ? buf_cstr(&why) : err_text(r));
+        again = r < 0 && is_passing(w, r);
+    } else if (again && w->tries == 0) {
+        log_warn("trigger: job %" PRIu64 " makes its pipeline later: %s", w->job_id,
+                 why.n > 0 ? buf_cstr(&why) : err_text(r));
     }
     buf_release(&why);
-    return r;
+    return again;
 }
 
 static void *triggers_main(void *arg)
@@ -155,10 +192,11 @@ static void *triggers_main(void *arg)
     struct wish *w;
     pthread_setname_np(pthread_self(), "trigger");
     while ((w = next_wish(t)) != NULL) {
-        while (is_passing(try_wish(t, w)) && rest(t)) {
-            /* once more */
+        if (try_wish(t, w)) {
+            wish_again(t, w);
+        } else {
+            free(w);
         }
-        free(w);
     }
     return NULL;
 }

@@ -387,6 +387,42 @@ static void a_lost_bundle_fails_the_job(void **state)
     assert_fails(t, p, "not found");
 }
 
+static atomic_int open_error; /* of the next opens of blobs */
+static atomic_uint open_failures;
+
+int __real_blob_open(struct blobs *b, const uint8_t digest[SHA256_BYTES], int *ret_fd,
+                     uint64_t *ret_size);
+int __wrap_blob_open(struct blobs *b, const uint8_t digest[SHA256_BYTES], int *ret_fd,
+                     uint64_t *ret_size);
+int __wrap_blob_open(struct blobs *b, const uint8_t digest[SHA256_BYTES], int *ret_fd,
+                     uint64_t *ret_size)
+{
+    if (open_error < 0) {
+        open_failures++;
+        return open_error;
+    }
+    return __real_blob_open(b, digest, ret_fd, ret_size);
+}
+
+static void a_disk_or_descriptors_that_come_back_cost_nothing(void **state)
+{
+    static const int errors[] = {-E_IO, -E_BUSY};
+    struct trial *t = *state;
+    start_triggers(t);
+    for (size_t i = 0; i < ARRAY_LEN(errors); i++) {
+        open_failures = 0;
+        open_error = errors[i];
+        uint64_t job_id = fixture_submit_post(&t->f, trigger_post(t, "one: {script: x}\n"));
+        for (int k = 0; k < 500 && open_failures < 2; k++) {
+            os_sleep_ms(10);
+        }
+        assert_true(open_failures >= 2);
+        assert_int_equal(fixture_job_state(&t->f, job_id), JOB_RUNNING);
+        open_error = 0;
+        assert_true(fixture_wait_job(&t->f, job_id, JOB_SUCCESS));
+    }
+}
+
 static void what_is_not_wanted_any_more_is_not_made(void **state)
 {
     struct trial *t = *state;
@@ -464,6 +500,7 @@ int main(void)
         TEST(files_that_did_not_come_along_are_fetched_where_that_is_allowed),
         TEST(a_file_that_does_not_come_holds_up_neither_others_nor_the_end),
         TEST(a_lost_bundle_fails_the_job),
+        TEST(a_disk_or_descriptors_that_come_back_cost_nothing),
         TEST(what_is_not_wanted_any_more_is_not_made),
         TEST(a_new_start_asks_again_and_once_is_enough),
         TEST(a_bundle_comes_back_as_it_was),
