@@ -50,7 +50,7 @@
 #define LIMIT_CACHE_FALLBACK_KEYS 5u
 #define LIMIT_SERVICES 50u                /* of one job */
 #define LIMIT_CONTAINER_ARGUMENTS 200u    /* of an entrypoint or a command */
-#define LIMIT_REPORTS 64u                 /* of one job, by type */
+#define LIMIT_REPORTS 30u                 /* of one job, by type */
 #define LIMIT_RELEASE_LINKS 100u
 #define LIMIT_RELEASE_TEXT (64u * KIB)    /* one of its texts, unexpanded */
 #define LIMIT_TRIGGER_CONFIG (64u * KIB)  /* the root file of a child pipeline */
@@ -121,7 +121,7 @@
 #define LIMIT_OTHER_FDS 2048u             /* descriptors they leave to the rest of the broker */
 #define LIMIT_LOG_BYTES (64ull * MIB)     /* of one attempt: head and tail are kept */
 #define LIMIT_LOG_WINDOW (256u * KIB)     /* unacknowledged log bytes of one job */
-#define LIMIT_JOB_ARTIFACTS 16u
+#define LIMIT_JOB_ARTIFACTS 32u           /* the archive, pages, and all reports */
 #define LIMIT_JOB_UPLOADS (32ull * 1024 * MIB)       /* with one job's token: artifacts, caches */
 #define LIMIT_PIPELINE_UPLOADS (256ull * 1024 * MIB) /* with the tokens of all jobs of a pipeline */
 #define LIMIT_DOTENV_VARIABLES 150u       /* of one job's dotenv reports */

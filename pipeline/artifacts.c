@@ -58,6 +58,8 @@ static const struct {
     {"terraform", false},
 };
 
+_Static_assert(ARRAY_LEN(reports) <= LIMIT_REPORTS, "a job may have one report of each type");
+
 static bool is_one_file(const char *type)
 {
     for (size_t i = 0; i < ARRAY_LEN(reports); i++) {

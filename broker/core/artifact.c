@@ -29,6 +29,8 @@ void blob_ref_del(struct core *c, struct str digest, enum blob_kind kind, uint64
     tx_del(c->tx, T_BLOB_REF, &k);
 }
 
+_Static_assert(LIMIT_REPORTS + 2 <= LIMIT_JOB_ARTIFACTS, "all that a plan allows can be kept");
+
 int artifacts_check(struct core *c, const Pb__Outcome *o)
 {
     if (o->n_artifacts > LIMIT_JOB_ARTIFACTS) {
