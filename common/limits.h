@@ -132,6 +132,7 @@
 #define LIMIT_CACHE_KEY (4u * KIB)
 #define LIMIT_PROJECT_CACHES 512u
 #define LIMIT_PROJECT_CACHE_BYTES (16ull * 1024 * MIB)
+#define LIMIT_PROJECT_PAGES 1000u         /* path prefixes under which a project publishes */
 #define LIMIT_PAGES_BYTES (1024ull * MIB)  /* one published folder, unpacked */
 #define LIMIT_PAGE_PATH 4096u             /* below a published folder */
 #define LIMIT_ARTIFACT_FILES 200000u

@@ -411,6 +411,14 @@ static void succeed(struct run *run, Pb__JobRecord *job, const Pb__Outcome *o)
     outcome_publish(run, job, o);
 }
 
+/* It ended well, but not all that it brings may be kept. */
+static void fail_to_keep(struct run *run, Pb__JobRecord *job, const Pb__Outcome *o,
+                         const char *detail)
+{
+    attempt_end(run, job, JOB_FAILED, REASON_ARTIFACT_FAILURE, o, detail);
+    job_fail_for_good(run, job, REASON_ARTIFACT_FAILURE, o->exit_code);
+}
+
 static void finish(struct run *run, Pb__JobRecord *job, const Pb__Outcome *o)
 {
     const Pb__Reason reason = outcome_reason(o);
@@ -422,11 +430,15 @@ static void finish(struct run *run, Pb__JobRecord *job, const Pb__Outcome *o)
     if (job->state == JOB_CANCELING) {
         job_end_canceling(run, job, o, NULL);
     } else if (!kept) {
-        attempt_end(run, job, JOB_FAILED, REASON_ARTIFACT_FAILURE, o,
-                    arena_printf(run->core->arena,
-                                 "the dotenv variables of the pipeline have more than %u bytes",
-                                 LIMIT_PIPELINE_DOTENV));
-        job_fail_for_good(run, job, REASON_ARTIFACT_FAILURE, o->exit_code);
+        fail_to_keep(run, job, o,
+                     arena_printf(run->core->arena,
+                                  "the dotenv variables of the pipeline have more than %u bytes",
+                                  LIMIT_PIPELINE_DOTENV));
+    } else if (o->result == JOB_SUCCESS && !outcome_pages_fit(run, job, o)) {
+        fail_to_keep(run, job, o,
+                     arena_printf(run->core->arena,
+                                  "the project publishes under %u path prefixes already",
+                                  LIMIT_PROJECT_PAGES));
     } else if (o->result == JOB_SUCCESS) {
         succeed(run, job, o);
     } else if (reason == REASON_WORKER_SHUTDOWN || reason == REASON_WORKER_LOST) {

@@ -151,6 +151,24 @@ static void pages_set_expiry(struct core *c, Pb__PagesRecord *p, const struct ke
     p->timer_id = timer_add(c, p->expires_ms, &t);
 }
 
+bool outcome_pages_fit(struct run *run, const Pb__JobRecord *job, const Pb__Outcome *o)
+{
+    const struct key of_project = key_u64(job->project_id);
+    struct cursor cur;
+    uint32_t count = 0;
+
+    if (o->pages == NULL ||
+        pages_get(run->core->tx, job->project_id, pb_str(o->pages->path_prefix)) != NULL) {
+        return true;
+    }
+    for (tx_seek(&cur, run->core->tx, T_PAGES, key_str(&of_project), NULL);
+         cur.valid && count < LIMIT_PROJECT_PAGES; tx_next(&cur)) {
+        count++;
+    }
+    cursor_end(&cur);
+    return count < LIMIT_PROJECT_PAGES;
+}
+
 static void publish_pages(struct run *run, const Pb__JobRecord *job, const Pb__Outcome *o)
 {
     struct core *c = run->core;

@@ -89,6 +89,8 @@ bool later_do(struct core *c); /* false: nothing waited */
 /* outcome.c */
 /* Keeps the dotenv variables of the present attempt; false: the pipeline would have too many. */
 bool outcome_keep_dotenv(struct run *run, const Pb__JobRecord *job, const Pb__Outcome *o);
+/* False: the project has as many published folders as it may have, and this is another. */
+bool outcome_pages_fit(struct run *run, const Pb__JobRecord *job, const Pb__Outcome *o);
 /* Publishes releases and pages of a job that has ended well. */
 void outcome_publish(struct run *run, const Pb__JobRecord *job, const Pb__Outcome *o);
 

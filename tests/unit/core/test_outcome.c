@@ -3,6 +3,8 @@
 
 #include "tests/kit/world.h"
 
+#include "broker/core/apply.h"
+#include "common/crypto.h"
 #include "common/limits.h"
 
 #include <setjmp.h>
@@ -198,6 +200,47 @@ static void a_project_keeps_so_many_caches_and_the_newest(void **state)
     assert_int_equal(WORLD_APPLY(&b->w, "worker", CACHE_SET, &body), -E_INVALID);
 }
 
+static int publish(struct bench *b, const char *name, const char *prefix)
+{
+    static uint8_t digest[SHA256_BYTES] = {1};
+    Pb__Outcome o = PB__OUTCOME__INIT;
+    Pb__ArtifactOut artifact = PB__ARTIFACT_OUT__INIT;
+    Pb__ArtifactOut *artifacts[] = {&artifact};
+    Pb__PagesOut pages = PB__PAGES_OUT__INIT;
+
+    artifact.digest = (ProtobufCBinaryData){sizeof(digest), digest};
+    artifact.type = (char *)"pages";
+    pages.path_prefix = pb_bytes_ref(str_from(prefix));
+    o.result = JOB_SUCCESS;
+    o.artifacts = artifacts;
+    o.n_artifacts = 1;
+    o.pages = &pages;
+    return world_finished(&b->w, started(b, name), &o);
+}
+
+static void a_project_publishes_under_so_many_prefixes(void **state)
+{
+    struct bench *b = *state;
+    Pb__PagesRecord row = PB__PAGES_RECORD__INIT;
+
+    row.project_id = pipeline_get(b->w.tx, b->pipeline_id)->project_id;
+    b->w.audit = false; /* the rows are put there behind the core's back */
+    for (uint64_t i = 1; i < LIMIT_PROJECT_PAGES; i++) {
+        const struct key name = key_u64(i);
+        const struct key k = project_hash_key(row.project_id, key_str(&name));
+        row.id = i;
+        tx_put_msg(b->w.tx, T_PAGES, &k, &row.base);
+    }
+    assert_int_equal(publish(b, "a", "the last"), 0);
+    assert_string_equal(world_state(&b->w, b->pipeline_id, "a"), "success");
+    assert_int_equal(publish(b, "b", "one more"), 0);
+    assert_string_equal(world_state(&b->w, b->pipeline_id, "b"), "failed");
+    assert_int_equal(world_job(&b->w, b->pipeline_id, "b")->reason, REASON_ARTIFACT_FAILURE);
+    assert_int_equal(publish(b, "c", "the last"), 0); /* in place of the one before */
+    assert_string_equal(world_state(&b->w, b->pipeline_id, "c"), "success");
+    assert_int_equal(tx_count(b->w.tx, T_PAGES), LIMIT_PROJECT_PAGES);
+}
+
 static void lists_have_pages(void **state)
 {
     struct bench *b = *state;
@@ -243,6 +286,7 @@ int main(void)
         TEST(wrong_releases_and_pages_are_refused),
         TEST(a_failed_job_publishes_nothing),
         TEST(a_project_keeps_so_many_caches_and_the_newest),
+        TEST(a_project_publishes_under_so_many_prefixes),
         TEST(lists_have_pages),
     };
 
