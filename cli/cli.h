@@ -17,6 +17,8 @@
 struct cli {
     const char *program;
     const char *command;
+    const char *arguments;  /* of the command, for its help */
+    const char *summary;    /* likewise */
     const char *url;        /* --url, DAVIT_URL, the configuration file, the data folder */
     const char *token_file; /* --token-file */
     const char *data;       /* --data, DAVIT_DATA, ~/.local/state/davit */

@@ -9,6 +9,8 @@
 #include "common/os.h"
 #include "common/str.h"
 
+#define SEND_TRIES       5
+#define SEND_PAUSE_MS    200u
 #define LIMIT_TOKEN_FILE 4096u
 
 static char *home_path(const char *xdg, const char *below_home)
@@ -231,6 +233,20 @@ int client_call(struct cli *c, const struct client *cl, const char *method, cons
     }
     buf_release(&why);
     buf_release(&out);
+    return r;
+}
+
+int client_send(struct cli *c, const struct client *cl, const char *path, const json_t *body,
+                const char *key, json_t **ret_json)
+{
+    int r = -E_UNREACHABLE;
+    for (int i = 0; i < SEND_TRIES; i++) {
+        r = client_call(c, cl, "POST", path, body, key, ret_json);
+        if (r != -E_UNREACHABLE && r != -E_BUSY && r != -E_TIMEOUT && r != -E_SHUTDOWN) {
+            break;
+        }
+        os_sleep_ms(SEND_PAUSE_MS << i);
+    }
     return r;
 }
 

@@ -32,6 +32,10 @@ json_t *client_config(void);
 int client_call(struct cli *c, const struct client *cl, const char *method, const char *path,
                 const json_t *body, const char *key, json_t **ret_json);
 
+/* A POST that is sent again while the broker cannot be reached or is busy: the key makes it one. */
+int client_send(struct cli *c, const struct client *cl, const char *path, const json_t *body,
+                const char *key, json_t **ret_json);
+
 /* The URL of a path under /api/v1, heap. */
 /* A GET that may fail and says nothing then; *ret_json NULL. */
 bool client_poll(const struct client *cl, const char *path, json_t **ret_json);

@@ -4,77 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "cli/client.h"
-#include "cli/repo.h"
-
-#define PAGE 200u
-
-/* A text as a value in a query. */
-static void add_escaped(struct buf *out, const char *text)
-{
-    for (const char *p = text; *p != '\0'; p++) {
-        unsigned char c = (unsigned char)*p;
-        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                     strchr("-._~", c) != NULL;
-        buf_addf(out, plain ? "%c" : "%%%02X", c);
-    }
-}
-
-/* The project that was named, or that of the folder. Heap, or NULL: said why. */
-static char *find_project(struct cli *c, const char *named)
-{
-    struct repo repo;
-    if (named != NULL) {
-        return xstrdup(named);
-    }
-    int r = repo_open(c, ".", &repo);
-    char *project = r == 0 ? xstrdup(repo.project) : NULL;
-    repo_release(&repo);
-    return project;
-}
-
-/* All pages of a list as one. `filter` is "" or "&NAME=VALUE". */
-static int fetch_all(struct cli *c, const struct client *cl, const char *what, const char *project,
-                     const char *filter, json_t **ret)
-{
-    json_t *all = json_array();
-    struct buf path = BUF_INIT;
-    char *after = NULL;
-    int r;
-    do {
-        json_t *page = NULL;
-        buf_clear(&path);
-        buf_addf(&path, "/%s?limit=%u&project=", what, PAGE);
-        add_escaped(&path, project);
-        buf_addz(&path, filter);
-        if (after != NULL) {
-            buf_addz(&path, "&after=");
-            add_escaped(&path, after);
-        }
-        free(after);
-        after = NULL;
-        r = client_call(c, cl, "GET", buf_cstr(&path), NULL, NULL, &page);
-        if (r == 0) {
-            const json_t *next = json_object_get(page, "next");
-            json_array_extend(all, json_object_get(page, "items"));
-            if (json_is_string(next)) {
-                after = xstrdup(json_string_value(next));
-            } else if (json_is_integer(next)) {
-                struct buf number = BUF_INIT;
-                buf_addf(&number, "%" PRIu64, (uint64_t)json_integer_value(next));
-                after = buf_take(&number);
-            }
-            json_decref(page);
-        }
-    } while (r == 0 && after != NULL);
-    buf_release(&path);
-    if (r < 0) {
-        json_decref(all);
-        return r;
-    }
-    *ret = all;
-    return 0;
-}
+#include "cli/list.h"
 
 static void print_environments(struct cli *c, const json_t *list)
 {
@@ -103,7 +33,7 @@ static int list_environments(struct cli *c, const struct client *cl, const char 
     json_t *shown = json_array();
     size_t i;
     json_t *e;
-    int r = fetch_all(c, cl, "environments", project, "", &list);
+    int r = list_of_project(c, cl, "environments", project, "", &list);
     json_array_foreach(list, i, e)
     {
         if (all || strcmp(json_text(e, "state"), "stopped") != 0) {
@@ -143,8 +73,8 @@ static int stop_environment(struct cli *c, const struct client *cl, const char *
     struct buf filter = BUF_INIT;
     json_t *list = NULL;
     buf_addz(&filter, "&name=");
-    add_escaped(&filter, name);
-    int r = fetch_all(c, cl, "environments", project, buf_cstr(&filter), &list);
+    list_escape(&filter, name);
+    int r = list_of_project(c, cl, "environments", project, buf_cstr(&filter), &list);
     if (r == 0 && json_array_size(list) == 0) {
         r = cli_fail(c, -E_NOT_FOUND, "project %s has no environment `%s`", project, name);
     }
@@ -176,7 +106,7 @@ int cmd_environments(struct cli *c, int argc, char **argv)
         free(args);
         return cli_fail(c, -E_USAGE, "davit environments, or davit environments stop NAME");
     }
-    char *project = find_project(c, named);
+    char *project = list_project(c, named);
     r = project == NULL ? -E_NOT_FOUND : client_open(c, &cl);
     if (r == 0) {
         r = count == 0 ? list_environments(c, &cl, project, all)
@@ -214,11 +144,11 @@ int cmd_releases(struct cli *c, int argc, char **argv)
     size_t i;
     json_t *release;
     int r = cli_options(c, opts, argc, argv, 0, 0, NULL, NULL);
-    char *project = r < 0 ? NULL : find_project(c, named);
+    char *project = r < 0 ? NULL : list_project(c, named);
     r = r == 0 && project == NULL ? -E_NOT_FOUND : r;
     r = r < 0 ? r : client_open(c, &cl);
     if (r == 0) {
-        r = fetch_all(c, &cl, "releases", project, "", &list);
+        r = list_of_project(c, &cl, "releases", project, "", &list);
         client_release(&cl);
     }
     free(project);

@@ -11,13 +11,11 @@
 #include "common/limits.h"
 #include "common/os.h"
 
-#define EXIT_PIPELINE_FAILED 1
+#define RECONNECT_MS 500u
+#define TICK_MS      50u
+#define LIMIT_LINE   (64u * KIB) /* a longer line is printed in pieces */
 
-#define RECONNECT_MS         500u
-#define TICK_MS              50u
-#define LIMIT_LINE           (64u * KIB) /* a longer line is printed in pieces */
-
-#define BLOCKED_MS           1000u
+#define BLOCKED_MS   1000u
 
 struct follower;
 struct stream;
@@ -481,12 +479,13 @@ int follow_exit_code(const struct cli *c, const char *status)
         fprintf(stderr, "davit %s: waits for a manual job to be started\n", c->command);
         return 0;
     }
-    return strcmp(status, "success") == 0 ? 0 : EXIT_PIPELINE_FAILED;
+    return strcmp(status, "success") == 0 ? 0 : EXIT_JOB_FAILED;
 }
 
 struct raw_log {
     bool silent; /* only wait for the end */
     char last_id[64];
+    char status[32]; /* how it ended */
     bool ended;
     bool broken;
 };
@@ -504,14 +503,17 @@ static bool on_raw_event(void *ctx, struct str id, struct str event, struct str 
         json_decref(o);
         buf_release(&bytes);
     } else if (str_eqz(event, "end")) {
+        json_t *o = json_loadb(data.p, data.n, 0, NULL);
+        snprintf(l->status, sizeof(l->status), "%s", json_text(o, "status"));
+        json_decref(o);
         l->ended = true;
     }
     return !l->ended && !l->broken;
 }
 
-int follow_log(struct cli *c, const struct client *cl, uint64_t job_id, uint64_t attempt)
+static int follow_raw(struct cli *c, const struct client *cl, uint64_t job_id, uint64_t attempt,
+                      struct raw_log *l)
 {
-    struct raw_log l = {.silent = c->json};
     struct buf why = BUF_INIT;
     volatile bool never = false;
     char path[96];
@@ -522,11 +524,11 @@ int follow_log(struct cli *c, const struct client *cl, uint64_t job_id, uint64_t
                  attempt);
     }
     char *url = client_url(cl, path);
-    while (!l.ended && !l.broken) {
+    while (!l->ended && !l->broken) {
         buf_clear(&why);
-        r = http_events(url, cl->token, l.last_id[0] != 0 ? l.last_id : NULL, on_raw_event, &l,
+        r = http_events(url, cl->token, l->last_id[0] != 0 ? l->last_id : NULL, on_raw_event, l,
                         &never, &why);
-        if (!l.ended && !l.broken && r < 0) {
+        if (!l->ended && !l->broken && r < 0) {
             cli_fail(c, r, "%s; trying again", buf_cstr(&why));
             if (is_final(r)) {
                 break;
@@ -536,5 +538,20 @@ int follow_log(struct cli *c, const struct client *cl, uint64_t job_id, uint64_t
     }
     free(url);
     buf_release(&why);
-    return l.ended ? 0 : r;
+    return l->ended ? 0 : r;
+}
+
+int follow_log(struct cli *c, const struct client *cl, uint64_t job_id, uint64_t attempt)
+{
+    struct raw_log l = {.silent = c->json};
+    return follow_raw(c, cl, job_id, attempt, &l);
+}
+
+int follow_job(struct cli *c, const struct client *cl, uint64_t job_id, bool quiet,
+               char *ret_status, size_t n)
+{
+    struct raw_log l = {.silent = quiet || c->json};
+    int r = follow_raw(c, cl, job_id, 0, &l);
+    snprintf(ret_status, n, "%s", l.status);
+    return r;
 }

@@ -7,6 +7,8 @@
 
 #include "cli/client.h"
 
+#define EXIT_JOB_FAILED 1
+
 /* Follows until the pipeline and those below it have ended, or nothing moves before somebody starts
  * a manual job (the status is then "manual" or, with such a child, "running"), or `tick` says no.
  * `tick` (may be NULL) is called on the caller's thread every 50 ms. ret_status gets the pipeline's
@@ -30,6 +32,9 @@ int follow_to_end(struct cli *c, const struct client *cl, uint64_t pipeline_id, 
 /* The log of one job to stdout, byte for byte, until it ends; waits for a job that has not begun.
  * With --json it only waits. */
 int follow_log(struct cli *c, const struct client *cl, uint64_t job_id, uint64_t attempt);
+/* The same of a job's newest attempts, or without a log. ret_status gets how the job ended. */
+int follow_job(struct cli *c, const struct client *cl, uint64_t job_id, bool quiet,
+               char *ret_status, size_t n);
 
 /* The table of a pipeline's jobs. */
 void print_pipeline(const struct cli *c, const json_t *pipeline);

@@ -11,23 +11,33 @@
 #include "common/os.h"
 
 struct command {
-    const char *name;
+    char name[24]; /* as people type it: resource-groups */
     const char *args;
     const char *summary;
     int (*run)(struct cli *c, int argc, char **argv);
 };
 
-static const struct command COMMANDS[] = {
+static struct command COMMANDS[] = {
 #define COMMAND(name, args, summary) {#name, args, summary, cmd_##name},
 #include "cli/commands.def"
 #undef COMMAND
 };
 
+/* The names in the table are also those of functions. */
+static void name_commands(void)
+{
+    for (size_t i = 0; i < ARRAY_LEN(COMMANDS); i++) {
+        for (char *p = COMMANDS[i].name; *p != 0; p++) {
+            *p = *p == '_' ? '-' : *p;
+        }
+    }
+}
+
 static void print_usage(FILE *out)
 {
     fputs("usage: davit COMMAND [OPTION...] [ARGUMENT...]\n\n", out);
     for (size_t i = 0; i < ARRAY_LEN(COMMANDS); i++) {
-        fprintf(out, "  %-12s %-22s %s\n", COMMANDS[i].name, COMMANDS[i].args, COMMANDS[i].summary);
+        fprintf(out, "  %-15s %-22s %s\n", COMMANDS[i].name, COMMANDS[i].args, COMMANDS[i].summary);
     }
     fputs("\ndavit COMMAND --help tells the options of a command.\n", out);
 }
@@ -54,6 +64,7 @@ static const char *nearest_command(const char *name)
 int main(int argc, char **argv)
 {
     struct cli c = {.program = "davit"};
+    name_commands();
     log_init("davit", LOG_WARN);
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         strcmp(argv[1], "help") == 0) {
@@ -70,6 +81,8 @@ int main(int argc, char **argv)
         return err_exit_code(-E_USAGE);
     }
     c.command = command->name;
+    c.arguments = command->args;
+    c.summary = command->summary;
     c.color = isatty(STDOUT_FILENO) == 1 && getenv("NO_COLOR") == NULL;
     http_global_init();
     json_object_seed(0);

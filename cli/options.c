@@ -20,16 +20,7 @@ static void print_opts(const struct opt *opts)
 
 static void print_help(const struct cli *c, const struct opt *opts, const struct opt *common)
 {
-    const char *args = "";
-    const char *summary = "";
-#define COMMAND(cmd, a, s)               \
-    if (strcmp(c->command, #cmd) == 0) { \
-        args = a;                        \
-        summary = s;                     \
-    }
-#include "cli/commands.def"
-#undef COMMAND
-    printf("usage: davit %s [OPTION...] %s\n\n%s\n\n", c->command, args, summary);
+    printf("usage: davit %s [OPTION...] %s\n\n%s\n\n", c->command, c->arguments, c->summary);
     print_opts(opts);
     print_opts(common);
 }

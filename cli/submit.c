@@ -11,9 +11,6 @@
 #include "common/http.h"
 #include "common/os.h"
 
-#define SEND_TRIES    5
-#define SEND_PAUSE_MS 500u
-
 static int upload(struct cli *c, const struct client *cl, int fd, uint64_t size)
 {
     struct http_request req = HTTP_REQUEST_INIT;
@@ -69,14 +66,7 @@ void submit_git(struct request *r, const char *url, const char *sha, const char 
 int submit_send(struct cli *c, const struct client *cl, struct request *r, json_t **ret_pipeline)
 {
     char *key = crypto_token("");
-    int res = -E_UNREACHABLE;
-    for (int i = 0; i < SEND_TRIES; i++) {
-        res = client_call(c, cl, "POST", "/pipelines", r->body, key, ret_pipeline);
-        if (res != -E_UNREACHABLE && res != -E_BUSY && res != -E_TIMEOUT && res != -E_SHUTDOWN) {
-            break;
-        }
-        os_sleep_ms(SEND_PAUSE_MS << i);
-    }
+    int res = client_send(c, cl, "/pipelines", r->body, key, ret_pipeline);
     free(key);
     return res;
 }

@@ -1,0 +1,291 @@
+/* davit pools, projects: what is set of them, and setting it. */
+#include "common/base.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/list.h"
+
+#define ALL 100000u
+
+/* "no", "yes": -E_USAGE for anything else. NULL: not given. */
+static int add_flag(const struct cli *c, json_t *body, const char *field, const char *text)
+{
+    if (text == NULL) {
+        return 0;
+    }
+    bool yes = strcmp(text, "yes") == 0;
+    if (!yes && strcmp(text, "no") != 0) {
+        return cli_fail(c, -E_USAGE, "`%s` is yes or no, not `%s`", field, text);
+    }
+    json_object_set_new(body, field, json_boolean(yes));
+    return 0;
+}
+
+static int add_number(const struct cli *c, json_t *body, const char *field, const char *text)
+{
+    uint64_t n;
+    if (text == NULL) {
+        return 0;
+    }
+    if (str_to_u64(str_from(text), &n) < 0 || n > INT64_MAX) {
+        return cli_fail(c, -E_USAGE, "`%s` is a number, not `%s`", field, text);
+    }
+    json_object_set_new(body, field, json_integer((json_int_t)n));
+    return 0;
+}
+
+/* A PUT or DELETE on /WHAT/NAME. *ret (may be NULL) is the answer. */
+static int act(struct cli *c, const struct client *cl, const char *method, const char *what,
+               const char *name, const json_t *body, json_t **ret)
+{
+    struct buf path = BUF_INIT;
+    buf_addf(&path, "/%s/", what);
+    list_escape(&path, name);
+    int r = client_call(c, cl, method, buf_cstr(&path), body, NULL, ret);
+    buf_release(&path);
+    return r;
+}
+
+/* "-" for 0. */
+static const char *bound(uint64_t n, char *text, size_t size)
+{
+    snprintf(text, size, n == 0 ? "-" : "%" PRIu64, n);
+    return text;
+}
+
+/* --- pools --- */
+
+struct pool_options {
+    const char *projects;
+    const char *protected;
+    const char *locked;
+    const char *preempt;
+    const char *max_running;
+    const char *project_max_running;
+    const char *queue_timeout;
+};
+
+static void print_pool(const json_t *p)
+{
+    char most[24], each[24], busy[32], wait[32] = "-";
+    size_t i;
+    json_t *project;
+    uint64_t wait_ms = json_number(p, "queue_timeout_ms");
+    snprintf(busy, sizeof(busy), "%" PRIu64 "/%" PRIu64, json_number(p, "busy"),
+             json_number(p, "slots"));
+    printf("%-20s %-8" PRIu64 " %-9s %-6s %-12s %-10s", json_text(p, "name"),
+           json_number(p, "online"), busy, bound(json_number(p, "max_running"), most, sizeof(most)),
+           bound(json_number(p, "project_max_running"), each, sizeof(each)),
+           wait_ms > 0 ? cli_duration(wait_ms, wait, sizeof(wait)) : wait);
+    printf("%s%s%s", json_flag(p, "protected") ? " protected" : "",
+           json_flag(p, "locked") ? " locked" : "", json_flag(p, "preempt") ? " preempt" : "");
+    json_array_foreach(json_object_get(p, "projects"), i, project)
+    {
+        printf("%s%s", i == 0 ? " for " : ", ", json_string_value(project));
+    }
+    printf("\n");
+}
+
+static void print_pools_head(void)
+{
+    printf("%-20s %-8s %-9s %-6s %-12s %s\n", "POOL", "WORKERS", "BUSY", "MOST", "EACH PROJECT",
+           "WAIT");
+}
+
+static int list_pools(struct cli *c, const struct client *cl)
+{
+    json_t *list = NULL;
+    size_t i;
+    json_t *p;
+    int r = list_fetch(c, cl, "pools", "", ALL, &list);
+    if (r < 0) {
+        return r;
+    }
+    if (c->json) {
+        cli_print_json(json_pack("{s:o}", "items", list));
+        return 0;
+    }
+    if (json_array_size(list) == 0) {
+        printf("no pools: every worker takes the jobs of all projects\n");
+    } else {
+        print_pools_head();
+    }
+    json_array_foreach(list, i, p)
+    {
+        print_pool(p);
+    }
+    json_decref(list);
+    return 0;
+}
+
+static int read_pool(const struct cli *c, const struct pool_options *o, json_t *body)
+{
+    int r;
+    if (o->projects != NULL) {
+        json_t *list = json_array();
+        struct str rest = str_from(o->projects);
+        struct str part;
+        json_object_set_new(body, "projects", list);
+        while (str_split(&rest, ',', &part)) {
+            part = str_trim(part);
+            if (part.n > 0) {
+                json_array_append_new(list, json_stringn(part.p, part.n));
+            }
+        }
+    }
+    if (o->queue_timeout != NULL) {
+        json_object_set_new(body, "queue_timeout", json_string(o->queue_timeout));
+    }
+    if ((r = add_flag(c, body, "protected", o->protected)) < 0 ||
+        (r = add_flag(c, body, "locked", o->locked)) < 0 ||
+        (r = add_flag(c, body, "preempt", o->preempt)) < 0 ||
+        (r = add_number(c, body, "max_running", o->max_running)) < 0) {
+        return r;
+    }
+    return add_number(c, body, "project_max_running", o->project_max_running);
+}
+
+static int set_pool(struct cli *c, const struct client *cl, const char *name,
+                    const struct pool_options *o)
+{
+    json_t *body = json_object();
+    json_t *p = NULL;
+    int r = read_pool(c, o, body);
+    r = r < 0 ? r : act(c, cl, "PUT", "pools", name, body, &p);
+    json_decref(body);
+    if (r == 0 && c->json) {
+        cli_print_json(p);
+    } else if (r == 0) {
+        print_pools_head();
+        print_pool(p);
+        json_decref(p);
+    }
+    return r;
+}
+
+static int delete_pool(struct cli *c, const struct client *cl, const char *name)
+{
+    json_t *answer = NULL;
+    int r = act(c, cl, "DELETE", "pools", name, NULL, &answer);
+    if (r == 0 && c->json) {
+        cli_print_json(answer);
+    } else if (r == 0) {
+        printf("pool %s deleted\n", name);
+        json_decref(answer);
+    }
+    return r;
+}
+
+int cmd_pools(struct cli *c, int argc, char **argv)
+{
+    struct pool_options o = {0};
+    const char **args;
+    size_t count;
+    const struct opt opts[] = {
+        {"projects", 0, OPT_TEXT, &o.projects, "NAME,...", "whose jobs; group/*; '' for all"},
+        {"protected", 0, OPT_TEXT, &o.protected, "yes|no", "only jobs of protected refs"},
+        {"locked", 0, OPT_TEXT, &o.locked, "yes|no", "only jobs that name the pool"},
+        {"preempt", 0, OPT_TEXT, &o.preempt, "yes|no", "higher priorities displace jobs"},
+        {"max-running", 0, OPT_TEXT, &o.max_running, "N", "jobs in it at once; 0: no bound"},
+        {"project-max-running", 0, OPT_TEXT, &o.project_max_running, "N", "the same, a project"},
+        {"queue-timeout", 0, OPT_TEXT, &o.queue_timeout, "TIME", "jobs wait so long; 0: for ever"},
+        {NULL, 0, OPT_FLAG, NULL, NULL, NULL},
+    };
+    struct client cl;
+    int r = cli_options(c, opts, argc, argv, 0, 2, &args, &count);
+    if (r < 0) {
+        return r;
+    }
+    bool set = count == 2 && strcmp(args[0], "set") == 0;
+    bool delete = count == 2 && strcmp(args[0], "delete") == 0;
+    if (count > 0 && !set && !delete) {
+        r = cli_fail(c, -E_USAGE, "davit pools, pools set POOL, or pools delete POOL");
+    }
+    r = r < 0 ? r : client_open(c, &cl);
+    if (r == 0) {
+        r = set      ? set_pool(c, &cl, args[1], &o)
+            : delete ? delete_pool(c, &cl, args[1])
+                     : list_pools(c, &cl);
+        client_release(&cl);
+    }
+    free(args);
+    return r;
+}
+
+/* --- projects --- */
+
+static void print_project(const json_t *p)
+{
+    char most[24];
+    printf("%-32s %-7" PRIu64 " %s\n", json_text(p, "name"), json_number(p, "weight"),
+           bound(json_number(p, "max_running"), most, sizeof(most)));
+}
+
+static int list_projects(struct cli *c, const struct client *cl)
+{
+    json_t *list = NULL;
+    size_t i;
+    json_t *p;
+    int r = list_fetch(c, cl, "projects", "", ALL, &list);
+    if (r < 0) {
+        return r;
+    }
+    if (c->json) {
+        cli_print_json(json_pack("{s:o}", "items", list));
+        return 0;
+    }
+    printf("%-32s %-7s %s\n", "PROJECT", "WEIGHT", "MOST");
+    json_array_foreach(list, i, p)
+    {
+        print_project(p);
+    }
+    json_decref(list);
+    return 0;
+}
+
+static int set_project(struct cli *c, const struct client *cl, const char *name, const char *weight,
+                       const char *max_running)
+{
+    json_t *body = json_object();
+    json_t *p = NULL;
+    int r = add_number(c, body, "weight", weight);
+    r = r < 0 ? r : add_number(c, body, "max_running", max_running);
+    r = r < 0 ? r : act(c, cl, "PUT", "projects", name, body, &p);
+    json_decref(body);
+    if (r == 0 && c->json) {
+        cli_print_json(p);
+    } else if (r == 0) {
+        print_project(p);
+        json_decref(p);
+    }
+    return r;
+}
+
+int cmd_projects(struct cli *c, int argc, char **argv)
+{
+    const char *weight = NULL;
+    const char *max_running = NULL;
+    const char **args;
+    size_t count;
+    const struct opt opts[] = {
+        {"weight", 0, OPT_TEXT, &weight, "N", "its share beside others, 1 to 1000 (100)"},
+        {"max-running", 0, OPT_TEXT, &max_running, "N", "jobs at once; 0: no bound"},
+        {NULL, 0, OPT_FLAG, NULL, NULL, NULL},
+    };
+    struct client cl;
+    int r = cli_options(c, opts, argc, argv, 0, 2, &args, &count);
+    if (r < 0) {
+        return r;
+    }
+    if (count == 1 || (count == 2 && strcmp(args[0], "set") != 0)) {
+        r = cli_fail(c, -E_USAGE, "davit projects, or davit projects set PROJECT");
+    }
+    r = r < 0 ? r : client_open(c, &cl);
+    if (r == 0) {
+        r = count == 2 ? set_project(c, &cl, args[1], weight, max_running) : list_projects(c, &cl);
+        client_release(&cl);
+    }
+    free(args);
+    return r;
+}
