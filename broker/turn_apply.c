@@ -205,6 +205,7 @@ void turn_learn(struct turn *t)
         if (t->fx.items[t->learned_effects].kind == EFFECT_SETTINGS) {
             sched_reset(t->sched);
         }
+        t->ends += t->fx.items[t->learned_effects].kind == EFFECT_ENDED;
     }
     sched_learn(t->sched, t->tx, t->now_ms, t->fx.changes + t->learned_changes,
                 t->fx.change_count - t->learned_changes);

@@ -92,6 +92,7 @@ static int save(struct turn *t)
     t->room_bytes = store_room_bytes(t->c.store);
     t->saved = tx_changes(t->tx);
     t->next_event = next_event;
+    t->saved_ends = t->ends;
     t->dirty_since_ms = 0;
     t->flush_due_ms = 0; /* what the store has needs no journal */
     if (t->stuck) {
@@ -375,8 +376,9 @@ int turn_tend(struct turn *t)
         return r;
     }
     /* Followers read the store: they hear of events once these are in it. */
-    if (t->next_event != t->published_event) {
+    if (t->next_event != t->published_event || t->saved_ends != t->published_ends) {
         t->published_event = t->next_event;
+        t->published_ends = t->saved_ends;
         bus_publish(t->c.bus, BUS_EVENTS, t->next_event - 1);
     }
     prepare_journal(t);

@@ -35,6 +35,9 @@ struct turn {
     uint64_t expire_since_ms; /* monotonic: since then something is due; 0: nothing is */
     uint64_t next_event;
     uint64_t published_event;
+    uint64_t ends; /* of jobs without a pipeline, which have no events: followers look all the same */
+    uint64_t saved_ends;
+    uint64_t published_ends;
     uint64_t rest_until_ms; /* after a failed commit: no timers and no scheduling before */
     uint64_t next_chores_ms;
     uint64_t next_readers_ms;

@@ -249,7 +249,7 @@ static int read_start(struct reading *in)
     uint64_t at_ms = 0;
     int r;
     if ((r = body_text(in->rq, in->item, "not_before", LIMIT_NAME, &time)) < 0 ||
-        (r = body_duration(in->rq, in->item, "delay", LIMIT_EXPIRE_MS, &delay_ms)) < 0) {
+        (r = body_duration(in->rq, in->item, "delay", LIMIT_NOT_BEFORE_MS, &delay_ms)) < 0) {
         return r;
     }
     if (time && delay_ms != UINT64_MAX) {
@@ -257,10 +257,10 @@ static int read_start(struct reading *in)
                             in->index);
     }
     if (time &&
-        (str_to_time_ms(str_from(time), &at_ms) < 0 || at_ms > in->now_ms + LIMIT_EXPIRE_MS)) {
+        (str_to_time_ms(str_from(time), &at_ms) < 0 || at_ms > in->now_ms + LIMIT_NOT_BEFORE_MS)) {
         return request_fail(in->rq, -E_INVALID,
-                            "`jobs[%zu].not_before` must be a time like 2026-02-03T04:05:06Z, of "
-                            "the next ten years",
+                            "`jobs[%zu].not_before` must be a time like 2026-02-03T04:05:06Z, "
+                            "within a year",
                             in->index);
     }
     if (!time && delay_ms != UINT64_MAX && delay_ms > 0) {

@@ -72,14 +72,19 @@ static bool tell_bytes(struct stream *s)
 static enum stream_state tell_end(struct stream *s, const struct progress *p)
 {
     stream_event(s, NULL, "end",
-                 json_pack("{s:s, s:o}", "status", p->status, "attempt", json_id(s->attempt)));
+                 json_pack("{s:o, s:o}", "status", json_text(p->status), "attempt",
+                           json_id(s->attempt)));
     return STREAM_END;
 }
 
 static enum stream_state fill_log(struct stream *s)
 {
     struct progress p = {0};
-    if (read_progress(s, &p) < 0) {
+    int r = read_progress(s, &p);
+    if (r == -E_NOT_FOUND) {
+        return tell_end(s, &p); /* its time to be kept is over */
+    }
+    if (r < 0) {
         return STREAM_END;
     }
     if (s->attempt == 0 && p.newest > 0) {

@@ -276,17 +276,35 @@ static json_t *view_artifact(const Pb__ArtifactRecord *a)
                      json_text(a->name), "expires_at", json_time(a->expires_ms));
 }
 
+/* What a job without a pipeline runs: there is no file to look it up in. */
+static json_t *job_script(struct tx *tx, const Pb__JobRecord *j)
+{
+    const Pb__PlanJob *plan = j->pipeline_id == 0 ? lone_plan_get(tx, j->id) : NULL;
+    json_t *lines = plan ? json_array() : json_null();
+    for (size_t i = 0; plan && i < plan->n_script; i++) {
+        json_array_append_new(lines, json_bytes(plan->script[i]));
+    }
+    return lines;
+}
+
 json_t *view_job_whole(struct tx *tx, const Pb__JobRecord *j)
 {
     json_t *attempts = json_array();
     json_t *artifacts = json_array();
+    uint64_t newest = 0;
     struct key prefix = key_u64(j->id);
     struct cursor c;
     for (tx_seek(&c, tx, T_ATTEMPT, key_str(&prefix), NULL); c.valid; tx_next(&c)) {
         Pb__AttemptRecord *a;
         if (PB_UNPACK(tx_arena(tx), attempt_record, c.value.p, c.value.n, LIMIT_COMMAND, &a) == 0) {
             json_array_append_new(attempts, view_attempt(a));
+            newest = a->attempt;
         }
+    }
+    /* The running one of a job without a pipeline has no row. */
+    const Pb__AttemptRecord *open = j->attempt > newest ? attempt_get(tx, j->id, j->attempt) : NULL;
+    if (open) {
+        json_array_append_new(attempts, view_attempt(open));
     }
     for (tx_seek(&c, tx, T_ARTIFACT, key_str(&prefix), NULL); c.valid; tx_next(&c)) {
         Pb__ArtifactRecord *a;
@@ -298,6 +316,10 @@ json_t *view_job_whole(struct tx *tx, const Pb__JobRecord *j)
     json_t *whole = view_job(tx, j);
     json_object_set_new(whole, "attempts", attempts);
     json_object_set_new(whole, "artifacts", artifacts);
+    json_object_set_new(whole, "script", job_script(tx, j));
+    json_object_set_new(whole, "submitted_by", json_text(j->submitted_by));
+    json_object_set_new(whole, "keep_ms",
+                        j->pipeline_id == 0 ? json_number(j->keep_ms) : json_null());
     return whole;
 }
 
