@@ -35,7 +35,7 @@ struct turn {
     uint64_t expire_since_ms; /* monotonic: since then something is due; 0: nothing is */
     uint64_t next_event;
     uint64_t published_event;
-    uint64_t ends; /* of jobs without a pipeline, which have no events: followers look all the same */
+    uint64_t ends; /* of jobs without a pipeline: no events, but followers wait for them, too */
     uint64_t saved_ends;
     uint64_t published_ends;
     uint64_t rest_until_ms; /* after a failed commit: no timers and no scheduling before */

@@ -25,7 +25,8 @@ static void print_workers(const struct cli *c, const json_t *list)
 {
     size_t i;
     json_t *w;
-    printf("%-6s %-20s %-16s %-7s %-24s %s\n", "ID", "NAME", "HOST", "BUSY", "TAGS", "STATE");
+    printf("%-6s %-20s %-16s %-12s %-7s %-24s %s\n", "ID", "NAME", "HOST", "POOL", "BUSY", "TAGS",
+           "STATE");
     json_array_foreach(json_object_get(list, "items"), i, w)
     {
         struct buf tags = BUF_INIT;
@@ -38,9 +39,9 @@ static void print_workers(const struct cli *c, const json_t *list)
         }
         snprintf(busy, sizeof(busy), "%" PRIu64 "/%" PRIu64, json_number(w, "busy"),
                  json_number(w, "slots"));
-        printf("%-6" PRIu64 " %-20s %-16s %-7s %-24s %s\n", json_number(w, "id"),
-               json_text(w, "name"), json_text(w, "host"), busy, buf_cstr(&tags),
-               cli_status(c, worker_state(w)));
+        printf("%-6" PRIu64 " %-20s %-16s %-12s %-7s %-24s %s\n", json_number(w, "id"),
+               json_text(w, "name"), json_text(w, "host"), json_text(w, "pool"), busy,
+               buf_cstr(&tags), cli_status(c, worker_state(w)));
         buf_release(&tags);
     }
 }

@@ -107,6 +107,7 @@
 #define LIMIT_ENQUEUE_LINES 10000u        /* lines of a script, words of a command */
 #define LIMIT_PRIORITY 100                /* either way; what is above is for administrators */
 #define LIMIT_PRIORITY_ADMIN 1000
+#define LIMIT_NOT_BEFORE_MS (366ull * 24 * 3600 * 1000) /* how far ahead a job may be enqueued */
 #define LIMIT_ENQUEUE_BYTES (768u * KIB)  /* all of them, packed */
 #define LIMIT_POOLS 1000u
 #define LIMIT_POOL_PROJECTS 1000u         /* names and patterns of one pool */

@@ -289,8 +289,9 @@ static int read_key(struct reading *in)
     r = auth_idempotency(in->rq->who.name, buf_str(&text), hash);
     buf_release(&text);
     if (r < 0) {
-        return request_fail(in->rq, r, "%s: a key is 1 to %u printable characters",
-                            key ? in->rq->where : "Idempotency-Key", LIMIT_IDEMPOTENCY_KEY);
+        return request_fail(in->rq, r, "`%s%s` must be 1 to %u printable characters",
+                            key ? in->rq->where : "", key ? "idempotency_key" : "Idempotency-Key",
+                            LIMIT_IDEMPOTENCY_KEY);
     }
     in->job->idempotency_key = pb_bytes(in->arena, str_of(hash, sizeof(hash)));
     char *asked = json_dumps(in->item, JSON_COMPACT | JSON_SORT_KEYS);

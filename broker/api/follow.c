@@ -71,9 +71,9 @@ static bool tell_bytes(struct stream *s)
 
 static enum stream_state tell_end(struct stream *s, const struct progress *p)
 {
-    stream_event(s, NULL, "end",
-                 json_pack("{s:o, s:o}", "status", json_text(p->status), "attempt",
-                           json_id(s->attempt)));
+    stream_event(
+        s, NULL, "end",
+        json_pack("{s:o, s:o}", "status", json_text(p->status), "attempt", json_id(s->attempt)));
     return STREAM_END;
 }
 

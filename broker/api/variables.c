@@ -13,10 +13,7 @@ static int read_variable(struct request *rq, const json_t *item, struct arena *a
     const char *value = "";
     bool raw = false;
     bool file = false;
-    if (!json_is_object(item)) {
-        return request_fail(rq, -E_INVALID, "`variables` holds objects");
-    }
-    int r = body_fields(rq, item, "variables.", "name value raw file");
+    int r = body_fields(rq, item, "", "name value raw file");
     if (r < 0 || (r = body_text(rq, item, "name", LIMIT_NAME, &name)) < 0 ||
         (r = body_text(rq, item, "value", LIMIT_VARIABLE_VALUE, &value)) < 0 ||
         (r = body_bool(rq, item, "raw", &raw)) < 0 ||
@@ -24,7 +21,8 @@ static int read_variable(struct request *rq, const json_t *item, struct arena *a
         return r;
     }
     if (!name || !var_name_valid(str_from(name))) {
-        return request_fail(rq, -E_INVALID, "`%.64s` is no name of a variable", name ? name : "");
+        return request_fail(rq, -E_INVALID, "field `%sname`: `%.64s` is no name of a variable",
+                            rq->where, name ? name : "");
     }
     Pb__Variable *v = arena_alloc(arena, sizeof(*v));
     pb__variable__init(v);
@@ -46,12 +44,21 @@ int variables_read(struct request *rq, const json_t *body, struct arena *arena, 
         return r;
     }
     Pb__Variable **items = arena_array(arena, count, sizeof(*items));
+    char where[sizeof(rq->where)];
+    memcpy(where, rq->where, sizeof(where));
     for (size_t i = 0; i < count; i++) {
-        r = read_variable(rq, json_array_get(list, i), arena, &items[i]);
+        const json_t *item = json_array_get(list, i);
+        if (!json_is_object(item)) {
+            return request_fail(rq, -E_INVALID, "field `%svariables[%zu]` must be an object", where,
+                                i);
+        }
+        body_at(rq, "%.32svariables[%zu].", where, i);
+        r = read_variable(rq, item, arena, &items[i]);
         if (r < 0) {
             return r;
         }
     }
+    body_at(rq, "%s", where);
     *ret = items;
     *ret_count = count;
     return 0;

@@ -279,7 +279,11 @@ static json_t *view_artifact(const Pb__ArtifactRecord *a)
 /* What a job without a pipeline runs: there is no file to look it up in. */
 static json_t *job_script(struct tx *tx, const Pb__JobRecord *j)
 {
-    const Pb__PlanJob *plan = j->pipeline_id == 0 ? lone_plan_get(tx, j->id) : NULL;
+    const struct key k = key_u64(j->id);
+    const Pb__PlanJob *plan = NULL;
+    if (j->pipeline_id == 0) {
+        plan = (const Pb__PlanJob *)tx_get_msg(tx, T_JOB_PLAN, &k, &pb__plan_job__descriptor);
+    }
     json_t *lines = plan ? json_array() : json_null();
     for (size_t i = 0; plan && i < plan->n_script; i++) {
         json_array_append_new(lines, json_bytes(plan->script[i]));

@@ -169,7 +169,7 @@ static void a_submit_that_is_wrong_is_refused_by_name(void **state)
          "1X"},
         {"{\"project\":\"a\",\"files\":{\".gitlab-ci.yml\":\"a: {script: [x]}\"},"
          "\"variables\":[{\"name\":\"X\",\"secret\":true}]}",
-         "variables.secret"},
+         "variables[0].secret"},
         {"{\"project\":\"a\",\"files\":{\".gitlab-ci.yml\":\"a: {script: [x]}\"},\"source\":{}}",
          "source"},
         {"{\"project\":\"a\",\"files\":{\".gitlab-ci.yml\":\"a: {script: [x]}\"},"
