@@ -20,6 +20,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 import generate  # noqa: E402
 import peer_compile  # noqa: E402
+import queue_bench  # noqa: E402
 from stack import Stack, wait_for  # noqa: E402
 
 EVERY_STEP = "each step on disk before its answer"
@@ -34,6 +35,17 @@ class Bench:
 
     def program(self, name):
         return os.path.join(self.build, "tests", "bench", name)
+
+    @staticmethod
+    def folder(name):
+        """A new one on the disk that is measured; other users' servers may look into it."""
+        path = os.path.join(tempfile.gettempdir(), name)
+        os.mkdir(path, 0o755)
+        return path
+
+    @staticmethod
+    def now_us():
+        return time.monotonic_ns() // 1000
 
     def row(self, name, unit, samples, durable):
         """Keeps one line of the table and shows it at once."""
@@ -214,6 +226,10 @@ BENCHES = {
     "run": local_run,
     "compile": compile_files,
     "restart": restart,
+    "queue": queue_bench.queue,
+    "backlog": queue_bench.backlog,
+    "fleet": queue_bench.fleet,
+    "fairness": queue_bench.fairness,
 }
 
 
@@ -257,6 +273,7 @@ def main():
             parser.error(f"there is no benchmark {name}")
     # Not /tmp: it may live in memory, where nothing is durable.
     directory = tempfile.mkdtemp(prefix="bench-", dir=os.path.abspath(args.build))
+    os.chmod(directory, 0o755)
     tempfile.tempdir = os.environ["TMPDIR"] = directory
     bench = Bench(os.path.abspath(args.build), args.quick)
     try:
