@@ -1,5 +1,6 @@
 #include "common/base.h"
 
+#include "broker/core/query.h"
 #include "broker/post.h"
 #include "broker/turn_state.h"
 #include "common/limits.h"
@@ -222,6 +223,30 @@ static void tell_workers(struct turn *t)
     }
 }
 
+/* True: a job was taken away from its worker, so that another one fits. */
+static bool make_way(struct turn *t)
+{
+    Pb__Command cmd = PB__COMMAND__INIT;
+    Pb__JobPreempt body = PB__JOB_PREEMPT__INIT;
+    const Pb__AssignmentRecord *a;
+    struct sched_victim v;
+    struct reply reply;
+
+    while (tx_ok(t->tx) && sched_preempt(t->sched, &v)) {
+        a = assignment_get(t->tx, v.job_id);
+        body.job_id = v.job_id;
+        body.epoch = a != NULL ? a->epoch : 0;
+        body.for_job_id = v.for_job_id;
+        cmd.actor = (char *)"scheduler";
+        cmd.body_case = PB__COMMAND__BODY_JOB_PREEMPT;
+        cmd.job_preempt = &body;
+        if (turn_apply(t, &cmd, &reply) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void turn_schedule(struct turn *t)
 {
     struct sched_proposal proposals[PROPOSALS];
@@ -234,7 +259,7 @@ void turn_schedule(struct turn *t)
         size_t n = sched_propose(t->sched, t->tx, t->now_ms, proposals, ARRAY_LEN(proposals));
         size_t applied = apply_proposals(t, proposals, n);
         total += applied;
-        if (applied == 0) {
+        if (applied == 0 && (n > 0 || !make_way(t))) {
             return;
         }
         if (total >= TURN_ASSIGNMENTS) {

@@ -134,9 +134,11 @@ static int dispatch(struct core *c, const Pb__Command *cmd)
         return apply_pool_delete(c, cmd->pool_delete);
     case PB__COMMAND__BODY_PROJECT_SET:
         return apply_project_set(c, cmd->project_set);
-    case PB__COMMAND__BODY_JOBS_ENQUEUE:
     case PB__COMMAND__BODY_RESOURCE_GROUP_SET:
+        return apply_resource_group_set(c, cmd->resource_group_set);
     case PB__COMMAND__BODY_JOB_PREEMPT:
+        return apply_job_preempt(c, cmd->job_preempt);
+    case PB__COMMAND__BODY_JOBS_ENQUEUE:
     case PB__COMMAND__BODY__NOT_SET:
     case _PB__COMMAND__BODY__CASE_IS_INT_SIZE:
     default:

@@ -71,6 +71,10 @@ int apply_worker_set(struct core *c, const Pb__WorkerSet *cmd);
 int apply_pool_set(struct core *c, const Pb__PoolSet *cmd);
 int apply_pool_delete(struct core *c, const Pb__PoolDelete *cmd);
 int apply_project_set(struct core *c, const Pb__ProjectSet *cmd);
+/* group.c */
+int apply_resource_group_set(struct core *c, const Pb__ResourceGroupSet *cmd);
+/* preempt.c */
+int apply_job_preempt(struct core *c, const Pb__JobPreempt *cmd);
 /* attempt.c */
 int apply_assign(struct core *c, const Pb__Assign *cmd);
 int apply_assign_acked(struct core *c, const Pb__AssignAcked *cmd);

@@ -345,6 +345,12 @@ static bool may_retry(const Pb__JobRecord *job, const Pb__PlanJob *plan, Pb__Rea
 
 void job_fail_for_good(struct run *run, Pb__JobRecord *job, Pb__Reason reason, int32_t exit_code)
 {
+    job_fail_saying(run, job, reason, exit_code, reason_text(reason));
+}
+
+void job_fail_saying(struct run *run, Pb__JobRecord *job, Pb__Reason reason, int32_t exit_code,
+                     const char *detail)
+{
     const Pb__PlanJob *plan = run_plan_job(run, job);
 
     job->reason = reason;
@@ -354,7 +360,7 @@ void job_fail_for_good(struct run *run, Pb__JobRecord *job, Pb__Reason reason, i
             job_set_allow_failure(run, job, true);
         }
     }
-    job_move(run, job, JOB_FAILED, reason_text(reason));
+    job_move(run, job, JOB_FAILED, detail);
     if (!job->allow_failure &&
         run->pipeline->on_job_failure == PB__AUTO_CANCEL_ON_FAILURE__AUTO_CANCEL_ON_FAILURE_ALL) {
         run_cancel(run, REASON_DEPENDENCY_FAILED,

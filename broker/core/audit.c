@@ -168,6 +168,18 @@ static void audit_pool(struct audit *a, struct str key)
     }
 }
 
+static void audit_group(struct audit *a, struct str key)
+{
+    const struct key k = key_bytes(key.p, key.n);
+    const Pb__ResourceGroupRecord *r = (const Pb__ResourceGroupRecord *)audit_row(
+        a, T_RESOURCE_GROUP, &k, &pb__resource_group_record__descriptor, true);
+
+    if (r != NULL &&
+        (r->mode == PB__PROCESS_MODE__PROCESS_UNORDERED || r->project_id != key_read_u64(key, 0))) {
+        breach(a, "resource group %s of project %" PRIu64 " is odd", r->name, r->project_id);
+    }
+}
+
 static void audit_token(struct audit *a, struct str key)
 {
     const struct key k = key_bytes(key.p, key.n);
@@ -199,12 +211,9 @@ static void audit_locks(struct audit *a)
         memcpy(last, cur.key.p, MIN(cur.key.n, sizeof(last)));
     }
     for (tx_seek(&cur, a->tx, T_RESOURCE_WAIT, STR_NULL, NULL); cur.valid; tx_next(&cur)) {
-        struct cursor holder;
-        tx_seek(&holder, a->tx, T_RESOURCE_HOLD, str_sub(cur.key, 0, sizeof(last)), NULL);
-        if (!holder.valid) {
-            breach(a, "a job waits for a resource group that nobody holds");
+        if (lock_heir(a->tx, str_sub(cur.key, 0, sizeof(last))) != 0) {
+            breach(a, "a job waits for a resource group that it could have");
         }
-        cursor_end(&holder);
     }
 }
 
@@ -273,6 +282,7 @@ uint64_t core_audit(struct tx *tx, core_audit_fn fn, void *ctx)
         each(&a, T_REQUEST, audit_request);
         each(&a, T_TOKEN, audit_token);
         each(&a, T_POOL, audit_pool);
+        each(&a, T_RESOURCE_GROUP, audit_group);
         each(&a, T_JOB_VARS, audit_job_vars);
         each(&a, T_PIPELINE, audit_one_pipeline);
         each(&a, T_ENVIRONMENT, audit_environment);

@@ -11,6 +11,9 @@ static int wanted_timer(const Pb__JobRecord *job, const Pb__AssignmentRecord *he
     if (job->state == JOB_CANCELING) {
         return PB__JOB_TIMER_KIND__JOB_TIMER_CANCELING;
     }
+    if (job->state == JOB_PENDING && job->timer_id != 0) { /* its pool had one when it came */
+        return PB__JOB_TIMER_KIND__JOB_TIMER_QUEUE;
+    }
     if (held == NULL) {
         return -1;
     }
@@ -120,6 +123,18 @@ void audit_artifacts(struct audit *a, uint64_t job_id, uint64_t attempts)
     }
 }
 
+static void audit_next(struct audit *a, const Pb__JobRecord *job)
+{
+    const struct key next = lock_next_key(job);
+    struct str v;
+
+    audit_index(a, T_RESOURCE_NEXT, &next, lock_is_next(job), job->id);
+    if (tx_get(a->tx, T_RESOURCE_NEXT, &next, &v) && !str_eq(v, lock_next_value(job))) {
+        breach(a, "job %" PRIu64 " (%s) is otherwise among those that are next", job->id,
+               job_state_text(job->state));
+    }
+}
+
 static void audit_indexes(struct audit *a, const Pb__JobRecord *job)
 {
     const uint32_t flags = job_flags(job, job->state);
@@ -138,6 +153,7 @@ static void audit_indexes(struct audit *a, const Pb__JobRecord *job)
         const struct key wait = lock_wait_key(job);
         audit_index(a, T_RESOURCE_HOLD, &hold, (flags & STATE_LOCKS) != 0, job->id);
         audit_index(a, T_RESOURCE_WAIT, &wait, waits, job->id);
+        audit_next(a, job);
     } else if (waits) {
         breach(a, "job %" PRIu64 " waits for no resource group", job->id);
     }

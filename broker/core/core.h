@@ -44,6 +44,7 @@ struct effect {
     uint64_t attempt;
     uint64_t epoch;
     Pb__CancelKind cancel_kind;
+    bool displaced;     /* EFFECT_CANCEL: the worker has done nothing wrong */
     Pb__JobState state; /* EFFECT_ENDED: its row may be gone already */
     Pb__Reason reason;
     int32_t exit_code;

@@ -306,6 +306,9 @@ static Pb__JobRecord **make_jobs(struct core *c, const Pb__PipelineRecord *p, co
     for (uint32_t i = 0; i < plan->n_jobs; i++) {
         const struct key k = key_u64_u64(p->id, i);
         jobs[i] = make_job(c, p, plan->jobs[i], i, protected);
+        if (jobs[i]->resource_group[0] != '\0') {
+            lock_note(c, jobs[i]);
+        }
         tx_put_msg(c->tx, T_PLAN, &k, &plan->jobs[i]->base);
     }
     link_needed_by(c, plan, jobs);

@@ -31,20 +31,6 @@ struct key lock_wait_key(const Pb__JobRecord *job)
     return k;
 }
 
-/* The first job in the group's rows of `t`; 0: none. */
-static uint64_t first_of(struct tx *tx, enum table t, struct str group)
-{
-    struct cursor cur;
-    uint64_t id = 0;
-
-    tx_seek(&cur, tx, t, group, NULL);
-    if (cur.valid) {
-        id = key_read_u64(cur.key, cur.key.n - sizeof(uint64_t));
-    }
-    cursor_end(&cur);
-    return id;
-}
-
 /* Its turn has come, and nobody else holds its group. */
 static void ready(struct run *run, Pb__JobRecord *job, const char *detail)
 {
@@ -56,19 +42,13 @@ static void ready(struct run *run, Pb__JobRecord *job, const char *detail)
 
 void job_queue(struct run *run, Pb__JobRecord *job, const char *detail)
 {
-    struct tx *tx = run->core->tx;
-
     if (job->unsupported) {
         job_refuse(run, job, detail);
         return;
     }
-    if (job->resource_group[0] != '\0') {
-        const struct key k = lock_key(job);
-        if (first_of(tx, T_RESOURCE_HOLD, key_str(&k)) != 0 ||
-            first_of(tx, T_RESOURCE_WAIT, key_str(&k)) != 0) { /* those who wait come first */
-            job_move(run, job, JOB_WAITING_FOR_RESOURCE, detail);
-            return;
-        }
+    if (job->resource_group[0] != '\0' && !lock_may_take(run->core->tx, job)) {
+        job_move(run, job, JOB_WAITING_FOR_RESOURCE, detail);
+        return;
     }
     ready(run, job, detail);
 }
@@ -83,12 +63,9 @@ void lock_freed(struct core *c, const Pb__JobRecord *job)
     c->freed_end = &f->next;
 }
 
-/* Who waits longest for a group that nobody holds; 0: nobody, or it is held. */
 static uint64_t heir_of(struct tx *tx, const struct freed_lock *f)
 {
-    const struct str group = str_of(f->key, sizeof(f->key));
-
-    return first_of(tx, T_RESOURCE_HOLD, group) != 0 ? 0 : first_of(tx, T_RESOURCE_WAIT, group);
+    return lock_heir(tx, str_of(f->key, sizeof(f->key)));
 }
 
 static void inherit(struct run *run, Pb__JobRecord *job)

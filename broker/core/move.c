@@ -129,6 +129,29 @@ static void job_event(struct run *run, const Pb__JobRecord *job, Pb__JobState fr
                          });
 }
 
+static bool may_be_next(Pb__JobState s)
+{
+    return s == JOB_CREATED || s == JOB_SCHEDULED || s == JOB_WAITING_FOR_RESOURCE;
+}
+
+/* A job that names its pool waits no longer than the pool says. Others may be taken by any worker
+ * that comes, also of no pool at all. */
+static void queue_timeout(struct run *run, Pb__JobRecord *job)
+{
+    struct core *c = run->core;
+    const Pb__ClassRecord *class = NULL;
+    const Pb__PoolRecord *pool;
+
+    if ((job_flags(job, job->state) & STATE_READY) && tx_count(c->tx, T_POOL) > 0) {
+        class = class_get(c->tx, job->class_id);
+    }
+    pool = class != NULL ? pool_get(c->tx, class->pool) : NULL;
+    if (pool != NULL && pool->queue_timeout_ms != 0) {
+        job_timer_set(run, job, PB__JOB_TIMER_KIND__JOB_TIMER_QUEUE,
+                      c->now_ms + pool->queue_timeout_ms);
+    }
+}
+
 /* What the scheduler is to know of a move; `place` is the job's in the ready index before it. */
 static void queue_changed(struct run *run, const Pb__JobRecord *job, uint32_t old_flags,
                           uint64_t place, const Pb__AssignmentRecord *held)
@@ -172,6 +195,10 @@ void job_move(struct run *run, Pb__JobRecord *job, Pb__JobState to, const char *
     leave(run, job, flags, held);
     job->state = to;
     enter(run, job, old_flags);
+    if (job->resource_group[0] != '\0' && (may_be_next(from) || may_be_next(to))) {
+        lock_note(c, job);
+    }
+    queue_timeout(run, job);
     queue_changed(run, job, old_flags, place, held);
     environment_job_moved(run, job, from);
     run_job_changed(run, job);

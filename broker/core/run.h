@@ -72,6 +72,18 @@ void lock_freed(struct core *c, const Pb__JobRecord *job);
 void locks_pass_on_within(struct run *run);
 void locks_pass_on(struct core *c);
 
+/* group.c: who is next. `group` is the key of lock_key. */
+struct key lock_next_key(const Pb__JobRecord *job);
+struct str lock_next_value(const Pb__JobRecord *job);
+bool lock_is_next(const Pb__JobRecord *job); /* whether it has a row of its own among the next */
+/* The job's state is the new one, or it is new: keeps that row. */
+void lock_note(struct core *c, const Pb__JobRecord *job);
+Pb__ProcessMode lock_mode(struct tx *tx, struct str group);
+/* The waiting job whose turn it is; 0: none, or the group is held. */
+uint64_t lock_heir(struct tx *tx, struct str group);
+/* Whether the job, whose turn comes now, may have its group at once. */
+bool lock_may_take(struct tx *tx, const Pb__JobRecord *job);
+
 /* trigger.c: jobs that make a child pipeline. */
 bool trigger_is_open(const Pb__JobRecord *job); /* runs, and has no child yet */
 void trigger_start(struct run *run, Pb__JobRecord *job);
@@ -141,6 +153,8 @@ void attempt_end(struct run *run, Pb__JobRecord *job, Pb__JobState state, Pb__Re
 /* Failed for good, unless retry: or the budget for losses gives it another go. */
 void job_fail(struct run *run, Pb__JobRecord *job, Pb__Reason reason, int32_t exit_code);
 void job_fail_for_good(struct run *run, Pb__JobRecord *job, Pb__Reason reason, int32_t exit_code);
+void job_fail_saying(struct run *run, Pb__JobRecord *job, Pb__Reason reason, int32_t exit_code,
+                     const char *detail);
 /* The end of a job in canceling: canceled, or failed by its timeout. */
 void job_end_canceling(struct run *run, Pb__JobRecord *job, const Pb__Outcome *o,
                        const char *detail);

@@ -96,7 +96,7 @@ bool job_may_move(const Pb__JobRecord *job, Pb__JobState to)
     if (job->unsupported) {
         return job_state_may_move(from, to) && !alone && !with_worker;
     }
-    return job_state_may_move(from, to) && !refused && (job->trigger ? !with_worker : !alone);
+    return job_state_may_move(from, to) && (job->trigger ? !with_worker && !refused : !alone);
 }
 
 const char *status_text(Pb__Status s)

@@ -28,7 +28,7 @@ enum event_kind {
 
 #define JOB_STATE_COUNT (JOB_SKIPPED + 1)
 #define STATUS_COUNT    (STATUS_SKIPPED + 1)
-#define REASON_COUNT    (REASON_CHILD_FAILED + 1)
+#define REASON_COUNT    (REASON_PREEMPTED + 1)
 
 uint32_t job_state_flags(Pb__JobState s);
 bool job_state_may_move(Pb__JobState from, Pb__JobState to);

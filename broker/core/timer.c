@@ -96,6 +96,8 @@ static void job_timer_fired(struct run *run, Pb__JobRecord *job, Pb__JobTimerKin
         job_fail_for_good(run, job, REASON_WORKER_LOST, 0);
         break;
     case PB__JOB_TIMER_KIND__JOB_TIMER_QUEUE:
+        job_fail_saying(run, job, REASON_STUCK, 0, "stuck: its pool did not take it in time");
+        break;
     case _PB__JOB_TIMER_KIND_IS_INT_SIZE:
     default:
         check_failed("a known timer", __FILE__, __LINE__);

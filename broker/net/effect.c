@@ -89,7 +89,8 @@ void effect_take(struct fleet *f, struct tx *tx, const struct effect *e)
     case EFFECT_CANCEL:
         if (s != NULL) {
             send_cancel(f, s, &key, e->cancel_kind);
-            if (e->cancel_kind == PB__CANCEL_KIND__CANCEL_FENCED) { /* its time for it was over */
+            if (e->cancel_kind == PB__CANCEL_KIND__CANCEL_FENCED && !e->displaced) {
+                /* its time for it was over */
                 peer_rest(f, p);
             }
         }

@@ -180,12 +180,20 @@ static char **words(struct arena *a, const char *text, size_t *ret_n)
 uint64_t world_worker(struct world *w, const char *name, const char *tags, const char *executors,
                       uint32_t slots, bool untagged)
 {
+    return world_worker_in(w, "", 0, name, tags, executors, slots, untagged);
+}
+
+uint64_t world_worker_in(struct world *w, const char *pool, uint64_t memory_bytes, const char *name,
+                         const char *tags, const char *executors, uint32_t slots, bool untagged)
+{
     Pb__WorkerHello body = PB__WORKER_HELLO__INIT;
     struct arena *a = tx_arena(w->tx);
 
     body.name = (char *)name;
     body.tags = words(a, tags, &body.n_tags);
     body.executors = words(a, executors, &body.n_executors);
+    body.pool = (char *)pool;
+    body.memory_bytes = memory_bytes;
     body.slots = slots;
     body.run_untagged = untagged;
     check(world_hello(w, &body) == 0);

@@ -45,6 +45,9 @@ int world_submit(struct world *w, Pb__Plan *plan, const char *ref, const char *s
 /* Tags and executors: words with commas between, "" for none. Returns the worker's id. */
 uint64_t world_worker(struct world *w, const char *name, const char *tags, const char *executors,
                       uint32_t slots, bool untagged);
+/* The same, of a pool, with so much memory for its jobs (0: it does not say). */
+uint64_t world_worker_in(struct world *w, const char *pool, uint64_t memory_bytes, const char *name,
+                         const char *tags, const char *executors, uint32_t slots, bool untagged);
 /* The same, with all that it may say. */
 int world_hello(struct world *w, Pb__WorkerHello *body);
 int world_assign(struct world *w, uint64_t job_id, uint64_t worker_id);

@@ -34,7 +34,8 @@ bool actor_online(void *ctx, uint64_t worker_id)
 /* Hello, then what its connection calls for. */
 void actor_connect(struct stage *s, struct actor *a)
 {
-    a->worker_id = world_worker(&s->world, a->name, a->tags, a->executors, a->slots, a->untagged);
+    a->worker_id = world_worker_in(&s->world, a->pool, a->memory, a->name, a->tags, a->executors,
+                                   a->slots, a->untagged);
     a->online = true;
     a->lost_at_ms = 0;
     trace_result(s, 0);
@@ -121,6 +122,21 @@ static void tell_workers(struct stage *s)
     }
 }
 
+static bool make_way(struct stage *s)
+{
+    Pb__JobPreempt body = PB__JOB_PREEMPT__INIT;
+    struct sched_victim v;
+
+    if (!sched_preempt(s->world.sched, &v)) {
+        return false;
+    }
+    body.job_id = v.job_id;
+    body.epoch = job_get(s->world.tx, v.job_id)->epoch;
+    body.for_job_id = v.for_job_id;
+    trace_result(s, WORLD_APPLY(&s->world, "scheduler", JOB_PREEMPT, &body));
+    return true;
+}
+
 /* As the turn does it after every batch; each assignment by itself, so that the trace tells in
  * which order they were found. */
 void stage_schedule(struct stage *s)
@@ -130,7 +146,8 @@ void stage_schedule(struct stage *s)
 
     tell_workers(s);
     while ((n = sched_propose(s->world.sched, s->world.tx, s->world.now_ms, todo,
-                              ARRAY_LEN(todo))) > 0) {
+                              ARRAY_LEN(todo))) > 0 ||
+           make_way(s)) {
         qsort(todo, n, sizeof(*todo), by_order);
         for (size_t i = 0; i < n; i++) {
             trace_result(s, world_assign(&s->world, todo[i].job_id, todo[i].worker_id));

@@ -19,6 +19,8 @@ struct actor { /* a worker */
     uint64_t lost_at_ms; /* 0: not silent, or lost already */
     char tags[64];
     char executors[64];
+    char pool[32];
+    uint64_t memory;
     uint32_t slots;
     bool untagged;
 };

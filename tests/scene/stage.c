@@ -106,6 +106,8 @@ static int submit(struct stage *s, const struct words *w, struct str plan)
     struct arena *a = tx_arena(s->world.tx);
     Pb__PipelineCreate body = PB__PIPELINE_CREATE__INIT;
     const struct str key = value(w, "key", NULL);
+    Pb__Variable *protected[] = {
+        variable(s, "CI_COMMIT_REF_PROTECTED", value(w, "protected", "false"))};
     Pb__Variable *submitted[] = {variable(s, "COLOR", value(w, "color", ""))};
     int r;
 
@@ -114,6 +116,8 @@ static int submit(struct stage *s, const struct words *w, struct str plan)
     body.ref = arena_strdup(a, value(w, "ref", "main"));
     body.sha = arena_strdup(a, value(w, "sha", ""));
     body.origin = (char *)"push";
+    body.predefined = protected;
+    body.n_predefined = value(w, "protected", NULL).p != NULL;
     body.submitted = submitted;
     body.n_submitted = value(w, "color", NULL).p != NULL;
     if (key.p != NULL) {
@@ -221,6 +225,8 @@ static void connect(struct stage *s, const struct words *w)
     }
     copy_word(a->tags, sizeof(a->tags), value(w, "tags", ""));
     copy_word(a->executors, sizeof(a->executors), value(w, "executors", "shell"));
+    copy_word(a->pool, sizeof(a->pool), value(w, "pool", ""));
+    a->memory = number(w, "memory", 0);
     a->slots = (uint32_t)number(w, "slots", 1);
     a->untagged = !str_eqz(value(w, "untagged", "yes"), "no");
     actor_connect(s, a);
@@ -491,6 +497,90 @@ static void restart(struct stage *s)
     trace_result(s, 0);
 }
 
+/* pool NAME projects=a,b protected=yes locked=yes max=N each=N timeout=10s preempt=yes */
+static int set_pool(struct stage *s, const struct words *w)
+{
+    struct arena *a = tx_arena(s->world.tx);
+    struct str projects = value(w, "projects", NULL), one;
+    Pb__PoolSet body = PB__POOL_SET__INIT;
+
+    body.name = arena_strdup(a, w->count > 1 ? w->items[1] : STR_NULL);
+    body.has_projects = projects.p != NULL;
+    body.projects = arena_array(a, 16, sizeof(*body.projects));
+    while (projects.n > 0 && body.n_projects < 16 && str_split(&projects, ',', &one)) {
+        body.projects[body.n_projects++] = arena_strdup(a, one);
+    }
+    body.has_protected = value(w, "protected", NULL).p != NULL;
+    body.protected_ = str_eqz(value(w, "protected", ""), "yes");
+    body.has_locked = value(w, "locked", NULL).p != NULL;
+    body.locked = str_eqz(value(w, "locked", ""), "yes");
+    body.has_max_running = value(w, "max", NULL).p != NULL;
+    body.max_running = (uint32_t)number(w, "max", 0);
+    body.has_project_max_running = value(w, "each", NULL).p != NULL;
+    body.project_max_running = (uint32_t)number(w, "each", 0);
+    body.has_preempt = value(w, "preempt", NULL).p != NULL;
+    body.preempt = str_eqz(value(w, "preempt", ""), "yes");
+    body.has_queue_timeout = value(w, "timeout", NULL).p != NULL;
+    if (body.has_queue_timeout &&
+        str_to_duration_ms(value(w, "timeout", ""), &body.queue_timeout_ms) < 0) {
+        return -E_USAGE;
+    }
+    trace_result(s, WORLD_APPLY(&s->world, "ann", POOL_SET, &body));
+    return 0;
+}
+
+/* pool NAME goes */
+static int delete_pool(struct stage *s, const struct words *w)
+{
+    Pb__PoolDelete body = PB__POOL_DELETE__INIT;
+
+    body.name = arena_strdup(tx_arena(s->world.tx), w->items[1]);
+    trace_result(s, WORLD_APPLY(&s->world, "ann", POOL_DELETE, &body));
+    return 0;
+}
+
+/* project NAME weight=N max=N */
+static int set_project(struct stage *s, const struct words *w)
+{
+    Pb__ProjectSet body = PB__PROJECT_SET__INIT;
+
+    body.name = arena_strdup(tx_arena(s->world.tx), w->count > 1 ? w->items[1] : STR_NULL);
+    body.has_weight = value(w, "weight", NULL).p != NULL;
+    body.weight = (uint32_t)number(w, "weight", 0);
+    body.has_max_running = value(w, "max", NULL).p != NULL;
+    body.max_running = (uint32_t)number(w, "max", 0);
+    trace_result(s, WORLD_APPLY(&s->world, "ann", PROJECT_SET, &body));
+    return 0;
+}
+
+/* group NAME mode=oldest_first, of the project demo */
+static int set_group(struct stage *s, const struct words *w)
+{
+    static const char *const modes[] = {"unordered", "oldest_first", "newest_first",
+                                        "newest_ready_first"};
+    Pb__ResourceGroupSet body = PB__RESOURCE_GROUP_SET__INIT;
+    unsigned mode = 0;
+
+    while (mode < ARRAY_LEN(modes) && !str_eqz(value(w, "mode", ""), modes[mode])) {
+        mode++;
+    }
+    body.project = (char *)"demo";
+    body.name = arena_strdup(tx_arena(s->world.tx), w->count > 1 ? w->items[1] : STR_NULL);
+    body.mode = (Pb__ProcessMode)mode;
+    trace_result(s, WORLD_APPLY(&s->world, "ann", RESOURCE_GROUP_SET, &body));
+    return 0;
+}
+
+static int settings(struct stage *s, const struct words *w)
+{
+    if (is(w, 0, "pool")) {
+        return is(w, 2, "goes") ? delete_pool(s, w) : set_pool(s, w);
+    } else if (is(w, 0, "project")) {
+        return set_project(s, w);
+    }
+    return set_group(s, w);
+}
+
 static int ask(struct stage *s, const struct words *w)
 {
     const uint64_t id = w->count > 1 ? job_id(s, w->items[1]) : 0;
@@ -537,6 +627,8 @@ static int play_words(struct stage *s, const struct words *w, struct str plan)
         return 0;
     } else if (is(w, 0, "expire")) {
         return expire(s, w);
+    } else if (is(w, 0, "pool") || is(w, 0, "project") || is(w, 0, "group")) {
+        return settings(s, w);
     }
     return ask(s, w);
 }

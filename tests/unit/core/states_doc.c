@@ -24,9 +24,10 @@ static void add_jobs(struct buf *b)
         b,
         "```\n\nA trigger job has no worker: it goes from pending to running at once, and may go "
         "from running to canceled\nor skipped. A job with keywords that nothing acts on goes "
-        "from pending to failed. No other job takes these ways.\n\n| state | ended | in the ready "
-        "index | a worker has it | holds its resource "
-        "group |\n| --- | --- | --- | --- | --- |\n");
+        "from pending to failed, as does one that\nwaits too long for the pool it names. No other "
+        "job takes these ways.\n\n| state | ended | in the ready index | a worker has it | holds "
+        "its "
+        "resource group |\n| --- | --- | --- | --- | --- |\n");
     for (unsigned i = 0; i < JOB_STATE_COUNT; i++) {
         const uint32_t f = job_state_flags((Pb__JobState)i);
         buf_addf(b, "| %s | %s | %s | %s | %s |\n", job_state_text((Pb__JobState)i),

@@ -97,6 +97,7 @@ static void add_job(struct chaos *c, struct buf *text, unsigned index, unsigned 
     /* Who waits for a child holds one group alone: two could wait for each other for ever. */
     buf_addz(text, CHOOSE(c, "", "", "", " group=g1", " group=g2", " trigger=none group=g2",
                           " trigger=depend", " trigger=mirror group=g1", " trigger=mirror"));
+    buf_addz(text, CHOOSE(c, "", "", "", " priority=5", " interruptible=yes", " pool=fast"));
     buf_addz(text, CHOOSE(c, "", "", " allow_failure=yes", " allow_failure=7"));
     buf_addz(text, CHOOSE(c, "", "", " retry=1", " retry=2", " retry=2 retry_when=script_failure",
                           " retry=1 retry_codes=7"));
@@ -284,8 +285,10 @@ static uint64_t hello(struct chaos *c, unsigned number)
 {
     char name[8] = {'w', (char)('0' + number)};
 
-    return world_worker(&c->w, name, number == 0 ? "a,b" : CHOOSE(c, "", "a", "b"), "shell",
-                        1 + (uint32_t)below(c, 3), number == 0 || one_in(c, 2));
+    /* The first two could run everything, one in each pool. */
+    return world_worker_in(&c->w, number == 1 ? "fast" : "", 0, name,
+                           number <= 1 ? "a,b" : CHOOSE(c, "", "a", "b"), "shell",
+                           1 + (uint32_t)below(c, 3), number <= 1 || one_in(c, 2));
 }
 
 static int worker_command(struct chaos *c)
@@ -507,11 +510,63 @@ static int odd_command(struct chaos *c)
     }
 }
 
+static int group_command(struct chaos *c)
+{
+    Pb__ResourceGroupSet body = PB__RESOURCE_GROUP_SET__INIT;
+
+    body.project = (char *)CHOOSE(c, "demo", "demo", "nobody");
+    body.name = (char *)CHOOSE(c, "g1", "g2");
+    /* By the others a child may wait for a later job of its parent, which waits for the child. */
+    body.mode = one_in(c, 2) ? PB__PROCESS_MODE__PROCESS_NEWEST_READY_FIRST
+                             : (Pb__ProcessMode)(4 * below(c, 2));
+    return WORLD_APPLY(&c->w, "ann", RESOURCE_GROUP_SET, &body);
+}
+
+static int preempt_command(struct chaos *c)
+{
+    Pb__JobPreempt body = PB__JOB_PREEMPT__INIT;
+    const uint64_t held = random_held(c);
+    const Pb__JobRecord *job = held != 0 ? job_get(c->w.tx, held) : NULL;
+
+    body.job_id = held;
+    body.epoch = job != NULL ? job->epoch - one_in(c, 10) : 0;
+    body.for_job_id = random_id(c);
+    return WORLD_APPLY(&c->w, "scheduler", JOB_PREEMPT, &body);
+}
+
+static int pool_command(struct chaos *c)
+{
+    Pb__PoolSet body = PB__POOL_SET__INIT;
+    Pb__PoolDelete goes = PB__POOL_DELETE__INIT;
+
+    body.name = goes.name = (char *)CHOOSE(c, "fast", "slow");
+    body.has_locked = one_in(c, 2);
+    body.locked = one_in(c, 2);
+    body.has_queue_timeout = true;
+    body.queue_timeout_ms = below(c, 2) * 100000;
+    return one_in(c, 3) ? WORLD_APPLY(&c->w, "ann", POOL_DELETE, &goes)
+                        : WORLD_APPLY(&c->w, "ann", POOL_SET, &body);
+}
+
+static int settings_command(struct chaos *c)
+{
+    switch (below(c, 3)) {
+    case 0:
+        return group_command(c);
+    case 1:
+        return preempt_command(c);
+    default:
+        return pool_command(c);
+    }
+}
+
 static int step(struct chaos *c)
 {
-    const uint64_t dice = below(c, 100);
+    const uint64_t dice = below(c, 103);
 
-    if (dice < 6) {
+    if (dice >= 100) {
+        return settings_command(c);
+    } else if (dice < 6) {
         return c->pipelines < PIPELINES_MAX ? submit(c) : 0;
     } else if (dice < 9) {
         return trigger_command(c);
@@ -564,7 +619,7 @@ static void finish_everything(struct chaos *c)
     for (unsigned rounds = 0; tx_count(c->w.tx, T_PIPELINE_LIVE) > 0; rounds++) {
         Pb__WorkerSet set = PB__WORKER_SET__INIT;
         assert_true(rounds < 2000); /* else some pipeline hangs */
-        set.worker_id = hello(c, 0);
+        set.worker_id = hello(c, rounds % 2);
         set.has_paused = set.has_draining = true;
         WORLD_APPLY(&c->w, "ann", WORKER_SET, &set);
         schedule(c);
