@@ -113,6 +113,7 @@ static void restart_journal(struct turn *t)
     }
     int r = journal_restart(t->journal, t->index);
     t->journal_retry_ms = r < 0 ? t->mono_ms + RETRY_MS : 0;
+    t->prepare_ms = 0; /* another file */
     if (r < 0) {
         log_error(
             "turn: the journal cannot go on: %s; the store commits in every round until it can",

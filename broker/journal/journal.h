@@ -30,7 +30,7 @@
 
 #define JOURNAL_STORE_ID_BYTES 16u
 #define JOURNAL_BLOCK          4096u
-#define JOURNAL_SEGMENT_BYTES  (32u * 1024 * 1024)
+#define JOURNAL_SEGMENT_BYTES  (16u * 1024 * 1024)
 /* The least that a segment may have: a head, a record. */
 #define JOURNAL_SEGMENT_MIN (2 * JOURNAL_BLOCK)
 

@@ -162,6 +162,77 @@ static void what_is_old_goes_though_somebody_always_waits(void **state)
     fixture_down(&f);
 }
 
+static void hear(void *ctx, enum bus_topic topic, uint64_t key)
+{
+    assert_int_equal(topic, BUS_EVENTS);
+    (*(unsigned *)ctx)++;
+}
+
+static void followers_are_woken_by_the_commit_and_not_before(void **state)
+{
+    struct fixture f;
+    unsigned woken = 0;
+
+    fixture_up(&f, &stepped);
+    assert_int_equal(turn_fresh(f.turn), 0);
+    assert_int_equal(turn_step(f.turn), 0);
+    uint64_t handle = bus_subscribe(f.bus, hear, &woken);
+    struct reply reply;
+    assert_int_equal(fixture_call(&f, fixture_pipeline_post("group/test", 1), &reply), 0);
+    elapse(&f, 9);
+    assert_int_equal(turn_step(f.turn), 0);
+    assert_int_equal(woken, 0);
+    elapse(&f, 1);
+    assert_int_equal(turn_step(f.turn), 0);
+    assert_int_equal(woken, 1);
+    elapse(&f, 1000);
+    assert_int_equal(turn_step(f.turn), 0);
+    assert_int_equal(woken, 1);
+    bus_unsubscribe(f.bus, handle);
+    fixture_down(&f);
+}
+
+static void a_reader_that_wants_all_makes_one_commit_for_all_turns_before(void **state)
+{
+    struct turn_stats before;
+    struct turn_stats after;
+    struct fixture f;
+
+    fixture_up(&f, &stepped);
+    assert_int_equal(turn_fresh(f.turn), 0);
+    turn_get_stats(f.turn, &before);
+    for (unsigned i = 0; i < 5; i++) {
+        struct reply reply;
+        assert_int_equal(fixture_call(&f, fixture_pipeline_post("group/test", 1), &reply), 0);
+    }
+    assert_int_equal(turn_fresh(f.turn), 0);
+    assert_int_equal(turn_fresh(f.turn), 0);
+    turn_get_stats(f.turn, &after);
+    assert_int_equal(after.turns - before.turns, 5);
+    assert_int_equal(after.journal.flushes - before.journal.flushes, 5);
+    assert_int_equal(after.commits - before.commits, 1);
+    fixture_down(&f);
+}
+
+static void steady_work_is_committed_twice_a_second(void **state)
+{
+    struct turn_stats before;
+    struct turn_stats after;
+    struct fixture f;
+
+    fixture_up(&f, &stepped);
+    assert_int_equal(turn_fresh(f.turn), 0);
+    turn_get_stats(f.turn, &before);
+    for (unsigned i = 0; i < 100; i++) {
+        struct reply reply;
+        elapse(&f, 9);
+        assert_int_equal(fixture_call(&f, fixture_pipeline_post("group/test", 1), &reply), 0);
+    }
+    turn_get_stats(f.turn, &after);
+    assert_in_range(after.commits - before.commits, 1, 4); /* 900 ms, and segments that were full */
+    fixture_down(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -170,6 +241,9 @@ int main(void)
         cmocka_unit_test(a_kill_between_two_steps_loses_nothing_acknowledged),
         cmocka_unit_test(what_is_old_goes_when_nobody_waits),
         cmocka_unit_test(what_is_old_goes_though_somebody_always_waits),
+        cmocka_unit_test(followers_are_woken_by_the_commit_and_not_before),
+        cmocka_unit_test(a_reader_that_wants_all_makes_one_commit_for_all_turns_before),
+        cmocka_unit_test(steady_work_is_committed_twice_a_second),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
