@@ -1,4 +1,4 @@
-/* davit pools, projects: what is set of them, and setting it. */
+/* davit pools, projects, resource-groups: what is set of them, and setting it. */
 #include "common/base.h"
 
 #include <stdio.h>
@@ -286,6 +286,97 @@ int cmd_projects(struct cli *c, int argc, char **argv)
         r = count == 2 ? set_project(c, &cl, args[1], weight, max_running) : list_projects(c, &cl);
         client_release(&cl);
     }
+    free(args);
+    return r;
+}
+
+/* --- resource groups --- */
+
+static void print_group(const json_t *g)
+{
+    char holder[32] = "free";
+    if (json_number(g, "holder") > 0) {
+        snprintf(holder, sizeof(holder), "job %" PRIu64, json_number(g, "holder"));
+    }
+    printf("%-32s %-20s %-14s %zu wait\n", json_text(g, "name"), json_text(g, "mode"), holder,
+           json_array_size(json_object_get(g, "waiting")));
+}
+
+static int list_groups(struct cli *c, const struct client *cl, const char *project)
+{
+    json_t *list = NULL;
+    size_t i;
+    json_t *g;
+    int r = list_of_project(c, cl, "resource-groups", project, "", &list);
+    if (r < 0) {
+        return r;
+    }
+    if (c->json) {
+        cli_print_json(json_pack("{s:o}", "items", list));
+        return 0;
+    }
+    json_array_foreach(list, i, g)
+    {
+        print_group(g);
+    }
+    if (json_array_size(list) == 0) {
+        printf("no resource group has a mode: all are unordered\n");
+    }
+    json_decref(list);
+    return 0;
+}
+
+static int set_group(struct cli *c, const struct client *cl, const char *project, const char *name,
+                     const char *mode)
+{
+    struct buf path = BUF_INIT;
+    json_t *g = NULL;
+    json_t *body = json_pack("{s:s}", "mode", mode);
+    buf_addz(&path, "/resource-groups/");
+    list_escape(&path, name);
+    buf_addz(&path, "?project=");
+    list_escape(&path, project);
+    int r = client_call(c, cl, "PUT", buf_cstr(&path), body, NULL, &g);
+    json_decref(body);
+    buf_release(&path);
+    if (r == 0 && c->json) {
+        cli_print_json(g);
+    } else if (r == 0) {
+        print_group(g);
+        json_decref(g);
+    }
+    return r;
+}
+
+int cmd_resource_groups(struct cli *c, int argc, char **argv)
+{
+    const char *named = NULL;
+    const char *mode = NULL;
+    const char **args;
+    size_t count;
+    const struct opt opts[] = {
+        {"project", 0, OPT_TEXT, &named, "NAME", "the project (that of this folder)"},
+        {"mode", 0, OPT_TEXT, &mode, "MODE",
+         "unordered, oldest_first, newest_first, newest_ready_first"},
+        {NULL, 0, OPT_FLAG, NULL, NULL, NULL},
+    };
+    struct client cl;
+    int r = cli_options(c, opts, argc, argv, 0, 2, &args, &count);
+    if (r < 0) {
+        return r;
+    }
+    if (count == 1 || (count == 2 && (strcmp(args[0], "set") != 0 || mode == NULL))) {
+        r = cli_fail(c, -E_USAGE,
+                     "davit resource-groups, or resource-groups set GROUP --mode MODE");
+    }
+    char *project = r < 0 ? NULL : list_project(c, named);
+    r = r == 0 && project == NULL ? -E_NOT_FOUND : r;
+    r = r < 0 ? r : client_open(c, &cl);
+    if (r == 0) {
+        r = count == 2 ? set_group(c, &cl, project, args[1], mode) : list_groups(c, &cl, project);
+        client_release(&cl);
+    }
+    free(project);
     free(args);
     return r;
 }

@@ -257,6 +257,12 @@ static void answers_are_what_the_document_says(void **state)
     answers_as_said(x, "get_pool", "/api/v1/pools/fast", NULL);
     answers_as_said(x, "get_pools", "/api/v1/pools", NULL);
     answers_as_said(x, "delete_pool", "/api/v1/pools/fast", NULL);
+    answers_as_said(x, "put_resource_group", "/api/v1/resource-groups/g?project=group/test",
+                    "{\"mode\":\"oldest_first\"}");
+    answers_as_said(x, "get_resource_groups", "/api/v1/resource-groups?project=group/test", NULL);
+    answers_as_said(x, "get_resource_group", "/api/v1/resource-groups/g?project=group/test", NULL);
+    answers_as_said(x, "delete_resource_group", "/api/v1/resource-groups/g?project=group/test",
+                    NULL);
     answers_as_said(x, "get_jobs", "/api/v1/jobs", NULL);
     answers_as_said(x, "get_pipelines", "/api/v1/pipelines", NULL);
     answers_as_said(x, "get_environments", "/api/v1/environments?project=group/test", NULL);

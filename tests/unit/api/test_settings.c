@@ -100,6 +100,52 @@ static void a_project_gets_its_share_and_its_bound(void **state)
     assert_problem(x, &(struct call){.path = "/api/v1/projects/group/none"}, 404, "not_found");
 }
 
+static void a_resource_group_lets_jobs_in_by_its_mode(void **state)
+{
+    struct fixture *x = *state;
+    uint64_t first;
+    submit(x, "a:\n  script: [x]\n  resource_group: g/h\n", &first);
+    uint64_t second;
+    submit(x, "a:\n  script: [x]\n  resource_group: g/h\n", &second);
+    json_t *g = get_json(x, 200, "/api/v1/resource-groups/g/h?project=group/test");
+    assert_string_equal(text_of(g, "mode"), "unordered");
+    assert_int_equal(id_of(g, "holder"), first);
+    const json_t *waiting = json_object_get(g, "waiting");
+    assert_int_equal(json_array_size(waiting), 1);
+    assert_int_equal(json_integer_value(json_array_get(waiting, 0)), second);
+    json_decref(g);
+    g = send(x, 200, "PUT", "/api/v1/resource-groups/g/h?project=group/test", USER_TOKEN,
+             "{\"mode\":\"newest_first\"}");
+    assert_string_equal(text_of(g, "mode"), "newest_first");
+    json_decref(g);
+    json_decref(send(x, 200, "PUT", "/api/v1/resource-groups/b?project=group/test", NULL,
+                     "{\"mode\":\"oldest_first\"}"));
+    json_t *list = get_json(x, 200, "/api/v1/resource-groups?project=group/test&limit=1");
+    assert_int_equal(json_array_size(json_object_get(list, "items")), 1);
+    char *next = xstrdup(text_of(list, "next"));
+    json_decref(list);
+    list = get_json(x, 200, "/api/v1/resource-groups?project=group/test&after=%s", next);
+    assert_int_equal(json_array_size(json_object_get(list, "items")), 1);
+    const json_t *item = json_array_get(json_object_get(list, "items"), 0);
+    assert_string_not_equal(text_of(item, "name"), next);
+    assert_true(json_is_null(json_object_get(list, "next")));
+    json_decref(list);
+    free(next);
+    g = send(x, 200, "DELETE", "/api/v1/resource-groups/b?project=group/test", NULL, NULL);
+    assert_string_equal(text_of(g, "mode"), "unordered");
+    json_decref(g);
+    list = get_json(x, 200, "/api/v1/resource-groups?project=group/test");
+    assert_int_equal(json_array_size(json_object_get(list, "items")), 1);
+    json_decref(list);
+    static const char *const bad[] = {"{}", "{\"mode\":\"best\"}", "{\"mod\":\"unordered\"}"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        json_decref(
+            send(x, 400, "PUT", "/api/v1/resource-groups/b?project=group/test", NULL, bad[i]));
+    }
+    json_decref(send(x, 400, "GET", "/api/v1/resource-groups", NULL, NULL));
+    json_decref(send(x, 404, "GET", "/api/v1/resource-groups/b?project=none", NULL, NULL));
+}
+
 static void what_is_wrong_with_a_setting_is_named(void **state)
 {
     struct fixture *x = *state;
@@ -149,6 +195,7 @@ int main(void)
         TEST(a_pool_is_set_piece_by_piece_and_forgotten),
         TEST(pools_are_listed_by_name_with_what_their_workers_come_to),
         TEST(a_project_gets_its_share_and_its_bound),
+        TEST(a_resource_group_lets_jobs_in_by_its_mode),
         TEST(what_is_wrong_with_a_setting_is_named),
         TEST(only_an_administrator_sets),
     };
