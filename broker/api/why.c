@@ -9,6 +9,8 @@
 #include "broker/sched/sched.h"
 
 #define NAMES_SHOWN 10u
+/* What is looked at to find a job's place among those that wait for a resource group. */
+#define PLACE_ROWS 1000u
 
 struct why {
     struct tx *tx;
@@ -72,6 +74,28 @@ static void say_created(struct why *w)
     }
 }
 
+/* Among those that wait for the group, first come first served; 0: far behind. */
+static uint64_t place_in_group(struct why *w, const struct key *group)
+{
+    uint64_t place = 0;
+    bool found = false;
+    struct cursor c;
+    for (tx_seek(&c, w->tx, T_RESOURCE_WAIT, key_str(group), NULL);
+         c.valid && !found && place < PLACE_ROWS; tx_next(&c)) {
+        place++;
+        found = key_read_u64(c.key, c.key.n - sizeof(uint64_t)) == w->job->id;
+    }
+    cursor_end(&c);
+    return found ? place : 0;
+}
+
+static Pb__ProcessMode mode_of(struct why *w, const struct key *group)
+{
+    const Pb__ResourceGroupRecord *row = (const Pb__ResourceGroupRecord *)tx_get_msg(
+        w->tx, T_RESOURCE_GROUP, group, &pb__resource_group_record__descriptor);
+    return row ? row->mode : PB__PROCESS_MODE__PROCESS_UNORDERED;
+}
+
 static void say_waiting_for_resource(struct why *w)
 {
     uint8_t hash[SHA256_BYTES];
@@ -88,6 +112,11 @@ static void say_waiting_for_resource(struct why *w)
     buf_addf(&w->summary, "waits for the resource group `%s`", w->job->resource_group);
     if (holder) {
         buf_addf(&w->summary, ", held by job %" PRIu64 " (%s)", w->holder, holder->name);
+    }
+    if (mode_of(w, &prefix) != PB__PROCESS_MODE__PROCESS_UNORDERED) {
+        buf_addz(&w->summary, "; its process mode says who is next");
+    } else if ((w->position = place_in_group(w, &prefix)) > 0) {
+        buf_addf(&w->summary, "; number %" PRIu64 " of those that wait for it", w->position);
     }
 }
 

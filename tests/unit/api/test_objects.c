@@ -426,6 +426,13 @@ static void why_names_the_holder_of_a_resource_group(void **state)
     assert_string_equal(text_of(why, "status"), "waiting_for_resource");
     assert_int_equal(id_of(why, "holder"), first);
     assert_non_null(strstr(text_of(why, "summary"), "production"));
+    assert_int_equal(id_of(why, "position"), 1);
+    json_decref(why);
+    uint64_t third;
+    submit(x, yaml, &third);
+    why = get_json(x, 200, "/api/v1/jobs/%" PRIu64 "/why", third);
+    assert_int_equal(id_of(why, "position"), 2);
+    assert_non_null(strstr(text_of(why, "summary"), "number 2 of those that wait"));
     json_decref(why);
 }
 
