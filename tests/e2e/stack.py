@@ -90,7 +90,7 @@ class Child:
 class Stack:
     """Use as a context: `with Stack(build, workers=2) as stack:`"""
 
-    def __init__(self, build, workers=1, slots=4, heartbeat_ms=500, lease_ms=3000, tags=None, davitd=()):
+    def __init__(self, build, workers=1, slots=4, heartbeat_ms=500, lease_ms=3000, tags=None, pool=None, davitd=()):
         self.build = os.path.abspath(build)
         self.dir = tempfile.mkdtemp(prefix="davit-e2e-")
         self.data = os.path.join(self.dir, "data")
@@ -112,6 +112,8 @@ class Stack:
                     "--name", f"w{i}", "--slots", str(slots)]
             if tags:
                 argv += ["--tags", tags]
+            if pool:
+                argv += ["--pool", pool]
             self.workers.append(Child(f"w{i}", argv, os.path.join(self.dir, f"worker-{i}.log")))
 
     def program(self, name):

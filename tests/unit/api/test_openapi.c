@@ -301,6 +301,26 @@ static void answers_are_what_the_document_says(void **state)
     }
 }
 
+static void jobs_without_a_pipeline_are_what_the_document_says(void **state)
+{
+    struct fixture *x = *state;
+    char path[80];
+    worker_hello(x);
+    answers_as_said(x, "post_jobs", "/api/v1/jobs",
+                    "{\"project\":\"a\",\"jobs\":[{\"script\":\"x\"},{\"command\":[\"y\"]}]}");
+    json_t *jobs = get_json(x, 200, "/api/v1/jobs?project=a&status=pending");
+    uint64_t lone = id_of(json_array_get(json_object_get(jobs, "items"), 0), "id");
+    json_decref(jobs);
+    answers_as_said(x, "get_jobs", "/api/v1/jobs", NULL);
+    snprintf(path, sizeof(path), "/api/v1/jobs/%" PRIu64, lone);
+    answers_as_said(x, "get_job", path, NULL);
+    snprintf(path, sizeof(path), "/api/v1/jobs/%" PRIu64 "/why", lone);
+    answers_as_said(x, "get_job_why", path, NULL);
+    job_start(x, lone);
+    snprintf(path, sizeof(path), "/api/v1/jobs/%" PRIu64, lone);
+    answers_as_said(x, "get_job", path, NULL);
+}
+
 /* What a deploying job leaves behind, as objects and lists. */
 static void what_jobs_leave_is_what_the_document_says(void **state)
 {
@@ -371,6 +391,7 @@ int main(void)
         cmocka_unit_test(every_route_is_in_the_document_and_nothing_else),
         cmocka_unit_test(roles_queries_and_bodies_are_those_of_the_routes),
         TEST(answers_are_what_the_document_says),
+        TEST(jobs_without_a_pipeline_are_what_the_document_says),
         TEST(what_jobs_leave_is_what_the_document_says),
         TEST(problems_are_what_the_document_says),
     };
