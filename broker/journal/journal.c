@@ -188,6 +188,7 @@ static int make_spare(struct journal *j)
         r = disk_size(s.file, &s.bytes);
         if (r == 0 && s.bytes == j->o.segment_bytes) {
             j->spare = s;
+            j->names_pending = true; /* whoever called it so may have died before that was safe */
             return 0;
         }
         disk_close_file(s.file);
