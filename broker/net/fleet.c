@@ -289,6 +289,9 @@ void fleet_failed(struct fleet *f)
         p->lost = false;
         p->record_stale = true;
         peer_touch(f, p);
+        if (p->unsure) { /* its worker may never have been: another may get the id */
+            peer_forget(f, p);
+        }
     }
     f->lost_now = false;
     f->capacity_changed = true;

@@ -48,8 +48,10 @@ static bool admit(struct fleet *f, struct session *s, const Pb__Envelope *e)
 /* From here on the worker's older session is nobody's. */
 static void take_over(struct fleet *f, struct session *s, const struct reply *reply)
 {
+    const bool known = peer_find(f, reply->worker_id) != NULL;
     struct peer *p = peer_get(f, reply->worker_id);
 
+    p->unsure |= !known;
     if (p->session != NULL) {
         log_info("net: %s came anew, its older session ends", p->actor);
         session_end(f, p->session);

@@ -311,6 +311,9 @@ void session_flush_all(struct fleet *f, uint64_t mono_ms)
     DL_FOREACH_SAFE2(f->dirty, s, tmp, dirty_next)
     {
         s->spoke = false;
+        if (s->peer != NULL) {
+            s->peer->unsure = false;
+        }
         if (s->peer != NULL && !s->peer->view.online) {
             peer_publish(f, s->peer); /* whoever reads its Welcome finds it online */
         }

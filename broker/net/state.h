@@ -76,6 +76,7 @@ struct peer {
     bool overdue;             /* its lease is over, by the clock */
     uint64_t overdue_mark;    /* what the inbox had got by then */
     bool lost;                /* in this turn */
+    bool unsure;              /* made by the Hello of this turn: it goes if that is undone */
     struct fleet_worker view; /* under the fleet's lock */
     UT_hash_handle hh;
 };

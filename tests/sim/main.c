@@ -201,6 +201,9 @@ int main(int argc, char **argv)
     struct run_result sum = {0};
 
     read_options(&o, argc, argv);
+    if (o.run.tracing) {
+        setvbuf(stdout, NULL, _IOLBF, 0); /* it may end without a word */
+    }
     struct player *players = mmap(NULL, JOBS_MAX * sizeof(*players), PROT_READ | PROT_WRITE,
                                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     check(players != MAP_FAILED);

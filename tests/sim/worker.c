@@ -489,7 +489,7 @@ void worker_fate(struct worker *w)
     const struct swarm *s = &sim->swarm;
 
     event_add_us(sim->now_us + SIM_SECOND, EV_FAULT, w->index, 0);
-    if (!w->process) {
+    if (!w->process || sim->now_us < w->stalled_until_us) {
         return;
     }
     if (strikes(s->crash)) {
@@ -507,8 +507,7 @@ void worker_fate(struct worker *w)
         w->disk_low_until_us = sim->now_us + between(SIM_SECOND, 20 * SIM_SECOND);
     } else if (strikes(s->bye)) {
         w->leaving = true;
-    } else if (strikes(s->stale) && w->session != 0 && w->old.job_id != 0 &&
-               sim->now_us >= w->stalled_until_us) {
+    } else if (strikes(s->stale) && w->session != 0 && w->old.job_id != 0) {
         say_stale(w);
     }
     wake_at(w, sim->now_us);

@@ -236,6 +236,19 @@ static void a_loss_that_was_not_committed_is_found_again(void **state)
     world_down(&w);
 }
 
+static void a_worker_whose_first_hello_was_undone_is_forgotten(void **state)
+{
+    struct world w;
+
+    world_up(&w);
+    peer_get(w.fleet, 999)->unsure = true; /* as its Hello leaves it */
+    turn_at(&w, START_MS, false);
+    assert_null(peer_find(w.fleet, 999));
+    assert_non_null(peer_find(w.fleet, w.worker_id));
+    assert_false(turn_at(&w, START_MS + 1000, true));
+    world_down(&w);
+}
+
 /* Turns every second, in each of which the worker beats; returns the first with a candidate. */
 static uint64_t beating_until(struct world *w, struct peer *p, uint64_t from_ms, uint64_t until_ms)
 {
@@ -275,6 +288,7 @@ int main(void)
         cmocka_unit_test(what_lies_unread_in_the_inbox_holds_the_lease),
         cmocka_unit_test(a_broker_that_stood_still_gives_the_time_back),
         cmocka_unit_test(a_loss_that_was_not_committed_is_found_again),
+        cmocka_unit_test(a_worker_whose_first_hello_was_undone_is_forgotten),
         cmocka_unit_test(a_worker_that_leaves_orders_without_an_answer_rests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
