@@ -203,6 +203,40 @@ static void set_resource_group(struct compile *c, struct job *job, const struct 
     job->plan.resource_group = arena_strdup(c->arena, group);
 }
 
+static void set_pool(struct compile *c, struct job *job, const struct vars *env)
+{
+    struct str pool = expand_text(c, env, STR("$DAVIT_POOL"), 0);
+    if (pool.n > LIMIT_NAME || !str_is_utf8(pool, NULL)) {
+        report(c, job->at, "bad-value", NULL, "DAVIT_POOL must have at most %u bytes of text",
+               LIMIT_NAME);
+        return;
+    }
+    job->plan.pool = arena_strdup(c->arena, pool);
+}
+
+static uint64_t size_of(struct compile *c, const struct job *job, const struct vars *env,
+                        const char *name, struct str reference)
+{
+    struct str text = expand_text(c, env, reference, 0);
+    uint64_t bytes = 0;
+    if (text.n > 0 && str_to_size(text, &bytes) < 0) {
+        report(c, job->at, "bad-value", NULL, "%s must be a size, as 512Mi or 2G", name);
+    }
+    return bytes;
+}
+
+/* What GitLab has no keywords for: a file that says it in variables stays valid there. */
+static void set_wants(struct compile *c, struct job *job, const struct vars *env)
+{
+    struct str cpu = expand_text(c, env, STR("$DAVIT_CPU"), 0);
+    set_pool(c, job, env);
+    if (cpu.n > 0 && str_to_cpu_millis(cpu, &job->plan.cpu_millis) < 0) {
+        report(c, job->at, "bad-value", NULL, "DAVIT_CPU must be processors, as 2, 0.5 or 500m");
+    }
+    job->plan.memory_bytes = size_of(c, job, env, "DAVIT_MEMORY", STR("$DAVIT_MEMORY"));
+    job->plan.disk_bytes = size_of(c, job, env, "DAVIT_DISK", STR("$DAVIT_DISK"));
+}
+
 Pb__Variable *plan_variable(struct compile *c, const struct var *var)
 {
     Pb__Variable *v = arena_alloc(c->arena, sizeof(*v));
@@ -288,6 +322,7 @@ static void select_job(struct compile *c, struct job *job, struct arena *scratch
                                !from_rule);
     set_tags(c, job, &env);
     set_resource_group(c, job, &env);
+    set_wants(c, job, &env);
     environment_select(c, job, &env);
     set_variables(c, job, rule, scratch);
     check_env(c, &env, job->at);

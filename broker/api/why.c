@@ -129,6 +129,9 @@ static bool is_online(void *ctx, uint64_t worker_id)
 static void say_requirement(struct why *w)
 {
     const Pb__ClassRecord *class = class_get(w->tx, w->job->class_id);
+    if (class && class->pool[0] != '\0') {
+        buf_addf(&w->summary, "; it asks for pool %s", class->pool);
+    }
     if (class && class->executor[0] != '\0') {
         buf_addf(&w->summary, "; it asks for executor %s", class->executor);
     }

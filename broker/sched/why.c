@@ -3,6 +3,8 @@
 #include "broker/core/query.h"
 #include "broker/sched/sched.h"
 
+#define COUNTED 10000u /* rows that are counted for one answer */
+
 static bool listed(char *const *list, size_t n, const char *word)
 {
     for (size_t i = 0; i < n; i++) {
@@ -36,12 +38,150 @@ static const char *mismatch(struct arena *a, const Pb__WorkerRecord *w,
     return text;
 }
 
-static const char *reason(struct tx *tx, const Pb__WorkerRecord *w, const Pb__ClassRecord *class,
-                          bool online)
+/* What the job is judged by, and counts that were made on the way. */
+struct asker {
+    struct tx *tx;
+    const Pb__JobRecord *job;
+    const Pb__ClassRecord *class;
+    const Pb__ProjectRecord *project;
+};
+
+static const char *barred(struct asker *q, const Pb__WorkerRecord *w, const Pb__PoolRecord *pool)
 {
-    if (!worker_serves(w, class)) {
-        return mismatch(tx_arena(tx), w, class);
+    struct arena *a = tx_arena(q->tx);
+    const char *project = q->project != NULL ? q->project->name : "";
+
+    switch (pool_bar(pool, w->pool, q->class, project)) {
+    case POOL_BAR_NONE:
+        return NULL;
+    case POOL_BAR_OTHER:
+        return arena_printf(a, "not in pool %s", q->class->pool);
+    case POOL_BAR_LOCKED:
+        return arena_printf(a, "pool %s takes only jobs that name it", w->pool);
+    case POOL_BAR_PROTECTED:
+        return arena_printf(a, "pool %s is for protected refs", w->pool);
+    case POOL_BAR_PROJECT:
+        break;
     }
+    return arena_printf(a, "pool %s is for other projects", w->pool);
+}
+
+/* More than the worker has, even when it does nothing else. */
+static const char *too_big(struct asker *q, const Pb__WorkerRecord *w)
+{
+    struct arena *a = tx_arena(q->tx);
+    const Pb__ClassRecord *c = q->class;
+
+    if (w->cpu_millis != 0 && c->cpu_millis > w->cpu_millis) {
+        return arena_printf(a, "too little cpu: %u of %u thousandths", w->cpu_millis,
+                            c->cpu_millis);
+    }
+    if (w->memory_bytes != 0 && c->memory_bytes > w->memory_bytes) {
+        return arena_printf(a, "too little memory: %" PRIu64 " of %" PRIu64 " bytes",
+                            w->memory_bytes, c->memory_bytes);
+    }
+    if (w->disk_bytes != 0 && c->disk_bytes > w->disk_bytes) {
+        return arena_printf(a, "too little disk: %" PRIu64 " of %" PRIu64 " bytes", w->disk_bytes,
+                            c->disk_bytes);
+    }
+    return NULL;
+}
+
+/* What the worker's jobs take together. */
+static Pb__ClassRecord taken_of(struct tx *tx, uint64_t worker_id)
+{
+    const struct key prefix = key_u64(worker_id);
+    Pb__ClassRecord sum = PB__CLASS_RECORD__INIT;
+    struct cursor cur;
+
+    for (tx_seek(&cur, tx, T_WORKER_JOB, key_str(&prefix), NULL); cur.valid; tx_next(&cur)) {
+        const Pb__JobRecord *job = job_get(tx, key_read_u64(cur.key, sizeof(uint64_t)));
+        const Pb__ClassRecord *c = job != NULL ? class_get(tx, job->class_id) : NULL;
+        if (c != NULL) {
+            sum.cpu_millis += c->cpu_millis;
+            sum.memory_bytes += c->memory_bytes;
+            sum.disk_bytes += c->disk_bytes;
+        }
+    }
+    cursor_end(&cur);
+    return sum;
+}
+
+static bool lacks(uint64_t has, uint64_t taken, uint64_t wanted)
+{
+    return has != 0 && wanted != 0 && (taken > has || has - taken < wanted);
+}
+
+static const char *not_enough_left(struct asker *q, const Pb__WorkerRecord *w)
+{
+    const Pb__ClassRecord *c = q->class;
+    Pb__ClassRecord taken;
+
+    if (c->cpu_millis == 0 && c->memory_bytes == 0 && c->disk_bytes == 0) {
+        return NULL;
+    }
+    taken = taken_of(q->tx, w->id);
+    if (lacks(w->cpu_millis, taken.cpu_millis, c->cpu_millis)) {
+        return "not enough cpu left";
+    }
+    if (lacks(w->memory_bytes, taken.memory_bytes, c->memory_bytes)) {
+        return "not enough memory left";
+    }
+    return lacks(w->disk_bytes, taken.disk_bytes, c->disk_bytes) ? "not enough disk left" : NULL;
+}
+
+/* Running jobs of a project (0: of all) in a pool (NULL: in all), at most COUNTED. */
+static uint32_t running(struct tx *tx, uint64_t project_id, const char *pool)
+{
+    struct cursor cur;
+    uint32_t n = 0, seen = 0;
+
+    for (tx_seek(&cur, tx, T_ASSIGNMENT, STR_NULL, NULL); cur.valid && seen < COUNTED;
+         tx_next(&cur), seen++) {
+        const uint64_t id = key_read_u64(cur.key, 0);
+        const Pb__AssignmentRecord *a = assignment_get(tx, id);
+        const Pb__JobRecord *job = project_id != 0 ? job_get(tx, id) : NULL;
+        const Pb__WorkerRecord *w = pool != NULL && a != NULL ? worker_get(tx, a->worker_id) : NULL;
+        n += (project_id == 0 || (job != NULL && job->project_id == project_id)) &&
+             (pool == NULL || (w != NULL && strcmp(w->pool, pool) == 0));
+    }
+    cursor_end(&cur);
+    return n;
+}
+
+static const char *limited(struct asker *q, const Pb__PoolRecord *pool)
+{
+    struct arena *a = tx_arena(q->tx);
+    const Pb__ProjectRecord *p = q->project;
+    uint32_t n;
+
+    if (p != NULL && p->max_running != 0) {
+        n = running(q->tx, p->id, NULL);
+        if (n >= p->max_running) {
+            return arena_printf(a, "its project runs %u of %u jobs", n, p->max_running);
+        }
+    }
+    if (pool != NULL && pool->max_running != 0) {
+        n = running(q->tx, 0, pool->name);
+        if (n >= pool->max_running) {
+            return arena_printf(a, "pool %s runs %u of %u jobs", pool->name, n, pool->max_running);
+        }
+    }
+    if (pool != NULL && pool->project_max_running != 0) {
+        n = running(q->tx, q->job->project_id, pool->name);
+        if (n >= pool->project_max_running) {
+            return arena_printf(a, "its project runs %u of %u jobs in pool %s", n,
+                                pool->project_max_running, pool->name);
+        }
+    }
+    return NULL;
+}
+
+static const char *not_now(struct asker *q, const Pb__WorkerRecord *w, const Pb__PoolRecord *pool,
+                           bool online)
+{
+    const char *text;
+
     if (!online) {
         return "offline";
     }
@@ -51,10 +191,30 @@ static const char *reason(struct tx *tx, const Pb__WorkerRecord *w, const Pb__Cl
     if (w->draining) {
         return "draining";
     }
-    return worker_job_count(tx, w->id) >= w->slots ? "no free slot" : "can take it";
+    if (worker_job_count(q->tx, w->id) >= w->slots) {
+        return "no free slot";
+    }
+    text = not_enough_left(q, w);
+    text = text != NULL ? text : limited(q, pool);
+    return text != NULL ? text : "can take it";
 }
 
-/* Its place among the ready jobs of its class: a count from the front of the line. */
+/* *ret_never: whatever changes by itself, it will not be this worker. */
+static const char *reason(struct asker *q, const Pb__WorkerRecord *w, bool online, bool *ret_never)
+{
+    const Pb__PoolRecord *pool = pool_get(q->tx, w->pool);
+    const char *text = barred(q, w, pool);
+
+    if (text == NULL && !worker_serves(w, q->class)) {
+        text = mismatch(tx_arena(q->tx), w, q->class);
+    }
+    text = text != NULL ? text : too_big(q, w);
+    *ret_never = text != NULL;
+    return text != NULL ? text : not_now(q, w, pool, online);
+}
+
+/* Its place among the ready jobs of its class, as the order of the table has it: the higher
+ * priority first, then by project; of more than COUNTED it is only known that they come before. */
 static uint64_t position(struct tx *tx, const Pb__JobRecord *job)
 {
     const struct key prefix = key_u64(job->class_id);
@@ -64,7 +224,7 @@ static uint64_t position(struct tx *tx, const Pb__JobRecord *job)
     if (job->state != JOB_PENDING) {
         return 0;
     }
-    for (tx_seek(&cur, tx, T_READY, key_str(&prefix), NULL); cur.valid && found == 0;
+    for (tx_seek(&cur, tx, T_READY, key_str(&prefix), NULL); cur.valid && found == 0 && n < COUNTED;
          tx_next(&cur)) {
         n++;
         if (key_read_u64(cur.key, cur.key.n - sizeof(uint64_t)) == job->id) {
@@ -72,31 +232,34 @@ static uint64_t position(struct tx *tx, const Pb__JobRecord *job)
         }
     }
     cursor_end(&cur);
-    return found;
+    return found != 0 ? found : n;
 }
 
 size_t sched_why(struct tx *tx, const Pb__JobRecord *job,
                  bool (*online)(void *ctx, uint64_t worker_id), void *ctx, struct sched_why *ret,
                  size_t max, uint64_t *ret_position, bool *ret_never)
 {
-    const Pb__ClassRecord *class = class_get(tx, job->class_id);
+    struct asker q = {
+        .tx = tx,
+        .job = job,
+        .class = class_get(tx, job->class_id),
+        .project = project_get(tx, job->project_id),
+    };
     struct cursor cur;
     size_t n = 0;
     bool never = true;
 
-    for (tx_seek(&cur, tx, T_WORKER, STR_NULL, NULL); cur.valid && class != NULL; tx_next(&cur)) {
+    for (tx_seek(&cur, tx, T_WORKER, STR_NULL, NULL); cur.valid && q.class != NULL; tx_next(&cur)) {
         const uint64_t id = key_read_u64(cur.key, 0);
         const Pb__WorkerRecord *w = worker_get(tx, id);
         if (w == NULL) {
             break; /* the tx failed */
         }
-        never = never && !worker_serves(w, class);
+        bool bad;
+        const char *text = reason(&q, w, online(ctx, id), &bad);
+        never = never && bad;
         if (n < max) {
-            ret[n++] = (struct sched_why){
-                .worker_id = id,
-                .worker = w->name,
-                .reason = reason(tx, w, class, online(ctx, id)),
-            };
+            ret[n++] = (struct sched_why){.worker_id = id, .worker = w->name, .reason = text};
         }
     }
     cursor_end(&cur);

@@ -272,6 +272,13 @@ static void add_limits(struct buf *out, const Pb__PlanJob *job)
     if (job->interruptible) {
         buf_addz(out, "  interruptible\n");
     }
+    if (job->pool[0]) {
+        buf_addf(out, "  pool: %s\n", job->pool);
+    }
+    if (job->cpu_millis || job->memory_bytes || job->disk_bytes) {
+        buf_addf(out, "  wants: cpu %u, memory %" PRIu64 ", disk %" PRIu64 "\n", job->cpu_millis,
+                 job->memory_bytes, job->disk_bytes);
+    }
     if (job->resource_group[0]) {
         buf_addf(out, "  resource_group: %s\n", job->resource_group);
     }

@@ -434,6 +434,83 @@ static void what_is_rebuilt_is_what_was_learned(void **state)
     assert_int_equal(before.workers, after.workers);
 }
 
+#define SHARERS  5u
+#define SLOTS    20u
+#define DEMANDED 40u
+
+static uint64_t next_random(uint64_t *seed)
+{
+    *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+    return *seed >> 33;
+}
+
+/* How many slots each project holds. */
+static void count_running(struct world *w, uint32_t counts[SHARERS])
+{
+    struct cursor cur;
+
+    memset(counts, 0, SHARERS * sizeof(*counts));
+    for (tx_seek(&cur, w->tx, T_ASSIGNMENT, STR_NULL, NULL); cur.valid; tx_next(&cur)) {
+        const Pb__JobRecord *job = job_get(w->tx, key_read_u64(cur.key, 0));
+        counts[job->name[0] - 'a']++;
+    }
+    cursor_end(&cur);
+}
+
+static void finish_some(struct world *w, uint64_t *seed)
+{
+    uint64_t ids[SLOTS];
+    struct cursor cur;
+    size_t n = 0;
+
+    for (tx_seek(&cur, w->tx, T_ASSIGNMENT, STR_NULL, NULL); cur.valid && n < SLOTS;
+         tx_next(&cur)) {
+        ids[n++] = key_read_u64(cur.key, 0);
+    }
+    cursor_end(&cur);
+    for (size_t i = 0; i < n; i++) {
+        Pb__Outcome o = PB__OUTCOME__INIT;
+        o.result = JOB_SUCCESS;
+        if (next_random(seed) % 3 == 0) {
+            assert_int_equal(world_finished(w, ids[i], &o), 0);
+        }
+    }
+}
+
+/* Projects that always have something to run hold the slots that max-min fairness gives them, but
+ * for less than one job each, whatever ends when. */
+static void random_loads_share_by_weight(void **state)
+{
+    static const uint32_t weights[SHARERS] = {100, 100, 200, 300, 300};
+    struct world *w = *state;
+    uint32_t counts[SHARERS];
+    uint64_t seed = 7;
+
+    w->audit = false;
+    for (unsigned i = 0; i < SHARERS; i++) {
+        struct buf plan = BUF_INIT;
+        char name[2] = {(char)('a' + i)};
+        set_project(w, name, weights[i], 0);
+        for (unsigned j = 0; j < 5 * DEMANDED; j++) {
+            buf_addf(&plan, "%c%u:%s\n", 'a' + i, j, j % 3 == 0 ? " tags=x" : "");
+        }
+        submit(w, name, buf_cstr(&plan));
+        buf_release(&plan);
+    }
+    worker(w, (struct offer){"w1", "x", .slots = SLOTS / 2});
+    worker(w, (struct offer){"w2", "x", .slots = SLOTS / 2});
+    for (unsigned round = 0; round < 25; round++) {
+        assign_all(w);
+        count_running(w, counts);
+        for (unsigned i = 0; i < SHARERS; i++) {
+            const int32_t fair = (int32_t)(SLOTS * weights[i] / 1000u);
+            assert_in_range(counts[i], fair, fair); /* the weights divide the slots evenly */
+        }
+        w->now_ms += next_random(&seed) % 60000;
+        finish_some(w, &seed);
+    }
+}
+
 #define QUEUED_PIPELINES 50u
 #define QUEUED_JOBS      2000u
 
@@ -553,6 +630,7 @@ int main(void)
         TEST(pools_keep_out_who_does_not_belong),
         TEST(the_lower_priority_gives_way),
         TEST(what_is_rebuilt_is_what_was_learned),
+        TEST(random_loads_share_by_weight),
         TEST(a_long_queue_costs_no_more_than_a_short_one),
         TEST(a_lane_keeps_its_order),
         TEST(why_tells_the_place_in_line),
