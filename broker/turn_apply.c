@@ -62,6 +62,11 @@ int turn_apply(void *ctx, Pb__Command *cmd, struct reply *ret_reply)
 void turn_apply_post(struct turn *t, struct post *p)
 {
     p->r = turn_apply(t, &p->command, &p->reply);
+    if (p->r == 0 && p->reply.job_count > 0) { /* the post outlives the transaction */
+        struct reply_job *jobs = arena_array(&p->arena, p->reply.job_count, sizeof(*jobs));
+        memcpy(jobs, p->reply.jobs, p->reply.job_count * sizeof(*jobs));
+        p->reply.jobs = jobs;
+    }
 }
 
 void turn_apply_items(struct turn *t, struct item *items)

@@ -102,6 +102,7 @@
 #define LIMIT_EVENTS 200000u              /* kept in the store */
 #define LIMIT_REQUEST_KEEP_MS (24ull * 3600 * 1000)
 
+#define LIMIT_FINISHED_JOBS 256u          /* of one JobsFinished */
 #define LIMIT_ENQUEUE_JOBS 1024u          /* without a pipeline, in one request */
 #define LIMIT_RETRIES 2                   /* of one job, by itself */
 #define LIMIT_ENQUEUE_LINES 10000u        /* lines of a script, words of a command */

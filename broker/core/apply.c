@@ -88,6 +88,8 @@ static int dispatch(struct core *c, const Pb__Command *cmd)
         return apply_project_create(c, cmd->project_create);
     case PB__COMMAND__BODY_PIPELINE_CREATE:
         return apply_pipeline_create(c, cmd->pipeline_create);
+    case PB__COMMAND__BODY_JOBS_ENQUEUE:
+        return apply_jobs_enqueue(c, cmd->jobs_enqueue);
     case PB__COMMAND__BODY_PIPELINE_CANCEL:
         return apply_pipeline_cancel(c, cmd->pipeline_cancel);
     case PB__COMMAND__BODY_PIPELINE_RETRY:
@@ -110,6 +112,8 @@ static int dispatch(struct core *c, const Pb__Command *cmd)
         return apply_job_started(c, cmd->job_started);
     case PB__COMMAND__BODY_JOB_FINISHED:
         return apply_job_finished(c, cmd->job_finished);
+    case PB__COMMAND__BODY_JOBS_FINISHED:
+        return apply_jobs_finished(c, cmd->jobs_finished);
     case PB__COMMAND__BODY_JOB_LOST:
         return apply_job_lost(c, cmd->job_lost);
     case PB__COMMAND__BODY_JOB_RETURNED:
@@ -138,7 +142,6 @@ static int dispatch(struct core *c, const Pb__Command *cmd)
         return apply_resource_group_set(c, cmd->resource_group_set);
     case PB__COMMAND__BODY_JOB_PREEMPT:
         return apply_job_preempt(c, cmd->job_preempt);
-    case PB__COMMAND__BODY_JOBS_ENQUEUE:
     case PB__COMMAND__BODY__NOT_SET:
     case _PB__COMMAND__BODY__CASE_IS_INT_SIZE:
     default:

@@ -31,7 +31,8 @@ struct core {
     struct arena *arena; /* the tx's */
     struct effects *fx;
     struct reply *reply;
-    Pb__MetaRecord *meta; /* written back by core_apply */
+    Pb__MetaRecord *meta;           /* written back by core_apply */
+    Pb__PipelineRecord no_pipeline; /* of jobs without one; never written */
     uint64_t now_ms;
     const char *actor;
     struct freed_lock *freed_first;
@@ -58,6 +59,8 @@ int apply_project_create(struct core *c, const Pb__ProjectCreate *cmd);
 int apply_token_add(struct core *c, const Pb__TokenAdd *cmd);
 /* create.c */
 int apply_pipeline_create(struct core *c, const Pb__PipelineCreate *cmd);
+/* enqueue.c */
+int apply_jobs_enqueue(struct core *c, const Pb__JobsEnqueue *cmd);
 /* control.c */
 int apply_pipeline_cancel(struct core *c, const Pb__PipelineCancel *cmd);
 int apply_pipeline_retry(struct core *c, const Pb__PipelineRetry *cmd);
@@ -75,11 +78,13 @@ int apply_project_set(struct core *c, const Pb__ProjectSet *cmd);
 int apply_resource_group_set(struct core *c, const Pb__ResourceGroupSet *cmd);
 /* preempt.c */
 int apply_job_preempt(struct core *c, const Pb__JobPreempt *cmd);
-/* attempt.c */
+/* assign.c */
 int apply_assign(struct core *c, const Pb__Assign *cmd);
+/* attempt.c */
 int apply_assign_acked(struct core *c, const Pb__AssignAcked *cmd);
 int apply_job_started(struct core *c, const Pb__JobStarted *cmd);
 int apply_job_finished(struct core *c, const Pb__JobFinished *cmd);
+int apply_jobs_finished(struct core *c, const Pb__JobsFinished *cmd);
 /* loss.c */
 int apply_job_lost(struct core *c, const Pb__JobLost *cmd);
 int apply_job_returned(struct core *c, const Pb__JobReturned *cmd);
@@ -118,6 +123,11 @@ size_t variables_size(Pb__Variable *const *v, size_t n); /* packed */
 
 /* plan.c: whether a plan is one that the core can run. */
 int plan_check(struct core *c, const Pb__PipelineCreate *cmd);
+/* One job of it; `plan` NULL: without a pipeline. What points to other jobs is not looked at. */
+int plan_job_check(struct core *c, const Pb__Plan *plan, const Pb__PlanJob *job);
+
+/* lone.c: deletes all rows of a job without a pipeline that has ended, that of T_EXPIRE too. */
+void job_forget(struct core *c, const Pb__JobRecord *job);
 
 /* class.c: the class of what a job asks for, made if it is new; `protected`: its ref is. */
 uint64_t class_open(struct core *c, const Pb__PlanJob *plan, bool protected);
@@ -145,6 +155,10 @@ void event_forget(struct core *c, uint64_t seq);       /* it may be gone already
 uint64_t timer_add(struct core *c, uint64_t due_ms, const Pb__TimerRecord *t); /* its id */
 void timer_del(struct core *c, uint64_t due_ms, uint64_t timer_id);
 struct key timer_key(uint64_t due_ms, uint64_t timer_id);
+
+/* A used idempotency key, with what came of it filled in. */
+void request_add(struct core *c, ProtobufCBinaryData key, Pb__RequestRecord *row);
+const Pb__RequestRecord *request_get(struct tx *tx, ProtobufCBinaryData key); /* NULL: none */
 
 /* query_rows.c: keys of rows that are found by a name */
 struct key environment_name_key(uint64_t project_id, const char *name);

@@ -3,8 +3,6 @@
 #include "broker/core/run.h"
 #include "common/limits.h"
 
-#include <stdlib.h>
-
 #define ATTEMPT_DETAIL_BYTES 200u
 
 static void attempt_put(struct core *c, const Pb__AttemptRecord *a)
@@ -14,26 +12,39 @@ static void attempt_put(struct core *c, const Pb__AttemptRecord *a)
     tx_put_msg(c->tx, T_ATTEMPT, &k, &a->base);
 }
 
-static Pb__AttemptRecord *attempt_of(struct core *c, const Pb__JobRecord *job)
+/* The row of the newest attempt; of a job without a pipeline the one that it will get. */
+static Pb__AttemptRecord *attempt_of(struct run *run, const Pb__JobRecord *job)
 {
     const struct key k = key_u64_u64(job->id, job->attempt);
+    Pb__AttemptRecord *a;
 
-    return (Pb__AttemptRecord *)core_row(c, T_ATTEMPT, &k, &pb__attempt_record__descriptor);
+    if (run_is_lone(run)) {
+        a = (Pb__AttemptRecord *)attempt_get(run->core->tx, job->id, job->attempt);
+        if (a != NULL) {
+            a->started_ms = job->started_ms; /* the row is the one of before this command */
+            return a;
+        }
+    }
+    return (Pb__AttemptRecord *)core_row(run->core, T_ATTEMPT, &k, &pb__attempt_record__descriptor);
 }
 
 void attempt_set_state(struct run *run, const Pb__JobRecord *job, Pb__JobState state)
 {
-    Pb__AttemptRecord *a = attempt_of(run->core, job);
+    Pb__AttemptRecord *a;
 
-    a->state = state;
-    attempt_put(run->core, a);
+    if (!run_is_lone(run)) {
+        a = attempt_of(run, job);
+        a->state = state;
+        attempt_put(run->core, a);
+    }
 }
 
-void assignment_put(struct core *c, const Pb__AssignmentRecord *a)
+void assignment_put(struct run *run, const Pb__AssignmentRecord *a)
 {
     const struct key k = key_u64(a->job_id);
 
-    tx_put_msg(c->tx, T_ASSIGNMENT, &k, &a->base);
+    tx_put_msg(run->core->tx, T_ASSIGNMENT, &k, &a->base);
+    run->held = a;
 }
 
 /* The timeout is the shim's work. This is for a worker that fails at it: the job's timeout bounds
@@ -45,81 +56,6 @@ uint64_t job_deadline_ms(const struct core *c, const Pb__JobRecord *job)
     return from + 4 * job->timeout_ms + CORE_TIMEOUT_GRACE_MS;
 }
 
-static bool pool_admits(struct core *c, const Pb__JobRecord *job, const Pb__ClassRecord *class,
-                        const char *name)
-{
-    const Pb__PoolRecord *pool = pool_get(c->tx, name);
-    const Pb__ProjectRecord *project = NULL;
-
-    if (pool != NULL && pool->n_projects > 0) {
-        project = project_get(c->tx, job->project_id);
-    }
-    return pool_bar(pool, name, class, project != NULL ? project->name : "") == POOL_BAR_NONE;
-}
-
-/* Whether the worker may be given the jobs now. The scheduler saw it so, perhaps before other
- * commands of its turn. */
-static int assign_job_check(struct core *c, uint64_t job_id, const Pb__WorkerRecord *w)
-{
-    const Pb__JobRecord *job = job_get(c->tx, job_id);
-    const Pb__ClassRecord *class = job != NULL ? class_get(c->tx, job->class_id) : NULL;
-
-    if (job == NULL) {
-        return reject(c, -E_NOT_FOUND, "no job %" PRIu64, job_id);
-    }
-    if (job->state != JOB_PENDING) {
-        return reject(c, -E_CONFLICT, "job %" PRIu64 " is %s", job->id, job_state_text(job->state));
-    }
-    if (class == NULL || !worker_serves(w, class)) {
-        return reject(c, -E_CONFLICT, "worker %.60s cannot run job %" PRIu64, w->name, job->id);
-    }
-    if (!pool_admits(c, job, class, w->pool)) {
-        return reject(c, -E_CONFLICT, "pool %.60s does not take job %" PRIu64, w->pool, job->id);
-    }
-    return 0;
-}
-
-static int by_id(const void *a, const void *b)
-{
-    const uint64_t x = *(const uint64_t *)a;
-    const uint64_t y = *(const uint64_t *)b;
-
-    return (x > y) - (x < y);
-}
-
-static bool any_twice(struct core *c, const Pb__Assign *cmd)
-{
-    uint64_t *ids = arena_array(c->arena, cmd->n_job_ids, sizeof(*ids));
-
-    memcpy(ids, cmd->job_ids, cmd->n_job_ids * sizeof(*ids));
-    qsort(ids, cmd->n_job_ids, sizeof(*ids), by_id);
-    for (size_t i = 1; i < cmd->n_job_ids; i++) {
-        if (ids[i] == ids[i - 1]) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static int assign_check(struct core *c, const Pb__Assign *cmd, const Pb__WorkerRecord *w)
-{
-    int r = 0;
-
-    if (cmd->n_job_ids == 0 || cmd->n_job_ids > LIMIT_WORKER_SLOTS || any_twice(c, cmd)) {
-        return reject(c, -E_INVALID, "no list of jobs");
-    }
-    if (w->paused || w->draining) {
-        return reject(c, -E_CONFLICT, "worker %.60s takes no work", w->name);
-    }
-    for (size_t i = 0; r == 0 && i < cmd->n_job_ids; i++) {
-        r = assign_job_check(c, cmd->job_ids[i], w);
-    }
-    if (r == 0 && worker_job_count(c->tx, w->id) + cmd->n_job_ids > w->slots) {
-        r = reject(c, -E_CONFLICT, "worker %.60s has no free slot", w->name);
-    }
-    return r;
-}
-
 void attempt_begin(struct run *run, Pb__JobRecord *job, Pb__JobState state,
                    const Pb__WorkerRecord *w)
 {
@@ -128,6 +64,10 @@ void attempt_begin(struct run *run, Pb__JobRecord *job, Pb__JobState state,
     a.job_id = job->id;
     a.attempt = ++job->attempt;
     a.epoch = ++job->epoch;
+    run_job_changed(run, job);
+    if (run_is_lone(run)) {
+        return;
+    }
     a.state = state;
     a.assigned_ms = run->core->now_ms;
     if (w != NULL) {
@@ -138,53 +78,6 @@ void attempt_begin(struct run *run, Pb__JobRecord *job, Pb__JobState state,
         a.log_complete = true; /* there will be none */
     }
     attempt_put(run->core, &a);
-    run_job_changed(run, job);
-}
-
-static void assign(struct run *run, Pb__JobRecord *job, const Pb__WorkerRecord *w)
-{
-    struct core *c = run->core;
-    Pb__AssignmentRecord a = PB__ASSIGNMENT_RECORD__INIT;
-    const struct key of_worker = key_u64_u64(w->id, job->id);
-
-    attempt_begin(run, job, JOB_ASSIGNED, w);
-    a.job_id = job->id;
-    a.worker_id = w->id;
-    a.attempt = job->attempt;
-    a.epoch = job->epoch;
-    assignment_put(c, &a);
-    tx_put(c->tx, T_WORKER_JOB, &of_worker, STR_NULL);
-    job_move(run, job, JOB_ASSIGNED, w->name);
-    job_timer_set(run, job, PB__JOB_TIMER_KIND__JOB_TIMER_UNACKED, c->now_ms + CORE_UNACKED_MS);
-    effect_add(c->fx, (struct effect){.kind = EFFECT_ASSIGN,
-                                      .worker_id = w->id,
-                                      .job_id = job->id,
-                                      .attempt = job->attempt,
-                                      .epoch = job->epoch});
-}
-
-int apply_assign(struct core *c, const Pb__Assign *cmd)
-{
-    const Pb__WorkerRecord *w = worker_get(c->tx, cmd->worker_id);
-    int r;
-
-    if (w == NULL) {
-        return reject(c, -E_NOT_FOUND, "no worker %" PRIu64, cmd->worker_id);
-    }
-    r = assign_check(c, cmd, w);
-    for (size_t i = 0; r == 0 && i < cmd->n_job_ids; i++) {
-        struct run run;
-        Pb__JobRecord *job;
-        r = run_load_job(&run, c, cmd->job_ids[i], &job);
-        check(r == 0 || !tx_ok(c->tx));
-        if (r == 0) {
-            assign(&run, job, w);
-            r = run_close(&run, 0);
-        }
-    }
-    c->reply->job_id = r == 0 ? cmd->job_ids[0] : 0;
-    c->reply->worker_id = r == 0 ? w->id : 0;
-    return r;
 }
 
 int holding_load(struct holding *h, struct core *c, uint64_t job_id, uint64_t attempt,
@@ -195,7 +88,7 @@ int holding_load(struct holding *h, struct core *c, uint64_t job_id, uint64_t at
     if (r < 0) {
         return r;
     }
-    h->assignment = (Pb__AssignmentRecord *)assignment_get(c->tx, job_id);
+    h->assignment = run_assignment(&h->run, h->job);
     if (h->assignment == NULL || h->assignment->epoch != epoch ||
         h->assignment->worker_id != worker_id ||
         (attempt != 0 && h->assignment->attempt != attempt)) {
@@ -224,7 +117,7 @@ int apply_assign_acked(struct core *c, const Pb__AssignAcked *cmd)
         r = reject(c, -E_CONFLICT, "acknowledged already");
     } else {
         h.assignment->acked = true;
-        assignment_put(c, h.assignment);
+        assignment_put(&h.run, h.assignment);
         if (h.job->state == JOB_ASSIGNED) {
             job_timer_set(&h.run, h.job, PB__JOB_TIMER_KIND__JOB_TIMER_TIMEOUT,
                           job_deadline_ms(c, h.job));
@@ -233,15 +126,24 @@ int apply_assign_acked(struct core *c, const Pb__AssignAcked *cmd)
     return run_close(&h.run, r);
 }
 
+static void attempt_start(struct run *run, const Pb__JobRecord *job)
+{
+    Pb__AttemptRecord *a;
+
+    if (!run_is_lone(run)) {
+        a = attempt_of(run, job);
+        a->started_ms = run->core->now_ms;
+        a->state = job->state == JOB_ASSIGNED ? JOB_RUNNING : a->state;
+        attempt_put(run->core, a);
+    }
+}
+
 static void start(struct holding *h, struct core *c)
 {
-    Pb__AttemptRecord *a = attempt_of(c, h->job);
-
     h->assignment->acked = true;
-    assignment_put(c, h->assignment);
-    a->started_ms = c->now_ms;
+    assignment_put(&h->run, h->assignment);
+    attempt_start(&h->run, h->job);
     if (h->job->state == JOB_ASSIGNED) {
-        a->state = JOB_RUNNING;
         job_move(&h->run, h->job, JOB_RUNNING, NULL);
         job_timer_set(&h->run, h->job, PB__JOB_TIMER_KIND__JOB_TIMER_TIMEOUT,
                       job_deadline_ms(c, h->job));
@@ -249,7 +151,6 @@ static void start(struct holding *h, struct core *c)
         h->job->started_ms = c->now_ms;
         run_job_changed(&h->run, h->job);
     }
-    attempt_put(c, a);
 }
 
 int apply_job_started(struct core *c, const Pb__JobStarted *cmd)
@@ -268,13 +169,28 @@ int apply_job_started(struct core *c, const Pb__JobStarted *cmd)
     return run_close(&h.run, r);
 }
 
+static void tell_ended(struct run *run, const Pb__JobRecord *job, uint64_t worker_id)
+{
+    effect_add(run->core->fx, (struct effect){.kind = EFFECT_TERMINAL,
+                                              .worker_id = worker_id,
+                                              .job_id = job->id,
+                                              .attempt = job->attempt,
+                                              .epoch = job->epoch});
+}
+
 void attempt_end(struct run *run, Pb__JobRecord *job, Pb__JobState state, Pb__Reason reason,
                  const Pb__Outcome *o, const char *detail)
 {
     struct core *c = run->core;
-    Pb__AttemptRecord *a = attempt_of(c, job);
+    Pb__AttemptRecord *a;
 
     check(job_state_terminal(state));
+    if (run_is_lone(run) && state == JOB_SUCCESS && job->keep_ms == 0) { /* nobody could read it */
+        const Pb__AssignmentRecord *held = run_assignment(run, job);
+        tell_ended(run, job, held != NULL ? held->worker_id : 0);
+        return;
+    }
+    a = attempt_of(run, job);
     a->state = state;
     a->reason = reason;
     a->finished_ms = c->now_ms;
@@ -288,11 +204,7 @@ void attempt_end(struct run *run, Pb__JobRecord *job, Pb__JobState state, Pb__Re
     }
     attempt_put(c, a);
     if (a->worker_id != 0) {
-        effect_add(c->fx, (struct effect){.kind = EFFECT_TERMINAL,
-                                          .worker_id = a->worker_id,
-                                          .job_id = job->id,
-                                          .attempt = a->attempt,
-                                          .epoch = a->epoch});
+        tell_ended(run, job, a->worker_id);
     }
 }
 
@@ -417,34 +329,13 @@ static void succeed(struct run *run, Pb__JobRecord *job, const Pb__Outcome *o)
     outcome_publish(run, job, o);
 }
 
-/* It ended well, but not all that it brings may be kept. */
-static void fail_to_keep(struct run *run, Pb__JobRecord *job, const Pb__Outcome *o,
-                         const char *detail)
-{
-    attempt_end(run, job, JOB_FAILED, REASON_ARTIFACT_FAILURE, o, detail);
-    job_fail_for_good(run, job, REASON_ARTIFACT_FAILURE, o->exit_code);
-}
-
-static void finish(struct run *run, Pb__JobRecord *job, const Pb__Outcome *o)
+/* The job's end, once what it brought is booked. */
+static void conclude(struct run *run, Pb__JobRecord *job, const Pb__Outcome *o)
 {
     const Pb__Reason reason = outcome_reason(o);
-    const bool kept = outcome_keep_dotenv(run, job, o);
 
-    artifacts_add(run->core, job, o);
-    job->has_coverage = o->has_coverage;
-    job->coverage_hundredths = o->has_coverage ? o->coverage_hundredths : 0;
     if (job->state == JOB_CANCELING) {
         job_end_canceling(run, job, o, NULL);
-    } else if (!kept) {
-        fail_to_keep(run, job, o,
-                     arena_printf(run->core->arena,
-                                  "the dotenv variables of the pipeline have more than %u bytes",
-                                  LIMIT_PIPELINE_DOTENV));
-    } else if (o->result == JOB_SUCCESS && !outcome_pages_fit(run, job, o)) {
-        fail_to_keep(run, job, o,
-                     arena_printf(run->core->arena,
-                                  "the project publishes under %u path prefixes already",
-                                  LIMIT_PROJECT_PAGES));
     } else if (o->result == JOB_SUCCESS) {
         succeed(run, job, o);
     } else if (reason == REASON_WORKER_SHUTDOWN || reason == REASON_WORKER_LOST) {
@@ -455,10 +346,63 @@ static void finish(struct run *run, Pb__JobRecord *job, const Pb__Outcome *o)
     }
 }
 
-int apply_job_finished(struct core *c, const Pb__JobFinished *cmd)
+/* It ended well, but not all that it brings may be kept. */
+static void fail_to_keep(struct run *run, Pb__JobRecord *job, const Pb__Outcome *o,
+                         const char *detail)
 {
-    struct holding h;
-    const Pb__Outcome *o = cmd->outcome;
+    attempt_end(run, job, JOB_FAILED, REASON_ARTIFACT_FAILURE, o, detail);
+    job_fail_for_good(run, job, REASON_ARTIFACT_FAILURE, o->exit_code);
+}
+
+static void finish(struct run *run, Pb__JobRecord *job, const Pb__Outcome *o)
+{
+    const bool kept = outcome_keep_dotenv(run, job, o);
+
+    artifacts_add(run->core, job, o);
+    job->has_coverage = o->has_coverage;
+    job->coverage_hundredths = o->has_coverage ? o->coverage_hundredths : 0;
+    if (job->state == JOB_CANCELING) {
+        conclude(run, job, o);
+    } else if (!kept) {
+        fail_to_keep(run, job, o,
+                     arena_printf(run->core->arena,
+                                  "the dotenv variables of the pipeline have more than %u bytes",
+                                  LIMIT_PIPELINE_DOTENV));
+    } else if (o->result == JOB_SUCCESS && !outcome_pages_fit(run, job, o)) {
+        fail_to_keep(run, job, o,
+                     arena_printf(run->core->arena,
+                                  "the project publishes under %u path prefixes already",
+                                  LIMIT_PROJECT_PAGES));
+    } else {
+        conclude(run, job, o);
+    }
+}
+
+/* What only jobs of a pipeline can bring: here there is nobody that it would be for. */
+static bool brings_files(const Pb__Outcome *o)
+{
+    return o->n_artifacts > 0 || o->n_dotenv > 0 || o->environment_url.len > 0 ||
+           o->release != NULL || o->pages != NULL;
+}
+
+/* Its worker need not have said before that it has it, nor that it started. */
+static void finish_lone(struct run *run, Pb__JobRecord *job, const Pb__AssignmentRecord *held,
+                        const Pb__Outcome *o)
+{
+    if (job->started_ms == 0) {
+        job->started_ms = held->assigned_ms;
+    }
+    if (brings_files(o) && job->state != JOB_CANCELING) {
+        attempt_end(run, job, JOB_FAILED, REASON_SYSTEM_FAILURE, o,
+                    "the worker brings files of a job that can have none");
+        job_fail_for_good(run, job, REASON_SYSTEM_FAILURE, o->exit_code);
+        return;
+    }
+    conclude(run, job, o);
+}
+
+static int outcome_ok(struct core *c, const Pb__Outcome *o)
+{
     int r;
 
     if (o == NULL ||
@@ -466,19 +410,82 @@ int apply_job_finished(struct core *c, const Pb__JobFinished *cmd)
         return reject(c, -E_INVALID, "no such outcome");
     }
     r = artifacts_check(c, o);
-    r = r < 0 ? r : outcome_check(c, o);
-    if (r < 0) {
-        return r;
-    }
-    r = holding_load(&h, c, cmd->job_id, cmd->attempt, cmd->epoch, cmd->worker_id);
+    return r < 0 ? r : outcome_check(c, o);
+}
+
+/* The outcome was checked. */
+static int finish_one(struct core *c, uint64_t worker_id, const Pb__FinishedJob *f)
+{
+    struct holding h;
+    const int r = holding_load(&h, c, f->job_id, f->attempt, f->epoch, worker_id);
+
     if (r < 0) {
         return r;
     }
     effect_add(c->fx, (struct effect){.kind = EFFECT_FINISHED,
-                                      .worker_id = cmd->worker_id,
-                                      .job_id = cmd->job_id,
+                                      .worker_id = worker_id,
+                                      .job_id = f->job_id,
                                       .attempt = h.assignment->attempt,
-                                      .epoch = cmd->epoch});
-    finish(&h.run, h.job, o);
+                                      .epoch = f->epoch});
+    if (run_is_lone(&h.run)) {
+        finish_lone(&h.run, h.job, h.assignment, f->outcome);
+    } else {
+        finish(&h.run, h.job, f->outcome);
+    }
     return run_close(&h.run, 0);
+}
+
+int apply_job_finished(struct core *c, const Pb__JobFinished *cmd)
+{
+    Pb__FinishedJob f = PB__FINISHED_JOB__INIT;
+    const int r = outcome_ok(c, cmd->outcome);
+
+    if (r < 0) {
+        return r;
+    }
+    f.job_id = cmd->job_id;
+    f.attempt = cmd->attempt;
+    f.epoch = cmd->epoch;
+    f.outcome = cmd->outcome;
+    return finish_one(c, cmd->worker_id, &f);
+}
+
+static int finished_check(struct core *c, const Pb__JobsFinished *cmd)
+{
+    if (cmd->n_jobs == 0 || cmd->n_jobs > LIMIT_FINISHED_JOBS) {
+        return reject(c, -E_INVALID, "1 to %u jobs end at once", LIMIT_FINISHED_JOBS);
+    }
+    for (size_t i = 0; i < cmd->n_jobs; i++) {
+        const Pb__FinishedJob *f = cmd->jobs[i];
+        const Pb__AssignmentRecord *a = assignment_get(c->tx, f->job_id);
+        int r = outcome_ok(c, f->outcome);
+        for (size_t k = 0; k < i && r == 0; k++) {
+            r = cmd->jobs[k]->job_id == f->job_id
+                    ? reject(c, -E_INVALID, "job %" PRIu64 " is named twice", f->job_id)
+                    : 0;
+        }
+        if (r < 0) {
+            return r;
+        }
+        if (a == NULL || a->epoch != f->epoch || a->worker_id != cmd->worker_id ||
+            a->attempt != f->attempt) {
+            return reject(c, -E_STALE_EPOCH, "not the holder of job %" PRIu64, f->job_id);
+        }
+    }
+    return tx_error(c->tx);
+}
+
+int apply_jobs_finished(struct core *c, const Pb__JobsFinished *cmd)
+{
+    int r = finished_check(c, cmd);
+
+    if (r < 0) {
+        return r;
+    }
+    for (size_t i = 0; i < cmd->n_jobs && tx_ok(c->tx); i++) {
+        r = finish_one(c, cmd->worker_id, cmd->jobs[i]);
+        /* The failure of one before it may have canceled it, and fenced the worker. */
+        check(r == 0 || (r == -E_STALE_EPOCH && i > 0) || !tx_ok(c->tx));
+    }
+    return tx_error(c->tx);
 }

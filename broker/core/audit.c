@@ -150,7 +150,10 @@ static void audit_request(struct audit *a, struct str key)
         t.what_case = PB__TIMER_RECORD__WHAT_REQUEST;
         t.request = &what;
         audit_timer(a, r->expires_ms, r->timer_id, &t);
-        audit_id(a, r->pipeline_id, "the pipeline of a request");
+        if ((r->pipeline_id == 0) == (r->job_id == 0)) {
+            breach(a, "a request made no job and no pipeline, or both");
+        }
+        audit_id(a, r->pipeline_id != 0 ? r->pipeline_id : r->job_id, "what a request made");
     }
 }
 
@@ -243,6 +246,12 @@ static void audit_events(struct audit *a)
     }
 }
 
+static void audit_one_lone(struct audit *a, struct str key)
+{
+    audit_lone(a, key_read_u64(key, 0));
+    arena_release(&a->scratch);
+}
+
 static void audit_one_pipeline(struct audit *a, struct str key)
 {
     audit_pipeline(a, key_read_u64(key, 0));
@@ -285,6 +294,7 @@ uint64_t core_audit(struct tx *tx, core_audit_fn fn, void *ctx)
         each(&a, T_RESOURCE_GROUP, audit_group);
         each(&a, T_JOB_VARS, audit_job_vars);
         each(&a, T_PIPELINE, audit_one_pipeline);
+        each(&a, T_JOB_PLAN, audit_one_lone);
         each(&a, T_ENVIRONMENT, audit_environment);
         each(&a, T_DEPLOYMENT, audit_deployment);
         each(&a, T_RELEASE, audit_release);

@@ -45,5 +45,6 @@ struct audit_pipeline {
     uint64_t dotenv_bytes; /* counted anew */
 };
 void audit_job(struct audit *a, struct audit_pipeline *p, uint32_t index);
+void audit_lone(struct audit *a, uint64_t job_id); /* one without a pipeline */
 
 #endif

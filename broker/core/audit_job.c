@@ -83,6 +83,10 @@ static void audit_attempts(struct audit *a, const Pb__JobRecord *job)
 {
     for (uint64_t i = 1; i <= job->attempt; i++) {
         const struct key k = key_u64_u64(job->id, i);
+        if (i == job->attempt && is_active(job) && job->pipeline_id == 0) {
+            audit_index(a, T_ATTEMPT, &k, false, job->id); /* it gets its row when it ends */
+            continue;
+        }
         const Pb__AttemptRecord *at = (const Pb__AttemptRecord *)audit_row(
             a, T_ATTEMPT, &k, &pb__attempt_record__descriptor, true);
         const bool open = i == job->attempt && is_active(job);
@@ -267,6 +271,17 @@ static void audit_dotenv(struct audit *a, const Pb__JobRecord *job, uint64_t *by
     }
 }
 
+static void audit_state(struct audit *a, const Pb__JobRecord *job)
+{
+    audit_indexes(a, job);
+    audit_job_timer(a, job, audit_assignment(a, job));
+    audit_attempts(a, job);
+    if (job_state_terminal(job->state) != (job->finished_ms != 0)) {
+        breach(a, "job %" PRIu64 " is %s, finished at %" PRIu64, job->id,
+               job_state_text(job->state), job->finished_ms);
+    }
+}
+
 void audit_job(struct audit *a, struct audit_pipeline *p, uint32_t index)
 {
     const Pb__JobRecord *job = p->jobs[index];
@@ -283,15 +298,42 @@ void audit_job(struct audit *a, struct audit_pipeline *p, uint32_t index)
     audit_job_environment(a, job);
     audit_dotenv(a, job, &p->dotenv_bytes);
     audit_plan(a, p, job);
-    audit_indexes(a, job);
-    audit_job_timer(a, job, audit_assignment(a, job));
-    audit_attempts(a, job);
+    audit_state(a, job);
     audit_artifacts(a, job->id, job->attempt);
     if (job->state == JOB_RUNNING && !job->interruptible && !p->row->pinned) {
         breach(a, "pipeline %" PRIu64 " is not pinned by job %" PRIu64, p->row->id, job->id);
     }
-    if (job_state_terminal(job->state) != (job->finished_ms != 0)) {
-        breach(a, "job %" PRIu64 " is %s, finished at %" PRIu64, job->id,
-               job_state_text(job->state), job->finished_ms);
+}
+
+void audit_lone(struct audit *a, uint64_t job_id)
+{
+    const struct key k = key_u64(job_id);
+    const Pb__JobRecord *job = (const Pb__JobRecord *)audit_row(a, T_JOB, &k,
+                                                                &pb__job_record__descriptor, true);
+    const Pb__PlanJob *plan = (const Pb__PlanJob *)audit_row(a, T_JOB_PLAN, &k,
+                                                             &pb__plan_job__descriptor, true);
+    struct key class, project;
+
+    if (job == NULL || plan == NULL) {
+        return;
+    }
+    audit_id(a, job->id, "job");
+    if (job->id != job_id || job->pipeline_id != 0 || strcmp(plan->name, job->name) != 0 ||
+        job->state == JOB_CREATED || job->trigger || job->environment_id != 0) {
+        breach(a, "job %" PRIu64 " (%s) is none without a pipeline", job_id,
+               job_state_text(job->state));
+        return;
+    }
+    class = key_u64(job->class_id);
+    project = key_u64(job->project_id);
+    audit_row(a, T_CLASS, &class, &pb__class_record__descriptor, false);
+    audit_row(a, T_PROJECT, &project, &pb__project_record__descriptor, false);
+    audit_state(a, job);
+    if (job_state_terminal(job->state)) {
+        const struct key expire = lone_expire_key(job);
+        audit_index(a, T_EXPIRE, &expire, true, job->id);
+        if (!lone_is_kept(job)) {
+            breach(a, "job %" PRIu64 " was not to be kept", job->id);
+        }
     }
 }

@@ -4,7 +4,7 @@
 
 static void cancel_held(struct run *run, Pb__JobRecord *job, Pb__CancelKind kind)
 {
-    const Pb__AssignmentRecord *a = assignment_get(run->core->tx, job->id);
+    const Pb__AssignmentRecord *a = run_assignment(run, job);
 
     check(a != NULL || !tx_ok(run->core->tx));
     if (a != NULL) {
@@ -38,7 +38,7 @@ void job_start_canceling(struct run *run, Pb__JobRecord *job, bool force, const 
 /* A job whose worker is away has nobody to confirm the cancel. */
 static bool waits_for_worker(struct run *run, const Pb__JobRecord *job)
 {
-    const Pb__AssignmentRecord *a = assignment_get(run->core->tx, job->id);
+    const Pb__AssignmentRecord *a = run_assignment(run, job);
 
     return a != NULL && a->waiting;
 }

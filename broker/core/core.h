@@ -22,6 +22,7 @@
 #define CORE_TIMEOUT_GRACE_MS    480000u /* what a worker may overrun its time */
 #define CORE_CANCELING_MS        90000u  /* a cancel nobody confirmed becomes canceled */
 #define CORE_WAIT_WORKER_MS      600000u /* on_worker_lost: wait */
+#define CORE_KEEP_FAILED_MS      (7ull * 24 * 3600 * 1000) /* a job without a pipeline, at least */
 #define CORE_WORKER_LOSS_RETRIES 2u
 #define CORE_DEFAULT_TIMEOUT_MS  3600000u
 #define CORE_DEFAULT_EXPIRE_MS   (30ull * 24 * 3600 * 1000)
@@ -59,7 +60,7 @@ struct reply {
     uint64_t session;
     bool duplicate;               /* the idempotency key was known: pipeline_id is the old one */
     uint64_t expired;             /* pipelines and jobs that are gone for their age */
-    const struct reply_job *jobs; /* of JobsEnqueue, in its order; in the tx's arena */
+    const struct reply_job *jobs; /* of JobsEnqueue, in its order; a post has its own copy */
     size_t job_count;
     char text[160]; /* on error: one line for people */
 };

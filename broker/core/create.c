@@ -125,43 +125,21 @@ static int create_check(struct core *c, const Pb__PipelineCreate *cmd)
 /* 1: this very request was answered before. */
 static int request_known(struct core *c, const Pb__PipelineCreate *cmd)
 {
-    const struct key k = key_bytes(cmd->idempotency_key.data, cmd->idempotency_key.len);
     const Pb__RequestRecord *req;
 
     if (cmd->idempotency_key.len == 0) {
         return 0;
     }
-    req = (const Pb__RequestRecord *)tx_get_msg(c->tx, T_REQUEST, &k,
-                                                &pb__request_record__descriptor);
+    req = request_get(c->tx, cmd->idempotency_key);
     if (req == NULL) {
         return 0;
     }
-    if (!str_eq(pb_str(req->body_hash), pb_str(cmd->body_hash))) {
+    if (req->pipeline_id == 0 || !str_eq(pb_str(req->body_hash), pb_str(cmd->body_hash))) {
         return reject(c, -E_KEY_REUSED, "the idempotency key was used for another request");
     }
     c->reply->pipeline_id = req->pipeline_id;
     c->reply->duplicate = true;
     return 1;
-}
-
-static void request_add(struct core *c, const Pb__PipelineCreate *cmd, uint64_t pipeline_id)
-{
-    const struct key k = key_bytes(cmd->idempotency_key.data, cmd->idempotency_key.len);
-    Pb__RequestRecord row = PB__REQUEST_RECORD__INIT;
-    Pb__RequestTimer what = PB__REQUEST_TIMER__INIT;
-    Pb__TimerRecord t = PB__TIMER_RECORD__INIT;
-
-    if (cmd->idempotency_key.len == 0) {
-        return;
-    }
-    what.key_hash = cmd->idempotency_key;
-    t.what_case = PB__TIMER_RECORD__WHAT_REQUEST;
-    t.request = &what;
-    row.pipeline_id = pipeline_id;
-    row.body_hash = cmd->body_hash;
-    row.expires_ms = c->now_ms + LIMIT_REQUEST_KEEP_MS;
-    row.timer_id = timer_add(c, row.expires_ms, &t);
-    tx_put_msg(c->tx, T_REQUEST, &k, &row.base);
 }
 
 /* Its place under its parent, which counts it. */
@@ -423,7 +401,12 @@ int apply_pipeline_create(struct core *c, const Pb__PipelineCreate *cmd)
     stages = make_stages(c, p, cmd->plan);
     run_init_new(&run, c, p, stages, make_jobs(c, p, cmd->plan, is_protected(cmd, p)));
     put_references(c, cmd, p);
-    request_add(c, cmd, p->id);
+    if (cmd->idempotency_key.len != 0) {
+        Pb__RequestRecord row = PB__REQUEST_RECORD__INIT;
+        row.pipeline_id = p->id;
+        row.body_hash = cmd->body_hash;
+        request_add(c, cmd->idempotency_key, &row);
+    }
     run_decide_all(&run);
     r = run_close(&run, 0);
     if (p->parent_job_id != 0) {

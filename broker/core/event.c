@@ -28,7 +28,7 @@ void event_forget(struct core *c, uint64_t seq)
 }
 
 /* Sequence numbers are given without gaps, so the oldest event to keep is known without looking. */
-void event_add(struct core *c, const struct event *e)
+static void event_put(struct core *c, const struct event *e)
 {
     Pb__EventRecord row = PB__EVENT_RECORD__INIT;
     const uint64_t seq = c->meta->next_event++;
@@ -55,4 +55,12 @@ void event_add(struct core *c, const struct event *e)
     if (seq > LIMIT_EVENTS) {
         event_forget(c, seq - LIMIT_EVENTS);
     }
+}
+
+void event_add(struct core *c, const struct event *e)
+{
+    if (e->job_id != 0 && e->pipeline_id == 0) {
+        return; /* of jobs without a pipeline their own rows tell: lone.c */
+    }
+    event_put(c, e);
 }

@@ -217,6 +217,24 @@ static void expire_pipelines(struct sweep *s, uint64_t before_ms)
     }
 }
 
+/* Jobs without a pipeline: each has its own time. */
+static void expire_jobs(struct sweep *s)
+{
+    struct core *c = s->c;
+    struct key k;
+
+    while (!spent(s) && first_key(c->tx, T_EXPIRE, STR_NULL, &k) &&
+           key_read_u64(key_str(&k), 0) <= c->now_ms) {
+        const struct key id = key_u64(key_read_u64(key_str(&k), sizeof(uint64_t)));
+        const Pb__JobRecord *job = (const Pb__JobRecord *)core_row(c, T_JOB, &id,
+                                                                   &pb__job_record__descriptor);
+        if (tx_ok(c->tx)) {
+            job_forget(c, job);
+            c->reply->expired++;
+        }
+    }
+}
+
 int apply_expire(struct core *c, const Pb__Expire *cmd)
 {
     struct sweep s = {.c = c, .until = tx_changes(c->tx) + cmd->max};
@@ -228,18 +246,23 @@ int apply_expire(struct core *c, const Pb__Expire *cmd)
         return reject(c, -E_INVALID, "nothing may expire before it has ended");
     }
     expire_pipelines(&s, cmd->pipelines_before_ms);
+    expire_jobs(&s);
     return tx_error(c->tx);
 }
 
 uint64_t core_next_expiry_ms(struct tx *tx, uint64_t keep_pipelines_ms)
 {
+    uint64_t due_ms = UINT64_MAX;
     struct key k;
 
     if (tx_count(tx, T_PIPELINE_GONE) > 0) {
         return 0;
     }
-    if (keep_pipelines_ms != 0 && first_key(tx, T_PIPELINE_ENDED, STR_NULL, &k)) {
-        return key_read_u64(key_str(&k), 0) + keep_pipelines_ms;
+    if (first_key(tx, T_EXPIRE, STR_NULL, &k)) {
+        due_ms = key_read_u64(key_str(&k), 0);
     }
-    return UINT64_MAX;
+    if (keep_pipelines_ms != 0 && first_key(tx, T_PIPELINE_ENDED, STR_NULL, &k)) {
+        due_ms = MIN(due_ms, key_read_u64(key_str(&k), 0) + keep_pipelines_ms);
+    }
+    return due_ms;
 }

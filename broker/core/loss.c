@@ -50,7 +50,7 @@ static void note(struct run *run, const Pb__JobRecord *job, uint64_t worker_id, 
 static void wait_for_worker(struct holding *h, struct core *c)
 {
     h->assignment->waiting = true;
-    assignment_put(c, h->assignment);
+    assignment_put(&h->run, h->assignment);
     job_timer_set(&h->run, h->job, PB__JOB_TIMER_KIND__JOB_TIMER_WAIT_WORKER,
                   c->now_ms + CORE_WAIT_WORKER_MS);
     note(&h->run, h->job, h->assignment->worker_id, "worker lost, the job waits for it");
@@ -118,7 +118,7 @@ int apply_worker_reclaimed(struct core *c, const Pb__WorkerReclaimed *cmd)
         r = reject(c, -E_CONFLICT, "the job does not wait for its worker");
     } else {
         h.assignment->waiting = false;
-        assignment_put(c, h.assignment);
+        assignment_put(&h.run, h.assignment);
         job_timer_set(&h.run, h.job, PB__JOB_TIMER_KIND__JOB_TIMER_TIMEOUT,
                       job_deadline_ms(c, h.job));
         note(&h.run, h.job, cmd->worker_id, "its worker is back");

@@ -60,6 +60,7 @@ static void leave(struct run *run, Pb__JobRecord *job, uint32_t next_flags,
         const struct key of_worker = key_u64_u64(held->worker_id, job->id);
         tx_del(tx, T_ASSIGNMENT, &k);
         tx_del(tx, T_WORKER_JOB, &of_worker);
+        run->held = NULL;
     }
     if ((flags & ~next_flags & STATE_LOCKS) && job->resource_group[0] != '\0') {
         const struct key k = lock_hold_key(job);
@@ -106,6 +107,8 @@ static void enter(struct run *run, Pb__JobRecord *job, uint32_t old_flags)
     }
     if (job->state == JOB_RUNNING) {
         job->started_ms = c->now_ms;
+    }
+    if (job->state == JOB_RUNNING && !run_is_lone(run)) {
         run->dirty = run->dirty || (!job->interruptible && !run->pipeline->pinned);
         run->pipeline->pinned = run->pipeline->pinned || !job->interruptible;
     }
@@ -188,7 +191,7 @@ void job_move(struct run *run, Pb__JobRecord *job, Pb__JobState to, const char *
 
     check(job_may_move(job, to) || !tx_ok(c->tx));
     if ((old_flags | flags) & STATE_HELD) {
-        held = assignment_get(c->tx, job->id);
+        held = run_assignment(run, job);
         check(held != NULL || !tx_ok(c->tx));
     }
     job_timer_clear(run, job);

@@ -218,7 +218,7 @@ static bool lists_ok(const Pb__PlanJob *job)
     return true;
 }
 
-static int check_job(struct core *c, const Pb__Plan *plan, const Pb__PlanJob *job)
+int plan_job_check(struct core *c, const Pb__Plan *plan, const Pb__PlanJob *job)
 {
     const char *wrong = NULL;
 
@@ -411,7 +411,7 @@ int plan_check(struct core *c, const Pb__PipelineCreate *cmd)
     r = r < 0 ? r : check_stages(c, plan);
     mark = arena_array(c->arena, plan->n_jobs, sizeof(*mark));
     for (uint32_t i = 0; i < plan->n_jobs && r == 0; i++) {
-        r = check_job(c, plan, plan->jobs[i]);
+        r = plan_job_check(c, plan, plan->jobs[i]);
         r = r < 0 ? r : check_needs(c, plan, i, mark);
     }
     r = r < 0 ? r : check_acyclic(c, plan);

@@ -147,10 +147,14 @@ void run_decide_all(struct run *run)
 void run_reset_followers(struct run *run, const Pb__JobRecord *job)
 {
     const uint32_t count = run->pipeline->job_count;
-    bool *seen = xcalloc(count, sizeof(*seen));
-    uint32_t *queue = xcalloc(count, sizeof(*queue));
-    uint32_t first = 0, end = 0;
+    uint32_t first = 0, end = 0, *queue;
+    bool *seen;
 
+    if (run_is_lone(run)) {
+        return;
+    }
+    seen = xcalloc(count, sizeof(*seen));
+    queue = xcalloc(count, sizeof(*queue));
     seen[job->index] = true;
     queue[end++] = job->index;
     for (uint32_t i = 0; i < count; i++) {

@@ -71,12 +71,46 @@ const Pb__PlanJob *plan_job_get(struct tx *tx, uint64_t pipeline_id, uint32_t in
     return (const Pb__PlanJob *)tx_get_msg(tx, T_PLAN, &k, &pb__plan_job__descriptor);
 }
 
+const Pb__PlanJob *lone_plan_get(struct tx *tx, uint64_t job_id)
+{
+    const struct key k = key_u64(job_id);
+
+    return (const Pb__PlanJob *)tx_get_msg(tx, T_JOB_PLAN, &k, &pb__plan_job__descriptor);
+}
+
+/* The running attempt of a job without a pipeline, from what says so instead of a row of its own.
+ */
+static const Pb__AttemptRecord *open_attempt(struct tx *tx, uint64_t job_id, uint64_t attempt)
+{
+    const Pb__AssignmentRecord *held = assignment_get(tx, job_id);
+    const Pb__JobRecord *job = held != NULL && held->attempt == attempt ? job_get(tx, job_id)
+                                                                        : NULL;
+    const Pb__WorkerRecord *w = job != NULL ? worker_get(tx, held->worker_id) : NULL;
+    Pb__AttemptRecord *a;
+
+    if (w == NULL || job->pipeline_id != 0) {
+        return NULL;
+    }
+    a = arena_alloc(tx_arena(tx), sizeof(*a));
+    pb__attempt_record__init(a);
+    a->job_id = job_id;
+    a->attempt = attempt;
+    a->epoch = held->epoch;
+    a->worker_id = w->id;
+    a->worker_name = w->name;
+    a->state = job->state;
+    a->assigned_ms = held->assigned_ms;
+    a->started_ms = job->started_ms;
+    return a;
+}
+
 const Pb__AttemptRecord *attempt_get(struct tx *tx, uint64_t job_id, uint64_t attempt)
 {
     const struct key k = key_u64_u64(job_id, attempt);
+    const Pb__AttemptRecord *a = (const Pb__AttemptRecord *)tx_get_msg(
+        tx, T_ATTEMPT, &k, &pb__attempt_record__descriptor);
 
-    return (const Pb__AttemptRecord *)tx_get_msg(tx, T_ATTEMPT, &k,
-                                                 &pb__attempt_record__descriptor);
+    return a != NULL ? a : open_attempt(tx, job_id, attempt);
 }
 
 const Pb__AssignmentRecord *assignment_get(struct tx *tx, uint64_t job_id)

@@ -12,6 +12,7 @@ const Pb__PipelineRecord *pipeline_get(struct tx *tx, uint64_t id);
 const Pb__StageRecord *stage_get(struct tx *tx, uint64_t pipeline_id, uint32_t index);
 const Pb__JobRecord *job_get(struct tx *tx, uint64_t id);
 const Pb__PlanJob *plan_job_get(struct tx *tx, uint64_t pipeline_id, uint32_t index);
+const Pb__PlanJob *lone_plan_get(struct tx *tx, uint64_t job_id); /* of one without a pipeline */
 const Pb__AttemptRecord *attempt_get(struct tx *tx, uint64_t job_id, uint64_t attempt);
 const Pb__AssignmentRecord *assignment_get(struct tx *tx, uint64_t job_id);
 const Pb__WorkerRecord *worker_get(struct tx *tx, uint64_t id);

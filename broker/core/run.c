@@ -61,6 +61,11 @@ int run_load_job(struct run *run, struct core *c, uint64_t job_id, Pb__JobRecord
     if (job == NULL) {
         return tx_ok(c->tx) ? reject(c, -E_NOT_FOUND, "no job %" PRIu64, job_id) : tx_error(c->tx);
     }
+    if (job->pipeline_id == 0) {
+        run_init_lone(run, c, job);
+        *ret = job;
+        return 0;
+    }
     r = run_load(run, c, job->pipeline_id);
     if (r < 0) {
         return r;
@@ -114,6 +119,12 @@ int run_close(struct run *run, int r)
 {
     struct tx *tx = run->core->tx;
 
+    if (run_is_lone(run)) {
+        if (r >= 0) {
+            lone_write(run);
+        }
+        return r < 0 ? r : tx_error(tx);
+    }
     if (r >= 0) {
         run_process(run);
         write_rows(run);
@@ -139,9 +150,11 @@ Pb__JobRecord *run_job(struct run *run, uint32_t index)
 
 const Pb__PlanJob *run_plan_job(struct run *run, const Pb__JobRecord *job)
 {
-    const struct key k = key_u64_u64(run->pipeline->id, job->index);
+    const struct key k = run_is_lone(run) ? key_u64(job->id)
+                                          : key_u64_u64(run->pipeline->id, job->index);
 
-    return (const Pb__PlanJob *)core_row(run->core, T_PLAN, &k, &pb__plan_job__descriptor);
+    return (const Pb__PlanJob *)core_row(run->core, run_is_lone(run) ? T_JOB_PLAN : T_PLAN, &k,
+                                         &pb__plan_job__descriptor);
 }
 
 uint32_t run_stage_kinds(const struct run *run, uint32_t stage)
@@ -182,11 +195,15 @@ bool run_next_settled(struct run *run, uint32_t *ret_index)
 void run_job_changed(struct run *run, const Pb__JobRecord *job)
 {
     struct run_job *rj = &run->jobs[job->index];
-    Pb__StageRecord *stage = run->stages[job->stage];
     const uint32_t kind = job_kind(job->state, job->allow_failure);
+    Pb__StageRecord *stage;
 
     check(rj->record == job || !tx_ok(run->core->tx));
     rj->dirty = true;
+    if (run_is_lone(run)) {
+        return;
+    }
+    stage = run->stages[job->stage];
     if (kind == rj->kind) {
         return;
     }
@@ -201,4 +218,12 @@ void run_job_changed(struct run *run, const Pb__JobRecord *job)
     if (job_kind_settled(kind)) {
         queue_settled(run, job->index);
     }
+}
+
+Pb__AssignmentRecord *run_assignment(struct run *run, const Pb__JobRecord *job)
+{
+    if (run->held == NULL || run->held->job_id != job->id) {
+        run->held = assignment_get(run->core->tx, job->id);
+    }
+    return (Pb__AssignmentRecord *)run->held;
 }

@@ -2,6 +2,9 @@
  * and written once, at the end; indexes are kept as the moves happen. The movers here are the only
  * writers of a job's state and of a stage's and pipeline's status.
  *
+ * A job without a pipeline is a run of its own (lone.c): one job, no stages, and a pipeline with
+ * the id 0 that stands for none.
+ *
  *     struct run run;
  *     int r = run_load_job(&run, c, id, &job);     check ...
  *     if (r < 0) { return r; }
@@ -30,6 +33,9 @@ struct run {
     uint32_t settled_first;
     uint32_t settled_count;
     bool dirty;
+    struct run_job lone;     /* the job without a pipeline: `jobs` points here */
+    uint64_t lone_expire_ms; /* the key of its row in T_EXPIRE, when the run began; 0: none */
+    const Pb__AssignmentRecord *held; /* of the job it names, as long as the run is open */
 };
 
 /* -E_NOT_FOUND with a text in the reply; nothing to close then. */
@@ -38,6 +44,13 @@ int run_load_job(struct run *run, struct core *c, uint64_t job_id, Pb__JobRecord
 /* For a new pipeline: `jobs` and `stages` are its rows, none written yet. */
 void run_init_new(struct run *run, struct core *c, Pb__PipelineRecord *pipeline,
                   Pb__StageRecord **stages, Pb__JobRecord **jobs);
+/* lone.c: the job's row was read; or it is a new one. */
+void run_init_lone(struct run *run, struct core *c, Pb__JobRecord *job);
+void run_init_new_lone(struct run *run, struct core *c, Pb__JobRecord *job);
+static inline bool run_is_lone(const struct run *run)
+{
+    return run->jobs == &run->lone;
+}
 /* r < 0: forgets everything (nothing may have been changed). Else lets the pipeline go on
  * (run_process), writes all rows. Returns r, or the tx's error. */
 int run_close(struct run *run, int r);
@@ -47,6 +60,14 @@ const Pb__PlanJob *run_plan_job(struct run *run, const Pb__JobRecord *job);
 void run_job_changed(struct run *run, const Pb__JobRecord *job);
 uint32_t run_stage_kinds(const struct run *run, uint32_t stage);
 bool run_next_settled(struct run *run, uint32_t *ret_index);
+/* Who holds the job; NULL: nobody. */
+Pb__AssignmentRecord *run_assignment(struct run *run, const Pb__JobRecord *job);
+
+/* lone.c */
+void lone_write(struct run *run);
+/* Whether an ended job leaves rows behind, and the key of the one in T_EXPIRE. */
+bool lone_is_kept(const Pb__JobRecord *job);
+struct key lone_expire_key(const Pb__JobRecord *job);
 
 /* move.c */
 void job_move(struct run *run, Pb__JobRecord *job, Pb__JobState to, const char *detail);
@@ -160,7 +181,7 @@ void job_end_canceling(struct run *run, Pb__JobRecord *job, const Pb__Outcome *o
                        const char *detail);
 /* Back into the queue, at its old place. */
 void job_requeue(struct run *run, Pb__JobRecord *job, const char *detail);
-void assignment_put(struct core *c, const Pb__AssignmentRecord *a);
+void assignment_put(struct run *run, const Pb__AssignmentRecord *a);
 /* When the broker steps in, for an attempt that starts (or is given to its worker) now. */
 uint64_t job_deadline_ms(const struct core *c, const Pb__JobRecord *job);
 

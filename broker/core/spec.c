@@ -61,6 +61,16 @@ static void copy_plan(struct spec *s)
     out->artifacts = artifact_spec(s);
 }
 
+static void add_rest(struct spec *s)
+{
+    if (s->pipeline == NULL) {
+        spec_add_lone_variables(s);
+        return;
+    }
+    spec_add_inputs(s); /* for what their dotenv reports said, too */
+    spec_add_variables(s);
+}
+
 static void fill(struct spec *s, const Pb__AssignmentRecord *a)
 {
     Pb__JobSpec *out = s->out;
@@ -70,16 +80,28 @@ static void fill(struct spec *s, const Pb__AssignmentRecord *a)
     out->key->job_id = a->job_id;
     out->key->attempt = a->attempt;
     out->key->epoch = a->epoch;
-    out->pipeline_id = s->pipeline->id;
-    out->project_id = s->pipeline->project_id;
+    out->pipeline_id = s->job->pipeline_id;
+    out->project_id = s->job->project_id;
     out->project = (char *)s->project;
     out->name = s->job->name;
     out->stage = (char *)s->stage;
-    out->source = s->pipeline->source;
+    out->source = s->pipeline != NULL ? s->pipeline->source : NULL;
     out->timeout_ms = s->job->timeout_ms;
     copy_plan(s);
-    spec_add_inputs(s);
-    spec_add_variables(s);
+    add_rest(s);
+}
+
+static bool open_pipeline(struct spec *s)
+{
+    const Pb__JobRecord *job = s->job;
+    const Pb__StageRecord *stage = stage_get(s->tx, job->pipeline_id, job->stage);
+    const Pb__AttemptRecord *attempt = attempt_get(s->tx, job->id, job->attempt);
+
+    s->pipeline = pipeline_get(s->tx, job->pipeline_id);
+    s->plan = plan_job_get(s->tx, job->pipeline_id, job->index);
+    s->stage = stage != NULL ? stage->name : "";
+    s->assigned_ms = attempt != NULL ? attempt->assigned_ms : 0;
+    return s->pipeline != NULL && stage != NULL && (attempt != NULL || job->attempt == 0);
 }
 
 /* Everything that a spec is made of, but for who holds the job. */
@@ -87,26 +109,23 @@ static int open_spec(struct spec *s, struct tx *tx, uint64_t job_id)
 {
     const Pb__JobRecord *job = job_get(tx, job_id);
     const Pb__ProjectRecord *project;
-    const Pb__StageRecord *stage;
-    const Pb__AttemptRecord *attempt;
+    bool whole = true;
 
     if (job == NULL) {
         return tx_ok(tx) ? -E_NOT_FOUND : tx_error(tx);
     }
-    *s = (struct spec){.tx = tx, .arena = tx_arena(tx), .job = job};
-    s->pipeline = pipeline_get(tx, job->pipeline_id);
-    s->plan = plan_job_get(tx, job->pipeline_id, job->index);
-    stage = stage_get(tx, job->pipeline_id, job->stage);
+    *s = (struct spec){.tx = tx, .arena = tx_arena(tx), .job = job, .stage = ""};
+    if (job->pipeline_id == 0) {
+        s->plan = lone_plan_get(tx, job_id);
+    } else {
+        whole = open_pipeline(s);
+    }
     project = project_get(tx, job->project_id);
-    attempt = attempt_get(tx, job_id, job->attempt);
-    if (s->pipeline == NULL || s->plan == NULL || stage == NULL || project == NULL ||
-        (attempt == NULL && job->attempt != 0)) {
+    if (!whole || s->plan == NULL || project == NULL) {
         tx_fail(tx, -E_CORRUPT);
         return tx_error(tx);
     }
     s->project = project->name;
-    s->stage = stage->name;
-    s->assigned_ms = attempt != NULL ? attempt->assigned_ms : 0;
     s->out = arena_alloc(s->arena, sizeof(*s->out));
     pb__job_spec__init(s->out);
     return 0;
@@ -145,8 +164,7 @@ int core_job_variables(struct tx *tx, uint64_t job_id, Pb__Variable ***ret, size
     if (r < 0) {
         return r;
     }
-    spec_add_inputs(&s); /* for what their dotenv reports said */
-    spec_add_variables(&s);
+    add_rest(&s);
     if (!tx_ok(tx)) {
         return tx_error(tx);
     }

@@ -11,7 +11,7 @@ struct spec {
     Pb__JobSpec *out;
     const Pb__JobRecord *job;
     const Pb__PlanJob *plan;
-    const Pb__PipelineRecord *pipeline;
+    const Pb__PipelineRecord *pipeline; /* NULL: a job without one */
     const char *project;
     const char *stage;
     uint64_t assigned_ms;
@@ -28,6 +28,8 @@ void *spec_grown(struct arena *a, void *items, size_t n, size_t *cap);
 /* spec_variables.c: all variables, a later one of the same name wins. Weakest first: predefined,
  * the core's, the job's, dotenv, those of the submit, those of the play. */
 void spec_add_variables(struct spec *s);
+/* Of a job without a pipeline: the few that the core knows, the job's, those of the play. */
+void spec_add_lone_variables(struct spec *s);
 /* A text of the plan with the job's variables, but without dotenv. */
 struct str spec_expand(struct spec *s, ProtobufCBinaryData text);
 

@@ -201,6 +201,21 @@ void spec_add_variables(struct spec *s)
     }
 }
 
+void spec_add_lone_variables(struct spec *s)
+{
+    const struct key of_job = key_u64(s->job->id);
+    const Pb__JobVariablesRecord *played = (const Pb__JobVariablesRecord *)tx_get_msg(
+        s->tx, T_JOB_VARS, &of_job, &pb__job_variables_record__descriptor);
+
+    add_number(s, "CI_JOB_ID", s->job->id);
+    add_text(s, "CI_JOB_NAME", s->job->name);
+    add_number(s, "DAVIT_JOB_ATTEMPT", s->job->attempt);
+    add_variables(s, s->plan->variables, s->plan->n_variables);
+    if (played != NULL) {
+        add_variables(s, played->variables, played->n_variables);
+    }
+}
+
 /* What cannot be expanded within the limits stays as it is written, and then names nothing. */
 struct str spec_expand(struct spec *s, ProtobufCBinaryData text)
 {

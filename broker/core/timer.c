@@ -1,6 +1,7 @@
 #include "common/base.h"
 
 #include "broker/core/run.h"
+#include "common/limits.h"
 
 struct key timer_key(uint64_t due_ms, uint64_t timer_id)
 {
@@ -119,6 +120,28 @@ static int fire_job_timer(struct core *c, const Pb__TimerFired *cmd, const Pb__J
     c->reply->job_id = job->id;
     c->reply->pipeline_id = job->pipeline_id;
     return run_close(&run, 0);
+}
+
+const Pb__RequestRecord *request_get(struct tx *tx, ProtobufCBinaryData key)
+{
+    const struct key k = key_bytes(key.data, key.len);
+
+    return (const Pb__RequestRecord *)tx_get_msg(tx, T_REQUEST, &k,
+                                                 &pb__request_record__descriptor);
+}
+
+void request_add(struct core *c, ProtobufCBinaryData key, Pb__RequestRecord *row)
+{
+    const struct key k = key_bytes(key.data, key.len);
+    Pb__RequestTimer what = PB__REQUEST_TIMER__INIT;
+    Pb__TimerRecord t = PB__TIMER_RECORD__INIT;
+
+    what.key_hash = key;
+    t.what_case = PB__TIMER_RECORD__WHAT_REQUEST;
+    t.request = &what;
+    row->expires_ms = c->now_ms + LIMIT_REQUEST_KEEP_MS;
+    row->timer_id = timer_add(c, row->expires_ms, &t);
+    tx_put_msg(c->tx, T_REQUEST, &k, &row->base);
 }
 
 static void forget_request(struct core *c, const Pb__RequestTimer *t)

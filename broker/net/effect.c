@@ -44,10 +44,11 @@ static void send_assign(struct fleet *f, struct session *s, struct tx *tx, const
     if (meta == NULL) {
         return;
     }
-    char *token = f->c.job_token(pb_str(meta->job_token_key), e->job_id, e->attempt, e->epoch);
-    int r = core_job_spec(tx, e->job_id, token, &spec);
-    free(token);
-    if (r == 0) {
+    int r = core_job_spec(tx, e->job_id, "", &spec);
+    if (r == 0 && spec->pipeline_id != 0) { /* the others have no files to fetch or to keep */
+        char *token = f->c.job_token(pb_str(meta->job_token_key), e->job_id, e->attempt, e->epoch);
+        spec->token = arena_strdup(tx_arena(tx), str_from(token));
+        free(token);
         r = complete_spec(f, tx, spec);
     }
     if (r < 0) { /* that it fits was checked when its pipeline was made */

@@ -211,10 +211,15 @@ int world_hello(struct world *w, Pb__WorkerHello *body)
 
 int world_assign(struct world *w, uint64_t job_id, uint64_t worker_id)
 {
+    return world_assign_all(w, &job_id, 1, worker_id);
+}
+
+int world_assign_all(struct world *w, const uint64_t *job_ids, size_t count, uint64_t worker_id)
+{
     Pb__Assign body = PB__ASSIGN__INIT;
 
-    body.job_ids = &job_id;
-    body.n_job_ids = 1;
+    body.job_ids = (uint64_t *)job_ids;
+    body.n_job_ids = count;
     body.worker_id = worker_id;
     return WORLD_APPLY(w, "scheduler", ASSIGN, &body);
 }
@@ -254,6 +259,29 @@ int world_finished(struct world *w, uint64_t job_id, Pb__Outcome *outcome)
     HOLDER(w, job_id, &body);
     body.outcome = outcome;
     return WORLD_APPLY(w, "worker", JOB_FINISHED, &body);
+}
+
+int world_finished_all(struct world *w, const uint64_t *job_ids, size_t count, Pb__Outcome *outcome)
+{
+    struct arena *a = tx_arena(w->tx);
+    Pb__JobsFinished body = PB__JOBS_FINISHED__INIT;
+
+    body.n_jobs = count;
+    body.jobs = arena_array(a, count + 1, sizeof(Pb__FinishedJob *));
+    for (size_t i = 0; i < count; i++) {
+        const Pb__AssignmentRecord *held = assignment_get(w->tx, job_ids[i]);
+        Pb__FinishedJob *f = arena_alloc(a, sizeof(*f));
+        pb__finished_job__init(f);
+        f->job_id = job_ids[i];
+        f->outcome = outcome;
+        if (held != NULL) {
+            f->attempt = held->attempt;
+            f->epoch = held->epoch;
+            body.worker_id = i == 0 ? held->worker_id : body.worker_id;
+        }
+        body.jobs[i] = f;
+    }
+    return WORLD_APPLY(w, "fleet", JOBS_FINISHED, &body);
 }
 
 int world_lost(struct world *w, uint64_t job_id)
@@ -336,6 +364,42 @@ int world_trigger_failed(struct world *w, uint64_t job_id, const char *detail)
     body.epoch = job != NULL ? job->epoch : 0;
     body.detail = (char *)detail;
     return WORLD_APPLY(w, "trigger", TRIGGER_FAILED, &body);
+}
+
+Pb__EnqueueJob *enqueue_job(struct arena *a, Pb__PlanJob *plan, uint64_t keep_ms)
+{
+    Pb__EnqueueJob *e = arena_alloc(a, sizeof(*e));
+
+    pb__enqueue_job__init(e);
+    e->plan = plan;
+    plan->base_name = (char *)"";
+    e->keep_ms = keep_ms;
+    if (plan->n_script == 0) {
+        plan->script = arena_alloc(a, sizeof(*plan->script));
+        plan->script[plan->n_script++] = pb_bytes_ref(STR("true"));
+    }
+    return e;
+}
+
+int world_enqueue_jobs(struct world *w, Pb__EnqueueJob **jobs, size_t count)
+{
+    Pb__JobsEnqueue body = PB__JOBS_ENQUEUE__INIT;
+
+    body.project = (char *)"demo";
+    body.n_jobs = count;
+    body.jobs = jobs;
+    return WORLD_APPLY(w, "ann", JOBS_ENQUEUE, &body);
+}
+
+int world_enqueue(struct world *w, Pb__Plan *plan, uint64_t keep_ms)
+{
+    struct arena *a = tx_arena(w->tx);
+    Pb__EnqueueJob **jobs = arena_array(a, plan->n_jobs + 1, sizeof(*jobs));
+
+    for (size_t i = 0; i < plan->n_jobs; i++) {
+        jobs[i] = enqueue_job(a, plan->jobs[i], keep_ms);
+    }
+    return world_enqueue_jobs(w, jobs, plan->n_jobs);
 }
 
 int world_stop_environment(struct world *w, uint64_t environment_id, bool force)

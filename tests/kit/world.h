@@ -51,10 +51,14 @@ uint64_t world_worker_in(struct world *w, const char *pool, uint64_t memory_byte
 /* The same, with all that it may say. */
 int world_hello(struct world *w, Pb__WorkerHello *body);
 int world_assign(struct world *w, uint64_t job_id, uint64_t worker_id);
+int world_assign_all(struct world *w, const uint64_t *job_ids, size_t count, uint64_t worker_id);
 /* As the present holder of the job says it. */
 int world_acked(struct world *w, uint64_t job_id);
 int world_started(struct world *w, uint64_t job_id);
 int world_finished(struct world *w, uint64_t job_id, Pb__Outcome *outcome);
+/* All in one command, with the same outcome, as the holder of the first says it. */
+int world_finished_all(struct world *w, const uint64_t *job_ids, size_t count,
+                       Pb__Outcome *outcome);
 int world_lost(struct world *w, uint64_t job_id);
 int world_cancel_job(struct world *w, uint64_t job_id);
 int world_retry_job(struct world *w, uint64_t job_id);
@@ -63,6 +67,11 @@ int world_play_confirmed(struct world *w, uint64_t job_id);
 /* The child pipeline of a trigger job, under its present epoch. */
 int world_child(struct world *w, uint64_t job_id, Pb__Plan *plan);
 int world_trigger_failed(struct world *w, uint64_t job_id, const char *detail);
+/* The jobs of a plan in words, as jobs without a pipeline of project "demo", each kept for that
+ * long after a success. */
+int world_enqueue(struct world *w, Pb__Plan *plan, uint64_t keep_ms);
+int world_enqueue_jobs(struct world *w, Pb__EnqueueJob **jobs, size_t count);
+Pb__EnqueueJob *enqueue_job(struct arena *a, Pb__PlanJob *plan, uint64_t keep_ms);
 int world_stop_environment(struct world *w, uint64_t environment_id, bool force);
 int world_cancel(struct world *w, uint64_t pipeline_id);
 int world_retry(struct world *w, uint64_t pipeline_id);

@@ -31,6 +31,11 @@ struct stage {
     size_t actor_count;
     uint64_t pipelines[64]; /* ids, in the order of the scene */
     size_t pipeline_count;
+    struct {
+        uint64_t id;
+        char name[64]; /* "queue/NAME" */
+    } lone[64];        /* jobs without a pipeline */
+    size_t lone_count;
     uint64_t begin_ms;
     uint64_t seen_event;
     struct buf *out;

@@ -66,12 +66,18 @@ static uint64_t number(const struct words *w, const char *key, uint64_t otherwis
     return n;
 }
 
-/* "build", or "2/build" of the second pipeline; 0: there is none. */
+/* "build", or "2/build" of the second pipeline, or "queue/build", the newest without a pipeline of
+ * that name; 0: there is none. */
 static uint64_t job_id(struct stage *s, struct str name)
 {
     struct str rest = name, part;
     uint64_t pipeline = 1;
 
+    for (size_t i = s->lone_count; i-- > 0;) {
+        if (str_eqz(name, s->lone[i].name)) {
+            return s->lone[i].id;
+        }
+    }
     if (str_chr(name, '/') >= 0 && str_split(&rest, '/', &part) &&
         str_to_u64(part, &pipeline) == 0) {
         name = rest;
@@ -130,6 +136,44 @@ static int submit(struct stage *s, const struct words *w, struct str plan)
     } else if (r == 0) {
         check(s->pipeline_count < ARRAY_LEN(s->pipelines));
         s->pipelines[s->pipeline_count++] = s->world.reply.pipeline_id;
+    }
+    trace_result(s, r);
+    return 0;
+}
+
+/* enqueue keep=1h delay=1m key=K body=B, then plan lines: jobs without a pipeline. */
+static int enqueue(struct stage *s, const struct words *w, struct str text)
+{
+    struct arena *a = tx_arena(s->world.tx);
+    const Pb__Plan *plan = plan_from_text(a, arena_strdup(a, text));
+    Pb__EnqueueJob **jobs = arena_array(a, plan->n_jobs + 1, sizeof(*jobs));
+    const struct str key = value(w, "key", NULL);
+    uint64_t keep_ms = 0, delay_ms = 0;
+    int r;
+
+    if (str_to_duration_ms(value(w, "keep", "0s"), &keep_ms) < 0 ||
+        str_to_duration_ms(value(w, "delay", "0s"), &delay_ms) < 0) {
+        return -E_USAGE;
+    }
+    for (size_t i = 0; i < plan->n_jobs; i++) {
+        jobs[i] = enqueue_job(a, plan->jobs[i], keep_ms);
+        jobs[i]->not_before_ms = delay_ms > 0 ? s->world.now_ms + delay_ms : 0;
+        if (key.p != NULL) {
+            jobs[i]->idempotency_key = hash_of(s, key);
+            jobs[i]->body_hash = hash_of(s, value(w, "body", ""));
+        }
+    }
+    r = world_enqueue_jobs(&s->world, jobs, plan->n_jobs);
+    for (size_t i = 0; r == 0 && i < plan->n_jobs; i++) {
+        if (s->world.reply.jobs[i].duplicate) {
+            trace(s, "known already: %s", trace_job(s, s->world.reply.jobs[i].job_id));
+            continue;
+        }
+        check(s->lone_count < ARRAY_LEN(s->lone));
+        s->lone[s->lone_count].id = s->world.reply.jobs[i].job_id;
+        snprintf(s->lone[s->lone_count].name, sizeof(s->lone[0].name), "queue/%s",
+                 plan->jobs[i]->name);
+        s->lone_count++;
     }
     trace_result(s, r);
     return 0;
@@ -607,6 +651,8 @@ static int play_words(struct stage *s, const struct words *w, struct str plan)
 
     if (is(w, 0, "submit")) {
         return submit(s, w, plan);
+    } else if (is(w, 0, "enqueue")) {
+        return enqueue(s, w, plan);
     } else if (is(w, 0, "child")) {
         return child(s, w, plan);
     } else if (is(w, 0, "trigger")) {

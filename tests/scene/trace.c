@@ -25,8 +25,7 @@ size_t trace_pipeline(const struct stage *s, uint64_t pipeline_id)
     return 0;
 }
 
-/* Jobs of the first pipeline go by their name, of the second by "2/name". */
-const char *trace_job(struct stage *s, uint64_t job_id)
+static const char *trace_pipeline_job(struct stage *s, uint64_t job_id)
 {
     const Pb__JobRecord *job = job_get(s->world.tx, job_id);
     const size_t pipeline = job != NULL ? trace_pipeline(s, job->pipeline_id) : 0;
@@ -38,6 +37,17 @@ const char *trace_job(struct stage *s, uint64_t job_id)
                          : arena_printf(tx_arena(s->world.tx), "%zu/%s", pipeline, job->name);
 }
 
+/* Jobs of the first pipeline go by their name, of the second by "2/name", those without a pipeline
+ * by "queue/name". */
+const char *trace_job(struct stage *s, uint64_t job_id)
+{
+    for (size_t i = 0; i < s->lone_count; i++) {
+        if (s->lone[i].id == job_id) {
+            return s->lone[i].name;
+        }
+    }
+    return trace_pipeline_job(s, job_id);
+}
 const char *trace_worker(struct stage *s, uint64_t worker_id)
 {
     const Pb__WorkerRecord *w = worker_get(s->world.tx, worker_id);
@@ -88,8 +98,11 @@ static void trace_effect(struct stage *s, const struct effect *e)
     case EFFECT_SETTINGS: /* nobody hears of it but the scheduler */
         break;
     case EFFECT_TRIGGER:
-    case EFFECT_ENDED:
         trace(s, "make the child pipeline of %s epoch %" PRIu64, job, e->epoch);
+        break;
+    case EFFECT_ENDED:
+        trace(s, "tell who waits: %s has ended: %s, %s, exit code %d", job,
+              job_state_text(e->state), reason_text(e->reason), e->exit_code);
         break;
     }
 }

@@ -204,6 +204,60 @@ static void a_connection_brings_what_was_not_acknowledged_and_its_cancels(void *
     effects_release(&fx);
 }
 
+static const char *state_of(struct fleet_of_two *f, const char *name)
+{
+    return world_state(&f->w, f->pipeline_id, name);
+}
+
+static void several_jobs_end_or_none(void **state)
+{
+    struct fleet_of_two *f = *state;
+    const uint64_t w3 = world_worker(&f->w, "w3", "linux", "shell", 3, true);
+    const uint64_t a = id_of(f, "a"), b = id_of(f, "b"), tagged = id_of(f, "tagged");
+    Pb__Outcome o = PB__OUTCOME__INIT;
+
+    o.result = JOB_SUCCESS;
+    assert_int_equal(world_assign_all(&f->w, (uint64_t[]){a, b}, 2, w3), 0);
+    assert_int_equal(world_assign(&f->w, tagged, f->w1), 0);
+    assert_int_equal(world_finished_all(&f->w, (uint64_t[]){a, tagged}, 2, &o), -E_STALE_EPOCH);
+    assert_int_equal(world_finished_all(&f->w, (uint64_t[]){a, a}, 2, &o), -E_INVALID);
+    assert_int_equal(world_finished_all(&f->w, NULL, 0, &o), -E_INVALID);
+    assert_int_equal(world_finished_all(&f->w, (uint64_t[]){a, b}, 2, NULL), -E_INVALID);
+    assert_string_equal(state_of(f, "a"), "assigned");
+    assert_int_equal(world_finished_all(&f->w, (uint64_t[]){a, b}, 2, &o), 0);
+    assert_string_equal(state_of(f, "a"), "success");
+    assert_string_equal(state_of(f, "b"), "success");
+    assert_int_equal(worker_job_count(f->w.tx, w3), 0);
+    assert_int_equal(world_finished_all(&f->w, (uint64_t[]){a, b}, 2, &o), -E_STALE_EPOCH);
+}
+
+/* The first one's failure ends the second, whose worker was away: its word comes too late. */
+static void one_end_may_take_the_next_job_away(void **state)
+{
+    struct fleet_of_two *f = *state;
+    struct world *w = &f->w;
+    Pb__Outcome o = PB__OUTCOME__INIT;
+    uint64_t p, ids[2];
+
+    o.result = JOB_FAILED;
+    o.reason = REASON_SCRIPT_FAILURE;
+    assert_int_equal(world_submit(w,
+                                  plan_from_text(tx_arena(w->tx),
+                                                 "plan: on_job_failure=all\nx:\ny: lost=wait\n"),
+                                  "main", "2"),
+                     0);
+    p = w->reply.pipeline_id;
+    const uint64_t w3 = world_worker(w, "w3", "linux", "shell", 3, true);
+    ids[0] = world_job_id(w, p, "x");
+    ids[1] = world_job_id(w, p, "y");
+    assert_int_equal(world_assign_all(w, ids, 2, w3), 0);
+    assert_int_equal(world_started(w, ids[1]), 0);
+    assert_int_equal(world_lost(w, ids[1]), 0);
+    assert_int_equal(world_finished_all(w, ids, 2, &o), 0);
+    assert_string_equal(world_state(w, p, "x"), "failed");
+    assert_string_equal(world_state(w, p, "y"), "canceled");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -216,6 +270,8 @@ int main(void)
         TEST(only_a_pending_job_is_given_out),
         TEST(only_the_holder_under_its_epoch_is_heard),
         TEST(a_connection_brings_what_was_not_acknowledged_and_its_cancels),
+        TEST(several_jobs_end_or_none),
+        TEST(one_end_may_take_the_next_job_away),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,131 @@
+#include "common/base.h"
+
+#include "broker/core/run.h"
+#include "common/limits.h"
+
+#include <stdlib.h>
+
+/* Giving jobs to a worker. */
+
+static bool pool_admits(struct core *c, const Pb__JobRecord *job, const Pb__ClassRecord *class,
+                        const char *name)
+{
+    const Pb__PoolRecord *pool = pool_get(c->tx, name);
+    const Pb__ProjectRecord *project = NULL;
+
+    if (pool != NULL && pool->n_projects > 0) {
+        project = project_get(c->tx, job->project_id);
+    }
+    return pool_bar(pool, name, class, project != NULL ? project->name : "") == POOL_BAR_NONE;
+}
+
+/* Whether the worker may be given the jobs now. The scheduler saw it so, perhaps before other
+ * commands of its turn. */
+static int assign_job_check(struct core *c, uint64_t job_id, const Pb__WorkerRecord *w)
+{
+    const Pb__JobRecord *job = job_get(c->tx, job_id);
+    const Pb__ClassRecord *class = job != NULL ? class_get(c->tx, job->class_id) : NULL;
+
+    if (job == NULL) {
+        return reject(c, -E_NOT_FOUND, "no job %" PRIu64, job_id);
+    }
+    if (job->state != JOB_PENDING) {
+        return reject(c, -E_CONFLICT, "job %" PRIu64 " is %s", job->id, job_state_text(job->state));
+    }
+    if (class == NULL || !worker_serves(w, class)) {
+        return reject(c, -E_CONFLICT, "worker %.60s cannot run job %" PRIu64, w->name, job->id);
+    }
+    if (!pool_admits(c, job, class, w->pool)) {
+        return reject(c, -E_CONFLICT, "pool %.60s does not take job %" PRIu64, w->pool, job->id);
+    }
+    return 0;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a;
+    const uint64_t y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static bool any_twice(struct core *c, const Pb__Assign *cmd)
+{
+    uint64_t *ids = arena_array(c->arena, cmd->n_job_ids, sizeof(*ids));
+
+    memcpy(ids, cmd->job_ids, cmd->n_job_ids * sizeof(*ids));
+    qsort(ids, cmd->n_job_ids, sizeof(*ids), by_id);
+    for (size_t i = 1; i < cmd->n_job_ids; i++) {
+        if (ids[i] == ids[i - 1]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int assign_check(struct core *c, const Pb__Assign *cmd, const Pb__WorkerRecord *w)
+{
+    int r = 0;
+
+    if (cmd->n_job_ids == 0 || cmd->n_job_ids > LIMIT_WORKER_SLOTS || any_twice(c, cmd)) {
+        return reject(c, -E_INVALID, "no list of jobs");
+    }
+    if (w->paused || w->draining) {
+        return reject(c, -E_CONFLICT, "worker %.60s takes no work", w->name);
+    }
+    for (size_t i = 0; r == 0 && i < cmd->n_job_ids; i++) {
+        r = assign_job_check(c, cmd->job_ids[i], w);
+    }
+    if (r == 0 && worker_job_count(c->tx, w->id) + cmd->n_job_ids > w->slots) {
+        r = reject(c, -E_CONFLICT, "worker %.60s has no free slot", w->name);
+    }
+    return r;
+}
+
+static void assign(struct run *run, Pb__JobRecord *job, const Pb__WorkerRecord *w)
+{
+    struct core *c = run->core;
+    Pb__AssignmentRecord *a = arena_alloc(c->arena, sizeof(*a));
+    const struct key of_worker = key_u64_u64(w->id, job->id);
+
+    attempt_begin(run, job, JOB_ASSIGNED, w);
+    pb__assignment_record__init(a);
+    a->job_id = job->id;
+    a->worker_id = w->id;
+    a->attempt = job->attempt;
+    a->epoch = job->epoch;
+    a->assigned_ms = c->now_ms;
+    assignment_put(run, a);
+    tx_put(c->tx, T_WORKER_JOB, &of_worker, STR_NULL);
+    job_move(run, job, JOB_ASSIGNED, w->name);
+    job_timer_set(run, job, PB__JOB_TIMER_KIND__JOB_TIMER_UNACKED, c->now_ms + CORE_UNACKED_MS);
+    effect_add(c->fx, (struct effect){.kind = EFFECT_ASSIGN,
+                                      .worker_id = w->id,
+                                      .job_id = job->id,
+                                      .attempt = job->attempt,
+                                      .epoch = job->epoch});
+}
+
+int apply_assign(struct core *c, const Pb__Assign *cmd)
+{
+    const Pb__WorkerRecord *w = worker_get(c->tx, cmd->worker_id);
+    int r;
+
+    if (w == NULL) {
+        return reject(c, -E_NOT_FOUND, "no worker %" PRIu64, cmd->worker_id);
+    }
+    r = assign_check(c, cmd, w);
+    for (size_t i = 0; r == 0 && i < cmd->n_job_ids; i++) {
+        struct run run;
+        Pb__JobRecord *job;
+        r = run_load_job(&run, c, cmd->job_ids[i], &job);
+        check(r == 0 || !tx_ok(c->tx));
+        if (r == 0) {
+            assign(&run, job, w);
+            r = run_close(&run, 0);
+        }
+    }
+    c->reply->job_id = r == 0 ? cmd->job_ids[0] : 0;
+    c->reply->worker_id = r == 0 ? w->id : 0;
+    return r;
+}
