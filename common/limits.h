@@ -115,6 +115,7 @@
 #define LIMIT_RESOURCE_GROUPS 10000u      /* with a mode, of one project */
 #define LIMIT_CLIENT_REQUESTS 32u         /* of one client, not yet answered */
 #define LIMIT_CLIENT_WATCHED 100000u      /* jobs whose end one client waits for */
+#define LIMIT_WATCHED 2000000u            /* of all clients together */
 #define LIMIT_EXPIRE_BATCH 2000u          /* rows that one command deletes for their age, about */
 
 /* workers */

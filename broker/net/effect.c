@@ -109,9 +109,11 @@ void effect_take(struct fleet *f, struct tx *tx, const struct effect *e)
     case EFFECT_TERMINAL:
         logs_close_one(f->c.logs, e->job_id, e->attempt);
         break;
+    case EFFECT_ENDED:
+        watch_ended(f, e);
+        break;
     case EFFECT_TRIGGER: /* the turn's, and the scheduler's */
     case EFFECT_SETTINGS:
-    case EFFECT_ENDED: /* nobody waits for it yet */
         break;
     }
 }

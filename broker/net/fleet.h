@@ -27,7 +27,8 @@ uint32_t fleet_online_count(struct fleet *f);
 /* Counters since the start, for /metrics. Any thread. */
 struct fleet_stats {
     uint32_t sessions;   /* now, with those that have not said Hello */
-    uint32_t online;     /* now */
+    uint32_t online;     /* workers, now */
+    uint32_t clients;    /* now */
     uint64_t hellos;     /* welcomed */
     uint64_t refused;    /* wrong token or version, or not now */
     uint64_t violations; /* sessions ended for garbage or broken rules */

@@ -5,7 +5,6 @@
 #include "common/crypto.h"
 #include "common/log.h"
 
-#define REFUSED_CLOSE_MS 500u /* for the message to get out before the pipe goes */
 #define REFUSED_RETRY_MS 5000u
 
 static bool token_ok(struct fleet *f, struct str token)
@@ -17,28 +16,15 @@ static bool token_ok(struct fleet *f, struct str token)
     return record != NULL && str_eqz(str_from(record->role), "worker");
 }
 
-static void refuse(struct fleet *f, struct session *s, int why, const char *text,
-                   uint32_t retry_after_ms)
-{
-    log_warn("net: a worker is refused: %s", text);
-    send_refused(f, s, why, text, retry_after_ms);
-    s->closing = true;
-    s->close_at_ms = f->turn.mono_ms + REFUSED_CLOSE_MS;
-    f->next_scan_ms = MIN(f->next_scan_ms, s->close_at_ms);
-    pthread_mutex_lock(&f->lock);
-    f->stats.refused++;
-    pthread_mutex_unlock(&f->lock);
-}
-
 static bool admit(struct fleet *f, struct session *s, const Pb__Envelope *e)
 {
     if (e->version != WIRE_VERSION) {
-        refuse(f, s, -E_VERSION, "the worker speaks another version of the protocol", 0);
+        session_refuse(f, s, -E_VERSION, "the worker speaks another version of the protocol", 0);
     } else if (e->session != 0 || e->seq != 1 || e->ack != 0 || e->hello->worker == NULL ||
                e->hello->n_jobs > LIMIT_HELD_JOBS) {
         session_violation(f, s, "a bad Hello");
     } else if (!token_ok(f, pb_str(e->hello->token))) {
-        refuse(f, s, -E_UNAUTHORIZED, "the worker token is not valid", 0);
+        session_refuse(f, s, -E_UNAUTHORIZED, "the worker token is not valid", 0);
     } else {
         return true;
     }
@@ -100,8 +86,8 @@ void hello_take(struct fleet *f, struct session *s, const Pb__Envelope *e)
     }
     if (r < 0) {
         bool for_good = r == -E_INVALID || r == -E_LIMIT || r == -E_TOO_BIG;
-        refuse(f, s, r, reply.text[0] != '\0' ? reply.text : err_text(r),
-               for_good ? 0 : REFUSED_RETRY_MS);
+        session_refuse(f, s, r, reply.text[0] != '\0' ? reply.text : err_text(r),
+                       for_good ? 0 : REFUSED_RETRY_MS);
         return;
     }
     take_over(f, s, &reply);

@@ -4,8 +4,6 @@
 #include "broker/net/state.h"
 #include "common/log.h"
 
-#define BYE_CLOSE_MS 500u /* for ByeAck to get out */
-
 /* The worker kills its copy of a job that is no longer its own. */
 static const Pb__AssignmentRecord *holder_or_fence(struct fleet *f, struct session *s,
                                                    const Pb__JobKey *key)
@@ -155,10 +153,8 @@ static void take_bye(struct fleet *f, struct session *s)
     log_info("net: %s says good-bye", p->actor);
     send_bye_ack(f, s);
     p->left = true;
-    s->closing = true;
     peer_touch(f, p);
-    s->close_at_ms = f->turn.mono_ms + BYE_CLOSE_MS;
-    f->next_scan_ms = MIN(f->next_scan_ms, s->close_at_ms);
+    session_close_soon(f, s);
 }
 
 /* Messages about one job. */
@@ -198,6 +194,17 @@ static void take_body(struct fleet *f, struct session *s, const Pb__Envelope *e)
     }
 }
 
+static void take_first(struct fleet *f, struct session *s, const Pb__Envelope *e)
+{
+    if (e->body_case == PB__ENVELOPE__BODY_HELLO) {
+        hello_take(f, s, e);
+    } else if (e->body_case == PB__ENVELOPE__BODY_CLIENT_HELLO) {
+        client_hello_take(f, s, e);
+    } else {
+        session_violation(f, s, "no Hello");
+    }
+}
+
 void message_take(struct fleet *f, struct session *s, struct str bytes)
 {
     Pb__Envelope *e;
@@ -210,16 +217,16 @@ void message_take(struct fleet *f, struct session *s, struct str bytes)
     }
     s->spoke = true;
     session_dirty(f, s);
-    if (s->peer == NULL) {
-        if (e->body_case == PB__ENVELOPE__BODY_HELLO) {
-            hello_take(f, s, e);
-        } else {
-            session_violation(f, s, "no Hello");
-        }
+    if (s->peer == NULL && s->client == NULL) {
+        take_first(f, s, e);
         return;
     }
     if (e->version != WIRE_VERSION || e->session != s->number || !session_take_numbers(f, s, e)) {
         session_violation(f, s, "wrong numbers");
+        return;
+    }
+    if (s->client != NULL) {
+        client_take(f, s, e);
         return;
     }
     peer_heard(f, s->peer);

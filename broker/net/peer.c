@@ -204,6 +204,18 @@ void fleet_awake(struct fleet *f, uint64_t mono_ms)
     f->next_scan_ms = mono_ms;
 }
 
+static void session_overdue(struct fleet *f, struct session *s)
+{
+    if (s->client != NULL && !s->closing) {
+        log_info("net: client %s is silent, its session ends", s->client->name);
+        session_end(f, s);
+    } else if (!s->closing) {
+        session_violation(f, s, "said no Hello in time");
+    } else {
+        session_end(f, s);
+    }
+}
+
 void peer_scan(struct fleet *f)
 {
     uint64_t next_ms = UINT64_MAX;
@@ -217,11 +229,7 @@ void peer_scan(struct fleet *f)
     }
     HASH_ITER (hh, f->sessions, s, s_tmp) {
         if (s->close_at_ms != 0 && s->close_at_ms <= f->turn.mono_ms) {
-            if (!s->closing) {
-                session_violation(f, s, "said no Hello in time");
-            } else {
-                session_end(f, s);
-            }
+            session_overdue(f, s);
         } else if (s->close_at_ms != 0) {
             next_ms = MIN(next_ms, s->close_at_ms);
         }

@@ -59,13 +59,25 @@ void send_welcome(struct fleet *f, struct session *s)
     Pb__Welcome welcome = PB__WELCOME__INIT;
 
     welcome.session = s->number;
-    welcome.worker_id = s->peer->worker_id;
+    welcome.worker_id = s->peer != NULL ? s->peer->worker_id : 0;
     welcome.heartbeat_ms = f->c.heartbeat_ms;
     welcome.lease_ms = f->c.lease_ms;
     welcome.api_url = f->api_url;
-    welcome.log_window = LIMIT_LOG_WINDOW;
+    welcome.log_window = s->peer != NULL ? LIMIT_LOG_WINDOW : 0;
     body.body_case = PB__ENVELOPE__BODY_WELCOME;
     body.welcome = &welcome;
+    session_send(f, s, &body, NULL);
+}
+
+void send_job_ended(struct fleet *f, struct session *s, Pb__ClientJob *job)
+{
+    Pb__Envelope body = PB__ENVELOPE__INIT;
+    Pb__ClientJobEnded ended = PB__CLIENT_JOB_ENDED__INIT;
+
+    ended.jobs = &job;
+    ended.n_jobs = 1;
+    body.body_case = PB__ENVELOPE__BODY_CLIENT_JOB_ENDED;
+    body.client_job_ended = &ended;
     session_send(f, s, &body, NULL);
 }
 

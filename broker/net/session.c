@@ -7,6 +7,7 @@
 #include "common/log.h"
 
 #define ACK_DELAY_MS 50u
+#define CLOSE_MS     500u
 #define QUEUE_LIMIT  4096u /* messages that wait for a worker's acknowledgements */
 #define QUEUE_BYTES  (16u * MIB)
 #define CREDIT_BYTES (1u * MIB) /* so many wait: no new work until they are gone */
@@ -95,6 +96,10 @@ void session_end(struct fleet *f, struct session *s)
     drop_queue(s);
     s->ended = true;
     LL_PREPEND2(f->ended, s, ended_next);
+    if (s->client != NULL) {
+        client_free(f, s->client);
+        s->client = NULL;
+    }
     if (s->peer != NULL) {
         check(s->peer->session == s);
         s->peer->session = NULL;
@@ -118,12 +123,33 @@ void session_reap(struct fleet *f)
 
 void session_violation(struct fleet *f, struct session *s, const char *what)
 {
-    log_warn("net: %s broke the protocol: %s", s->peer != NULL ? s->peer->actor : "a stranger",
-             what);
+    const char *who = s->peer != NULL     ? s->peer->actor
+                      : s->client != NULL ? s->client->name
+                                          : "a stranger";
+
+    log_warn("net: %s broke the protocol: %s", who, what);
     pthread_mutex_lock(&f->lock);
     f->stats.violations++;
     pthread_mutex_unlock(&f->lock);
     session_end(f, s);
+}
+
+void session_close_soon(struct fleet *f, struct session *s)
+{
+    s->closing = true;
+    s->close_at_ms = f->turn.mono_ms + CLOSE_MS;
+    f->next_scan_ms = MIN(f->next_scan_ms, s->close_at_ms);
+}
+
+void session_refuse(struct fleet *f, struct session *s, int why, const char *text,
+                    uint32_t retry_after_ms)
+{
+    log_warn("net: a session is refused: %s", text);
+    send_refused(f, s, why, text, retry_after_ms);
+    session_close_soon(f, s);
+    pthread_mutex_lock(&f->lock);
+    f->stats.refused++;
+    pthread_mutex_unlock(&f->lock);
 }
 
 static bool is_stale(const Pb__Envelope *body)

@@ -31,11 +31,13 @@ struct out {
 
 struct session {
     uint32_t pipe;
-    uint64_t number;      /* 0: no Hello yet */
-    struct peer *peer;    /* NULL: no Hello yet */
-    uint64_t close_at_ms; /* no Hello by then, or it was refused or said Bye; 0: lives */
-    bool closing;         /* what still comes is dropped */
-    bool spoke;           /* in the present turn */
+    uint64_t number;       /* 0: no Hello yet */
+    struct peer *peer;     /* NULL: no Hello yet, or no worker's */
+    struct client *client; /* NULL: no client's */
+    uint64_t close_at_ms;  /* no Hello by then, or it was refused or said Bye, or it is a client's
+                              and  silent; 0: lives */
+    bool closing;          /* what still comes is dropped */
+    bool spoke;            /* in the present turn */
 
     uint64_t seq_in;  /* the last one processed */
     uint64_t seq_out; /* the last one sent */
@@ -81,12 +83,36 @@ struct peer {
     UT_hash_handle hh;
 };
 
+/* A program that enqueues jobs; lives and ends with its session. */
+struct client {
+    struct session *session;
+    char *actor; /* its token's name, for commands */
+    char *name;  /* for the log */
+    uint8_t uid[16];
+    struct watch *watches;
+    size_t watch_count;
+    UT_hash_handle hh;
+};
+
+/* One client waits for the end of one job. */
+struct watch {
+    uint64_t job_id;
+    struct client *client;
+    struct watch *next_same;   /* of other clients, for the same job; the first is in the table */
+    struct watch *prev, *next; /* of the client */
+    UT_hash_handle hh;
+};
+
 struct fleet {
     struct fleet_config c;
     struct wire *wire;
     char *api_url;
     struct session *sessions; /* by pipe */
     struct peer *peers;       /* by worker_id */
+    struct client *clients;   /* by uid */
+    struct watch *watches;    /* by job_id */
+    size_t watch_count;
+    uint64_t client_sessions; /* ever */
     struct session *acks;
     struct session *dirty;
     struct session *ended;  /* freed when the next turn begins */
@@ -123,6 +149,12 @@ void session_flush_all(struct fleet *f, uint64_t mono_ms);
 uint32_t session_credit(const struct session *s); /* how many more it may be sent at once */
 void session_dirty(struct fleet *f, struct session *s);
 
+/* Says why not, and closes the pipe a little later. retry_after_ms 0: for good. */
+void session_refuse(struct fleet *f, struct session *s, int why, const char *text,
+                    uint32_t retry_after_ms);
+/* For the last message to get out before the pipe goes. */
+void session_close_soon(struct fleet *f, struct session *s);
+
 /* peer.c: leases, records, views */
 struct peer *peer_find(struct fleet *f, uint64_t worker_id);
 struct peer *peer_get(struct fleet *f, uint64_t worker_id); /* makes it if needed */
@@ -143,6 +175,17 @@ void message_take(struct fleet *f, struct session *s, struct str bytes);
 
 /* hello.c */
 void hello_take(struct fleet *f, struct session *s, const Pb__Envelope *e);
+
+/* client.c */
+void client_hello_take(struct fleet *f, struct session *s, const Pb__Envelope *e);
+void client_take(struct fleet *f, struct session *s, const Pb__Envelope *e);
+void client_free(struct fleet *f, struct client *c);
+
+/* watch.c: who waits for the end of which job */
+bool watch_has_room(const struct fleet *f, const struct client *c, size_t count);
+void watch_add(struct fleet *f, struct client *c, uint64_t job_id);
+void watch_drop_all(struct fleet *f, struct client *c);
+void watch_ended(struct fleet *f, const struct effect *e);
 
 /* reconcile.c */
 void reconcile(struct fleet *f, struct session *s, Pb__HeldJob *const *jobs, size_t count,
@@ -166,12 +209,13 @@ int command_finished(struct fleet *f, const struct peer *p, const Pb__Assignment
 /* effect.c */
 void effect_take(struct fleet *f, struct tx *tx, const struct effect *e);
 
-/* send.c: the bodies of messages to workers */
+/* send.c: the bodies of messages to workers and clients */
 void send_welcome(struct fleet *f, struct session *s);
 void send_bye_ack(struct fleet *f, struct session *s);
 void send_cancel(struct fleet *f, struct session *s, const Pb__JobKey *key, Pb__CancelKind kind);
 void send_finish_ack(struct fleet *f, struct session *s, const Pb__JobKey *key, bool stale);
 void send_log_ack(struct fleet *f, struct session *s, const Pb__JobKey *key, uint64_t durable);
+void send_job_ended(struct fleet *f, struct session *s, Pb__ClientJob *job);
 void send_drain(struct fleet *f, struct session *s, bool draining);
 /* retry_after_ms 0: for good. */
 void send_refused(struct fleet *f, struct session *s, int why, const char *text,

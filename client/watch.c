@@ -1,0 +1,157 @@
+#include "common/base.h"
+
+#include <stdlib.h>
+#include <utlist.h>
+
+#include "client/state.h"
+
+/* Jobs whose end somebody waits for. The broker knows of them as long as a session lives; in the
+ * next one it is asked again, and what is not there any more has ended unseen. */
+
+static void unlist(struct davit *d, struct job *job)
+{
+    if (job->list == JOB_UNASKED) {
+        DL_DELETE(d->unasked, job);
+    } else if (job->list == JOB_ENDED) {
+        DL_DELETE(d->ended, job);
+    }
+    job->list = JOB_LOOSE;
+}
+
+struct job *watch_job(struct davit *d, uint64_t id, bool asked)
+{
+    struct job *job;
+
+    HASH_FIND(hh, d->jobs, &id, sizeof(id), job);
+    if (job == NULL) {
+        job = xcalloc(1, sizeof(*job));
+        job->result.id = id;
+        HASH_ADD(hh, d->jobs, result.id, sizeof(id), job);
+        if (!asked) {
+            DL_APPEND(d->unasked, job);
+            job->list = JOB_UNASKED;
+        }
+    }
+    return job;
+}
+
+void watch_forget(struct davit *d, struct job *job)
+{
+    unlist(d, job);
+    HASH_DELETE(hh, d->jobs, job);
+    free(job);
+}
+
+void watch_result(const Pb__ClientJob *said, struct davit_result *ret)
+{
+    bool known = said->state <= JOB_SKIPPED;
+
+    ret->id = said->job_id;
+    ret->state = known ? (enum davit_state)(said->state + 1) : DAVIT_GONE;
+    ret->reason = (int)said->reason;
+    ret->exit_code = said->exit_code;
+    ret->attempt = said->attempt;
+}
+
+static void end(struct davit *d, struct job *job)
+{
+    unlist(d, job);
+    job->ended = true;
+    if (job->waiters == 0) {
+        DL_APPEND(d->ended, job);
+        job->list = JOB_ENDED;
+    }
+    pthread_cond_broadcast(&d->news);
+}
+
+void watch_ended(struct davit *d, const Pb__ClientJob *said)
+{
+    struct job *job;
+
+    HASH_FIND(hh, d->jobs, &said->job_id, sizeof(said->job_id), job);
+    if (job == NULL || job->ended) {
+        return;
+    }
+    watch_result(said, &job->result);
+    if (!davit_has_ended(job->result.state)) {
+        job->result.state = DAVIT_GONE; /* its rows are */
+    }
+    end(d, job);
+}
+
+void watch_claim(struct davit *d, struct job *job)
+{
+    if (job->list == JOB_ENDED) {
+        unlist(d, job);
+    }
+    job->waiters++;
+}
+
+void watch_release(struct davit *d, struct job *job, bool taken)
+{
+    check(job->waiters > 0);
+    job->waiters--;
+    if (job->waiters > 0 || !job->ended) {
+        return;
+    }
+    if (taken) {
+        watch_forget(d, job);
+    } else {
+        DL_APPEND(d->ended, job);
+        job->list = JOB_ENDED;
+    }
+}
+
+void watch_ask(struct davit *d)
+{
+    Pb__ClientQuery query = PB__CLIENT_QUERY__INIT;
+
+    if (!d->open || d->ask.count > 0 || d->unasked == NULL) {
+        return;
+    }
+    while (d->unasked != NULL && d->ask.count < ARRAY_LEN(d->ask_ids)) {
+        struct job *job = d->unasked;
+        d->ask_ids[d->ask.count++] = job->result.id;
+        unlist(d, job);
+    }
+    query.request = d->ask.number = ++d->next_request;
+    query.job_ids = d->ask_ids;
+    query.n_job_ids = d->ask.count;
+    query.notify = true;
+    buf_clear(&d->ask.content);
+    PB_PACK(&query, &d->ask.content);
+    d->ask.kind = PB__ENVELOPE__BODY_CLIENT_QUERY;
+    session_send(d, d->ask.kind, buf_str(&d->ask.content));
+}
+
+/* The answer is in ask.results, in the order of ask_ids. */
+void watch_answered(struct davit *d)
+{
+    size_t count = d->ask.count;
+
+    d->ask.count = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct davit_result *said = &d->ask.results[i];
+        struct job *job;
+        HASH_FIND(hh, d->jobs, &d->ask_ids[i], sizeof(d->ask_ids[i]), job);
+        if (job != NULL && !job->ended && davit_has_ended(said->state)) {
+            job->result = *said;
+            end(d, job);
+        }
+    }
+    watch_ask(d);
+}
+
+void watch_session_ended(struct davit *d)
+{
+    struct job *job;
+    struct job *tmp;
+
+    d->ask.count = 0;
+    HASH_ITER (hh, d->jobs, job, tmp) {
+        if (!job->ended && job->list == JOB_LOOSE) {
+            DL_APPEND(d->unasked, job);
+            job->list = JOB_UNASKED;
+        }
+    }
+}
