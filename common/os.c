@@ -40,6 +40,16 @@ void os_sleep_ms(uint64_t ms)
     }
 }
 
+void os_machine(uint32_t *ret_processors, uint64_t *ret_memory_bytes)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    long pages = sysconf(_SC_PHYS_PAGES);
+    long page_bytes = sysconf(_SC_PAGESIZE);
+
+    *ret_processors = processors > 0 ? (uint32_t)processors : 1;
+    *ret_memory_bytes = pages > 0 && page_bytes > 0 ? (uint64_t)pages * (uint64_t)page_bytes : 0;
+}
+
 void os_random(void *p, size_t n)
 {
     uint8_t *at = p;

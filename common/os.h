@@ -16,6 +16,9 @@ uint64_t os_monotonic_ms(void);
 uint64_t os_monotonic_us(void);
 void os_sleep_ms(uint64_t ms); /* resumes after signals */
 
+/* What this machine has: processors that are online, and memory. */
+void os_machine(uint32_t *ret_processors, uint64_t *ret_memory_bytes);
+
 /* random */
 void os_random(void *p, size_t n); /* from the kernel; ends the process when there is none */
 

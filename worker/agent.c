@@ -242,6 +242,9 @@ static void fill_worker(const struct agent *a, Pb__WorkerHello *w)
     w->run_untagged = c->run_untagged;
     w->version = (char *)(uintptr_t)DAVIT_VERSION;
     w->host = a->host;
+    w->cpu_millis = a->cpu_millis;
+    w->memory_bytes = a->memory_bytes;
+    w->disk_bytes = a->disk_bytes;
 }
 
 static void fill_hello(void *ctx, struct arena *arena, Pb__Hello *hello)

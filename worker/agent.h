@@ -24,6 +24,9 @@ struct agent {
     int lock_fd;
     uint8_t uid[UID_BYTES];
     char *host;
+    uint32_t cpu_millis; /* what its jobs may take together */
+    uint64_t memory_bytes;
+    uint64_t disk_bytes;
     char *jobs_dir;
     char *builds_dir;
     char *cache_dir;

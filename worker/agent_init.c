@@ -123,6 +123,19 @@ static char *join_names(const struct name_list *list)
     return buf_take(&text);
 }
 
+/* What was not said is what the machine has. */
+static void set_resources(struct agent *a)
+{
+    uint32_t processors;
+    uint64_t memory_bytes, free_bytes = 0, total_bytes;
+    os_machine(&processors, &memory_bytes);
+    (void)os_disk_free(a->jobs_dir, &free_bytes, &total_bytes);
+    const struct worker_config *c = a->config;
+    a->cpu_millis = c->cpu_millis != 0 ? c->cpu_millis : processors * 1000u;
+    a->memory_bytes = c->memory_bytes != 0 ? c->memory_bytes : memory_bytes;
+    a->disk_bytes = c->disk_bytes != 0 ? c->disk_bytes : free_bytes;
+}
+
 int agent_init(struct agent *a, const struct worker_config *config, struct buf *why)
 {
     *a = (struct agent){.config = config, .lock_fd = -1, .was_taking_work = true};
@@ -141,6 +154,7 @@ int agent_init(struct agent *a, const struct worker_config *config, struct buf *
         r = take_state(a, why);
     }
     if (r == 0) {
+        set_resources(a);
         r = adopt_jobs(a);
         if (r < 0) {
             buf_addf(why, "cannot read %s: %s", a->jobs_dir, err_text(r));

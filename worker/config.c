@@ -23,6 +23,10 @@ const char worker_usage[] =
     "  --tags A,B            tags of jobs that this worker may take\n"
     "  --no-untagged         take no jobs without tags\n"
     "  --pool NAME           the pool this worker belongs to\n"
+    "  --cpu N, --memory SIZE, --disk SIZE\n"
+    "                        what its jobs may ask for together, as 4 or 1500m, 8Gi, 100G "
+    "(default:\n"
+    "                        the machine's processors and memory, what is free on the disk)\n"
     "  --executors A,B       ways to run jobs (default: shell)\n"
     "  --cancel-grace-ms N   between SIGTERM and SIGKILL of a canceled job (default: 10000)\n"
     "  --min-free-mb N       take no work with less free disk space (default: 500)\n"
@@ -70,6 +74,16 @@ static int parse_text(char **field, const char *text)
     return 0;
 }
 
+static int parse_cpu(uint32_t *field, const char *text)
+{
+    return str_to_cpu_millis(str_from(text), field) < 0 || *field == 0 ? -E_USAGE : 0;
+}
+
+static int parse_size(uint64_t *field, const char *text)
+{
+    return str_to_size(str_from(text), field) < 0 || *field == 0 ? -E_USAGE : 0;
+}
+
 static int parse_number(uint64_t *field, const char *text)
 {
     return str_to_u64(str_from(text), field) < 0 ? -E_USAGE : 0;
@@ -92,6 +106,7 @@ static int parse_option(struct worker_config *c, const char *name, const char *v
         const char *name;
         char **text;
         uint64_t *number;
+        uint64_t *size;
         struct name_list *list;
     } options[] = {
         {"--broker", .text = &c->broker},
@@ -102,6 +117,8 @@ static int parse_option(struct worker_config *c, const char *name, const char *v
         {"--slots", .number = &c->slots},
         {"--cancel-grace-ms", .number = &c->cancel_grace_ms},
         {"--min-free-mb", .number = &c->min_free_mb},
+        {"--memory", .size = &c->memory_bytes},
+        {"--disk", .size = &c->disk_bytes},
         {"--tags", .list = &c->tags},
         {"--executors", .list = &c->executors},
     };
@@ -112,10 +129,14 @@ static int parse_option(struct worker_config *c, const char *name, const char *v
     if (strcmp(name, "--log-level") == 0) {
         return log_level_from(value, &c->log_level) < 0 ? -E_USAGE : 0;
     }
+    if (strcmp(name, "--cpu") == 0) {
+        return parse_cpu(&c->cpu_millis, value);
+    }
     for (size_t i = 0; i < ARRAY_LEN(options); i++) {
         if (strcmp(name, options[i].name) == 0) {
             return options[i].text != NULL     ? parse_text(options[i].text, value)
                    : options[i].number != NULL ? parse_number(options[i].number, value)
+                   : options[i].size != NULL   ? parse_size(options[i].size, value)
                                                : parse_list(options[i].list, value);
         }
     }

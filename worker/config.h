@@ -23,6 +23,9 @@ struct worker_config {
     uint64_t slots;
     uint64_t cancel_grace_ms;
     uint64_t min_free_mb;
+    uint32_t cpu_millis; /* what its jobs may take together; 0 in all three: it was not said, and */
+    uint64_t memory_bytes; /* is what the machine has */
+    uint64_t disk_bytes;
     bool run_untagged;
     bool help;
     enum log_level log_level;

@@ -57,6 +57,21 @@ static void values_come_after_a_blank_or_an_equals_sign(void **state)
     worker_config_release(&c);
 }
 
+static void resources_are_said_with_units(void **state)
+{
+    (void)state;
+    struct worker_config c;
+    assert_int_equal(PARSE(&c, NEEDED, "--cpu=1500m", "--memory", "2Gi", "--disk", "10G"), 0);
+    assert_int_equal(c.cpu_millis, 1500);
+    assert_int_equal(c.memory_bytes, 2ull << 30);
+    assert_int_equal(c.disk_bytes, 10000000000ull);
+    worker_config_release(&c);
+    assert_refused("--cpu", "0");
+    assert_refused("--cpu", "many");
+    assert_refused("--memory", "2 pounds");
+    assert_refused("--disk", "0");
+}
+
 static void help_needs_nothing_else(void **state)
 {
     (void)state;
@@ -93,6 +108,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_not_said_has_a_default),
+        cmocka_unit_test(resources_are_said_with_units),
         cmocka_unit_test(values_come_after_a_blank_or_an_equals_sign),
         cmocka_unit_test(help_needs_nothing_else),
         cmocka_unit_test(what_makes_no_sense_is_refused),

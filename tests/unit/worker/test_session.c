@@ -30,6 +30,8 @@ static void a_hello_says_who_the_worker_is(void **state)
     assert_int_equal(hello->worker->n_executors, 1);
     assert_string_equal(hello->worker->executors[0], "shell");
     assert_string_equal(hello->worker->version, DAVIT_VERSION);
+    assert_true(hello->worker->cpu_millis >= 1000); /* of this machine, as nothing was said */
+    assert_true(hello->worker->memory_bytes > 0 && hello->worker->disk_bytes > 0);
     assert_int_equal(hello->n_jobs, 0);
 }
 
