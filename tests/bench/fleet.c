@@ -79,7 +79,7 @@ struct fleet {
     uint64_t assigned;
     uint64_t again; /* assigned under a second attempt: it was lost before */
     uint64_t finished;
-    uint64_t stale;
+    uint64_t fenced;    /* taken away while it ran */
     uint64_t single_us; /* when a worker got the job of "single" */
     uint64_t lost;      /* connections that ended by themselves */
 };
@@ -231,8 +231,7 @@ static void take_finish_ack(struct worker *w, const Pb__FinishAck *ack)
         if (j && j->finished) {
             HASH_DEL(w->jobs, j);
             free(j);
-            w->f->finished++;
-            w->f->stale += ack->stale;
+            w->f->finished++; /* stale, too: to a heartbeat that crossed the end */
         }
     }
 }
@@ -279,7 +278,7 @@ static void take_worker_message(void *ctx, const Pb__Envelope *e)
         w->open_us = os_monotonic_us() + e->refused->retry_after_ms * 1000ull;
         break;
     case PB__ENVELOPE__BODY_CANCEL:
-        w->f->stale++;
+        w->f->fenced++;
         break;
     default: /* HeartbeatAck, Drain */
         break;
@@ -528,7 +527,7 @@ static void cut(struct fleet *f)
 
 static void reconnect(struct fleet *f, uint64_t jobs)
 {
-    uint64_t stale = f->stale;
+    uint64_t fenced = f->fenced;
     uint64_t again = f->again;
     uint64_t begin_us;
     uint64_t end_us;
@@ -546,7 +545,7 @@ static void reconnect(struct fleet *f, uint64_t jobs)
     wanted = f->finished + jobs;
     turn_until(f, "the ends", all_finished);
     printf("{\"jobs\": %" PRIu64 ", \"seconds\": %.3f, \"lost_jobs\": %" PRIu64 "}\n", jobs,
-           (double)(end_us - begin_us) / 1e6, f->stale - stale + f->again - again);
+           (double)(end_us - begin_us) / 1e6, f->fenced - fenced + f->again - again);
 }
 
 static void flood(struct fleet *f, uint64_t jobs)

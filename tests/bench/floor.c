@@ -3,14 +3,18 @@
  * {"name": ..., "unit": ..., "samples": [5 rates]}. */
 #include "common/base.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "broker/store/tx.h"
@@ -50,7 +54,7 @@ struct file {
     uint64_t offset;
 };
 
-enum { FILE_BYTES = 16 << 20, PAGE_BYTES = 4096 };
+enum { FILE_BYTES = 16 << 20, PAGE_BYTES = 4096, MESSAGE_BYTES = 300 };
 
 static void sync_page(void *ctx)
 {
@@ -63,7 +67,8 @@ static void sync_page(void *ctx)
     f->offset = (f->offset + PAGE_BYTES) % FILE_BYTES;
 }
 
-static void bench_disk(const char *dir)
+/* Written from end to end, so that what is measured moves no metadata. */
+static struct file open_file(const char *dir)
 {
     char *path = os_path_join(dir, "floor");
     struct file f = {.fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
@@ -78,10 +83,25 @@ static void bench_disk(const char *dir)
         }
     }
     fsync(f.fd);
-    measure("write 4 KiB in place + fdatasync", "1/s", sync_page, &f);
-    close(f.fd);
+    free(path);
+    return f;
+}
+
+static void close_file(const char *dir, struct file *f)
+{
+    char *path = os_path_join(dir, "floor");
+
+    close(f->fd);
     unlink(path);
     free(path);
+}
+
+static void bench_disk(const char *dir)
+{
+    struct file f = open_file(dir);
+
+    measure("write 4 KiB in place + fdatasync", "1/s", sync_page, &f);
+    close_file(dir, &f);
 }
 
 struct commits {
@@ -124,6 +144,82 @@ static void bench_store(const char *dir)
     store_close(c.s);
     os_remove_tree(path);
     free(path);
+}
+
+/* A connection whose other end makes each message durable before it sends it back. */
+struct keeper {
+    struct file file;
+    int sides[2]; /* the client's, the keeper's */
+};
+
+static void *keep(void *ctx)
+{
+    struct keeper *k = ctx;
+    char message[MESSAGE_BYTES];
+
+    while (recv(k->sides[1], message, sizeof(message), MSG_WAITALL) == sizeof(message)) {
+        sync_page(&k->file);
+        if (send(k->sides[1], message, sizeof(message), MSG_NOSIGNAL) != sizeof(message)) {
+            break;
+        }
+    }
+    return NULL;
+}
+
+/* A job alone: submit and assignment are one flush, its end is another. */
+static void keep_twice(void *ctx)
+{
+    struct keeper *k = ctx;
+    char message[MESSAGE_BYTES] = "job";
+
+    for (int i = 0; i < 2; i++) {
+        if (send(k->sides[0], message, sizeof(message), MSG_NOSIGNAL) != sizeof(message) ||
+            recv(k->sides[0], message, sizeof(message), MSG_WAITALL) != sizeof(message)) {
+            die("round trip", strerror(errno));
+        }
+    }
+}
+
+static int tcp_pair(int sides[2])
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t length = sizeof(address);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int on = 1;
+    int r = 0;
+
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    sides[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (bind(listener, (struct sockaddr *)&address, length) < 0 || listen(listener, 1) < 0 ||
+        getsockname(listener, (struct sockaddr *)&address, &length) < 0 ||
+        connect(sides[0], (struct sockaddr *)&address, length) < 0) {
+        r = -E_UNREACHABLE;
+    } else {
+        sides[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    }
+    for (int i = 0; i < 2 && r == 0; i++) {
+        r = setsockopt(sides[i], IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    }
+    close(listener);
+    return r;
+}
+
+static void bench_job(const char *dir)
+{
+    struct keeper k = {.file = open_file(dir)};
+    pthread_t thread;
+
+    if (tcp_pair(k.sides) < 0) {
+        die("TCP", strerror(errno));
+    }
+    check(pthread_create(&thread, NULL, keep, &k) == 0);
+    measure("a job alone: two TCP round trips, each with a write + fdatasync", "1/s", keep_twice,
+            &k);
+    shutdown(k.sides[0], SHUT_RDWR);
+    pthread_join(thread, NULL);
+    close(k.sides[0]);
+    close(k.sides[1]);
+    close_file(dir, &k.file);
 }
 
 static void *echo(void *ctx)
@@ -195,6 +291,7 @@ int main(int argc, char **argv)
         die("usage", "bench_floor DIR");
     }
     bench_disk(argv[1]);
+    bench_job(argv[1]);
     bench_store(argv[1]);
     bench_nng();
     measure("fork and exec of /bin/true", "1/s", run_true, NULL);

@@ -6,6 +6,7 @@ disk settled in between.
 """
 import json
 import os
+import random
 import resource
 import statistics
 import subprocess
@@ -260,8 +261,10 @@ def fairness(bench):
         with Fleet(bench, broker, "--workers", 1, "--slots", 4, "--job-ms", job_ms) as crowd:
             crowd.do("connect")
             crowd.do("flood", jobs)
-            waits = [crowd.do("single")["wait_us"] / 1000 / job_ms
-                     for _ in range(5 if bench.quick else 30)]
+            waits = []
+            for _ in range(5 if bench.quick else 30):
+                crowd.do("idle", random.randrange(job_ms))  # at any point of the others' jobs
+                waits.append(crowd.do("single")["wait_us"] / 1000 / job_ms)
     bench.row(f"a single job beside a flood of {jobs:,} by another project: its wait",
               "job lengths", waits, "each step")
     print(f"  fairness: median {statistics.median(waits):.2f}, longest {max(waits):.2f}",

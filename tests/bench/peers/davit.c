@@ -35,6 +35,7 @@ struct held {
     uint64_t attempt;
     uint64_t epoch;
     uint64_t tag;
+    bool listed; /* a heartbeat named it: its end may be called stale then, too */
     struct held *next_fresh;
 };
 
@@ -173,14 +174,16 @@ static void take_specs(struct worker *w, const Pb__WireAssign *assign)
 
 static void take_finish_ack(struct worker *w, const Pb__FinishAck *ack)
 {
-    if (ack->stale) {
-        driver_fail("davit", STR("a job that was taken away"));
-    }
     for (size_t i = 0; i < ack->n_keys; i++) {
         struct held *h;
 
         HASH_FIND(hh, w->held, &ack->keys[i]->job_id, sizeof(ack->keys[i]->job_id), h);
-        check(h && h->epoch == ack->keys[i]->epoch);
+        if (!h || h->epoch != ack->keys[i]->epoch) {
+            continue; /* said twice: to the end, and to the heartbeat that crossed it */
+        }
+        if (ack->stale && !h->listed) {
+            driver_fail("davit", STR("a job that was taken away"));
+        }
         HASH_DEL(w->held, h);
         driver_finished(w->p->d, h->tag);
         free(h);
@@ -228,6 +231,7 @@ static void list_held(void *ctx, Pb__Heartbeat *beat, struct arena *arena)
         key->attempt = h->attempt;
         key->epoch = h->epoch;
         pb__held_job__init(job);
+        h->listed = true;
         job->key = key;
         job->state = PB__HELD_STATE__HELD_FINISHED;
         beat->jobs[beat->n_jobs++] = job;
