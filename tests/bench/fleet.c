@@ -315,7 +315,10 @@ static void say_client_hello(void *ctx)
     struct fleet *f = ctx;
     Pb__ClientHello hello = PB__CLIENT_HELLO__INIT;
     Pb__Envelope e = PB__ENVELOPE__INIT;
+    uint8_t uid[16];
 
+    os_random(uid, sizeof(uid));
+    hello.uid = pb_bytes_ref(str_of(uid, sizeof(uid)));
     hello.token = pb_bytes_ref(str_from(f->o.token));
     hello.name = (char *)"fleet";
     hello.version = (char *)DAVIT_VERSION;

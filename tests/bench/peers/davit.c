@@ -86,7 +86,10 @@ static void greet_as_client(void *ctx)
     struct client *c = ctx;
     Pb__ClientHello hello = PB__CLIENT_HELLO__INIT;
     Pb__Envelope e = PB__ENVELOPE__INIT;
+    uint8_t uid[16];
 
+    os_random(uid, sizeof(uid));
+    hello.uid = pb_bytes_ref(str_of(uid, sizeof(uid)));
     hello.token = pb_bytes_ref(str_from(c->p->config.token));
     hello.name = (char *)"bench";
     hello.version = (char *)DAVIT_VERSION;
