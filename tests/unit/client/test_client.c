@@ -1,5 +1,6 @@
 #include "common/base.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -8,11 +9,15 @@
 #include <cmocka.h>
 
 #include "client/davit.h"
-#include "tests/unit/turn/fixture.h"
+#include "tests/unit/net/client.h"
+
+#define HOUR_MS 3600000u
 
 static const struct fixture_options calm = {.listen = true};
 static const struct fixture_options quick = {
     .listen = true, .heartbeat_ms = 50, .lease_ms = 1000, .hello_ms = 10000};
+
+static const char *const command[] = {"echo", "it's", NULL};
 
 static struct davit *open_with(const struct fixture *f, const char *token,
                                struct davit_error *error)
@@ -32,6 +37,29 @@ static struct davit *open_handle(const struct fixture *f)
     assert_string_equal(error.text, "");
     assert_non_null(d);
     return d;
+}
+
+static uint64_t enqueue(struct davit *d, unsigned flags)
+{
+    const struct davit_job job = {.name = "one", .command = command, .keep_ms = HOUR_MS};
+    struct davit_queued queued;
+    struct davit_error error;
+
+    davit_enqueue(d, "demo", &job, 1, flags, &queued, &error);
+    assert_string_equal(error.text, "");
+    assert_false(queued.duplicate);
+    return queued.id;
+}
+
+static void expect_end(struct davit *d, uint64_t id, enum davit_state state)
+{
+    struct davit_result result;
+    struct davit_error error;
+
+    davit_wait(d, &id, 1, &result, 10000, &error);
+    assert_string_equal(error.text, "");
+    assert_int_equal(result.id, id);
+    assert_string_equal(davit_state_name(result.state), davit_state_name(state));
 }
 
 static void a_token_that_may_not_submit_is_refused(void **state)
@@ -59,6 +87,113 @@ static void nobody_there_is_unreachable(void **state)
     assert_int_equal(error.code, DAVIT_E_INVALID);
 }
 
+static void a_job_is_enqueued_taken_and_its_end_told(void **state)
+{
+    struct fixture f;
+    struct client worker;
+
+    fixture_up(&f, &calm);
+    struct davit *d = open_handle(&f);
+    client_join(&worker, &f, "w1", 1);
+    uint64_t id = enqueue(d, DAVIT_WATCH);
+    const Pb__WireAssign *assign = client_expect(&worker, PB__ENVELOPE__BODY_ASSIGN)->assign;
+    const Pb__JobSpec *spec = assign->specs[0];
+    Pb__JobKey key = *spec->key;
+    assert_int_equal(key.job_id, id);
+    assert_true(str_eqz(pb_str(spec->script[0]), "'echo' 'it'\\''s'"));
+    assert_string_equal(spec->project, "demo");
+    assert_string_equal(spec->token, "");
+    client_send_finished(&worker, &key, 0);
+    client_expect(&worker, PB__ENVELOPE__BODY_FINISH_ACK);
+    expect_end(d, id, DAVIT_SUCCESS);
+    expect_end(d, id, DAVIT_SUCCESS); /* asked for, now */
+    fixture_audit(&f);
+    davit_close(d);
+    client_close(&worker);
+    fixture_down(&f);
+}
+
+static void a_key_is_good_for_one_job(void **state)
+{
+    struct fixture f;
+    struct davit_job jobs[2] = {{.name = "a", .script = "true", .idempotency_key = "key-1"},
+                                {.name = "b", .script = "true", .idempotency_key = "key-2"}};
+    struct davit_queued first[2];
+    struct davit_queued again[2];
+    struct davit_error error;
+
+    fixture_up(&f, &calm);
+    struct davit *d = open_handle(&f);
+    assert_int_equal(davit_enqueue(d, "demo", jobs, 2, 0, first, &error), 0);
+    assert_int_equal(davit_enqueue(d, "demo", jobs, 2, 0, again, &error), 0);
+    assert_false(first[1].duplicate);
+    assert_true(again[0].duplicate && again[1].duplicate);
+    assert_int_equal(again[0].id, first[0].id);
+    assert_int_equal(again[1].id, first[1].id);
+    jobs[1].script = "false";
+    assert_int_equal(davit_enqueue(d, "demo", jobs, 2, 0, again, &error), DAVIT_E_CONFLICT);
+    jobs[1].command = command;
+    assert_int_equal(davit_enqueue(d, "demo", jobs, 2, 0, again, &error), DAVIT_E_INVALID);
+    assert_int_equal(davit_enqueue(d, "demo", jobs, DAVIT_MAX_JOBS + 1, 0, again, &error),
+                     DAVIT_E_LIMIT);
+    davit_close(d);
+    fixture_down(&f);
+}
+
+static void a_cancel_ends_what_waits(void **state)
+{
+    struct fixture f;
+    struct davit_result results[2];
+    struct davit_error error;
+
+    fixture_up(&f, &calm);
+    struct davit *d = open_handle(&f);
+    uint64_t ids[2] = {enqueue(d, 0), 123456};
+    assert_int_equal(davit_query(d, ids, 2, results, &error), 0);
+    assert_int_equal(results[0].state, DAVIT_PENDING);
+    assert_int_equal(results[1].state, DAVIT_GONE);
+    assert_int_equal(davit_wait(d, ids, 1, results, 50, &error), DAVIT_E_TIMEOUT);
+    assert_int_equal(davit_cancel(d, ids[0], &error), 0);
+    assert_int_equal(davit_cancel(d, ids[1], &error), DAVIT_E_NOT_FOUND);
+    assert_int_equal(davit_next(d, results, 2, 10000, &error), 1);
+    assert_int_equal(results[0].id, ids[0]);
+    assert_int_equal(results[0].state, DAVIT_CANCELED);
+    expect_end(d, ids[1], DAVIT_GONE);
+    assert_int_equal(davit_next(d, results, 2, 0, &error), DAVIT_E_TIMEOUT);
+    davit_close(d);
+    fixture_down(&f);
+}
+
+/* The broker is killed and comes back at the same port: what was watched is watched again, and a
+ * handle goes on. */
+static void a_restart_of_the_broker_is_not_noticed(void **state)
+{
+    struct fixture f;
+    struct client worker;
+
+    fixture_up(&f, &quick);
+    struct davit *d = open_handle(&f);
+    uint64_t ids[3];
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
+        ids[i] = enqueue(d, DAVIT_WATCH);
+    }
+    fixture_restart(&f);
+    uint64_t later = enqueue(d, DAVIT_WATCH);
+    client_join(&worker, &f, "w1", 8);
+    for (size_t i = 0; i < ARRAY_LEN(ids) + 1; i++) {
+        Pb__JobKey key = client_expect_assign(&worker);
+        client_send_finished(&worker, &key, 0);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
+        expect_end(d, ids[i], DAVIT_SUCCESS);
+    }
+    expect_end(d, later, DAVIT_SUCCESS);
+    fixture_audit(&f);
+    davit_close(d);
+    client_close(&worker);
+    fixture_down(&f);
+}
+
 static void a_silent_time_keeps_the_session(void **state)
 {
     struct fixture f;
@@ -79,12 +214,71 @@ static void a_silent_time_keeps_the_session(void **state)
     fixture_down(&f);
 }
 
+struct caller {
+    struct davit *d;
+    pthread_t thread;
+    struct davit_queued queued[40];
+    int failures;
+};
+
+static void *call_many(void *arg)
+{
+    struct caller *c = arg;
+    const struct davit_job job = {.command = command};
+
+    for (size_t i = 0; i < ARRAY_LEN(c->queued); i++) {
+        c->failures += davit_enqueue(c->d, "demo", &job, 1, i % 2, &c->queued[i], NULL) != 0;
+    }
+    return NULL;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    const uint64_t *x = a;
+    const uint64_t *y = b;
+
+    return *x < *y ? -1 : *x > *y;
+}
+
+static void many_threads_share_a_handle(void **state)
+{
+    struct fixture f;
+    static struct caller callers[40]; /* more than may be on the way at once */
+    static uint64_t ids[ARRAY_LEN(callers) * ARRAY_LEN(callers[0].queued)];
+    size_t count = 0;
+
+    fixture_up(&f, &calm);
+    struct davit *d = open_handle(&f);
+    for (size_t i = 0; i < ARRAY_LEN(callers); i++) {
+        callers[i].d = d;
+        assert_int_equal(pthread_create(&callers[i].thread, NULL, call_many, &callers[i]), 0);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(callers); i++) {
+        pthread_join(callers[i].thread, NULL);
+        assert_int_equal(callers[i].failures, 0);
+        for (size_t k = 0; k < ARRAY_LEN(callers[i].queued); k++) {
+            ids[count++] = callers[i].queued[k].id;
+        }
+    }
+    qsort(ids, count, sizeof(ids[0]), by_id);
+    for (size_t i = 1; i < count; i++) {
+        assert_true(ids[i] > ids[i - 1]);
+    }
+    davit_close(d);
+    fixture_down(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_token_that_may_not_submit_is_refused),
         cmocka_unit_test(nobody_there_is_unreachable),
+        cmocka_unit_test(a_job_is_enqueued_taken_and_its_end_told),
+        cmocka_unit_test(a_key_is_good_for_one_job),
+        cmocka_unit_test(a_cancel_ends_what_waits),
+        cmocka_unit_test(a_restart_of_the_broker_is_not_noticed),
         cmocka_unit_test(a_silent_time_keeps_the_session),
+        cmocka_unit_test(many_threads_share_a_handle),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
