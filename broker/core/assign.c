@@ -19,25 +19,33 @@ static bool pool_admits(struct core *c, const Pb__JobRecord *job, const Pb__Clas
     return pool_bar(pool, name, class, project != NULL ? project->name : "") == POOL_BAR_NONE;
 }
 
-/* Whether the worker may be given the jobs now. The scheduler saw it so, perhaps before other
- * commands of its turn. */
-static int assign_job_check(struct core *c, uint64_t job_id, const Pb__WorkerRecord *w)
-{
-    const Pb__JobRecord *job = job_get(c->tx, job_id);
-    const Pb__ClassRecord *class = job != NULL ? class_get(c->tx, job->class_id) : NULL;
+/* Jobs in a row mostly ask for the same: what was looked up for the one before. */
+struct lookup {
+    const Pb__ClassRecord *class;
+    uint64_t project_id;
+};
 
-    if (job == NULL) {
-        return reject(c, -E_NOT_FOUND, "no job %" PRIu64, job_id);
-    }
+/* Whether the worker may be given the job now. The scheduler saw it so, perhaps before other
+ * commands of its turn. */
+static int assign_job_check(struct core *c, const Pb__JobRecord *job, const Pb__WorkerRecord *w,
+                            struct lookup *last)
+{
+    const Pb__ClassRecord *class = last->class;
+
     if (job->state != JOB_PENDING) {
         return reject(c, -E_CONFLICT, "job %" PRIu64 " is %s", job->id, job_state_text(job->state));
     }
+    if (class != NULL && class->id == job->class_id && last->project_id == job->project_id) {
+        return 0;
+    }
+    class = class_get(c->tx, job->class_id);
     if (class == NULL || !worker_serves(w, class)) {
         return reject(c, -E_CONFLICT, "worker %.60s cannot run job %" PRIu64, w->name, job->id);
     }
     if (!pool_admits(c, job, class, w->pool)) {
         return reject(c, -E_CONFLICT, "pool %.60s does not take job %" PRIu64, w->pool, job->id);
     }
+    *last = (struct lookup){.class = class, .project_id = job->project_id};
     return 0;
 }
 
@@ -63,8 +71,11 @@ static bool any_twice(struct core *c, const Pb__Assign *cmd)
     return false;
 }
 
-static int assign_check(struct core *c, const Pb__Assign *cmd, const Pb__WorkerRecord *w)
+/* `ret` gets the jobs' rows. */
+static int assign_check(struct core *c, const Pb__Assign *cmd, const Pb__WorkerRecord *w,
+                        Pb__JobRecord **ret)
 {
+    struct lookup last = {0};
     int r = 0;
 
     if (cmd->n_job_ids == 0 || cmd->n_job_ids > LIMIT_WORKER_SLOTS || any_twice(c, cmd)) {
@@ -74,7 +85,9 @@ static int assign_check(struct core *c, const Pb__Assign *cmd, const Pb__WorkerR
         return reject(c, -E_CONFLICT, "worker %.60s takes no work", w->name);
     }
     for (size_t i = 0; r == 0 && i < cmd->n_job_ids; i++) {
-        r = assign_job_check(c, cmd->job_ids[i], w);
+        ret[i] = (Pb__JobRecord *)job_get(c->tx, cmd->job_ids[i]);
+        r = ret[i] != NULL ? assign_job_check(c, ret[i], w, &last)
+                           : reject(c, -E_NOT_FOUND, "no job %" PRIu64, cmd->job_ids[i]);
     }
     if (r == 0 && worker_job_count(c->tx, w->id) + cmd->n_job_ids > w->slots) {
         r = reject(c, -E_CONFLICT, "worker %.60s has no free slot", w->name);
@@ -109,19 +122,24 @@ static void assign(struct run *run, Pb__JobRecord *job, const Pb__WorkerRecord *
 int apply_assign(struct core *c, const Pb__Assign *cmd)
 {
     const Pb__WorkerRecord *w = worker_get(c->tx, cmd->worker_id);
+    Pb__JobRecord **jobs = arena_array(c->arena, cmd->n_job_ids + 1, sizeof(*jobs));
     int r;
 
     if (w == NULL) {
         return reject(c, -E_NOT_FOUND, "no worker %" PRIu64, cmd->worker_id);
     }
-    r = assign_check(c, cmd, w);
+    r = assign_check(c, cmd, w, jobs);
     for (size_t i = 0; r == 0 && i < cmd->n_job_ids; i++) {
         struct run run;
-        Pb__JobRecord *job;
-        r = run_load_job(&run, c, cmd->job_ids[i], &job);
+        /* The row of a pipeline's job may have been written by the run of the job before it. */
+        if (jobs[i]->pipeline_id == 0) {
+            run_init_lone(&run, c, jobs[i]);
+        } else {
+            r = run_load_job(&run, c, cmd->job_ids[i], &jobs[i]);
+        }
         check(r == 0 || !tx_ok(c->tx));
         if (r == 0) {
-            assign(&run, job, w);
+            assign(&run, jobs[i], w);
             r = run_close(&run, 0);
         }
     }

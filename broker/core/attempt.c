@@ -80,14 +80,11 @@ void attempt_begin(struct run *run, Pb__JobRecord *job, Pb__JobState state,
     attempt_put(run->core, &a);
 }
 
-int holding_load(struct holding *h, struct core *c, uint64_t job_id, uint64_t attempt,
-                 uint64_t epoch, uint64_t worker_id)
+static int holding_check(struct holding *h, struct core *c, uint64_t attempt, uint64_t epoch,
+                         uint64_t worker_id)
 {
-    int r = run_load_job(&h->run, c, job_id, &h->job);
+    int r;
 
-    if (r < 0) {
-        return r;
-    }
     h->assignment = run_assignment(&h->run, h->job);
     if (h->assignment == NULL || h->assignment->epoch != epoch ||
         h->assignment->worker_id != worker_id ||
@@ -99,10 +96,18 @@ int holding_load(struct holding *h, struct core *c, uint64_t job_id, uint64_t at
                          h->job->epoch);
         return run_close(&h->run, r);
     }
-    c->reply->job_id = job_id;
+    c->reply->job_id = h->job->id;
     c->reply->pipeline_id = h->job->pipeline_id;
     c->reply->worker_id = worker_id;
     return 0;
+}
+
+int holding_load(struct holding *h, struct core *c, uint64_t job_id, uint64_t attempt,
+                 uint64_t epoch, uint64_t worker_id)
+{
+    const int r = run_load_job(&h->run, c, job_id, &h->job);
+
+    return r < 0 ? r : holding_check(h, c, attempt, epoch, worker_id);
 }
 
 int apply_assign_acked(struct core *c, const Pb__AssignAcked *cmd)
@@ -413,12 +418,19 @@ static int outcome_ok(struct core *c, const Pb__Outcome *o)
     return r < 0 ? r : outcome_check(c, o);
 }
 
-/* The outcome was checked. */
-static int finish_one(struct core *c, uint64_t worker_id, const Pb__FinishedJob *f)
+/* The outcome was checked. `held`: the job's assignment, if it was read; no other job's end has a
+ * part in that of a job without a pipeline. */
+static int finish_one(struct core *c, uint64_t worker_id, const Pb__FinishedJob *f,
+                      const Pb__AssignmentRecord *held)
 {
     struct holding h;
-    const int r = holding_load(&h, c, f->job_id, f->attempt, f->epoch, worker_id);
+    int r = run_load_job(&h.run, c, f->job_id, &h.job);
 
+    if (r < 0) {
+        return r;
+    }
+    h.run.held = run_is_lone(&h.run) ? held : NULL;
+    r = holding_check(&h, c, f->attempt, f->epoch, worker_id);
     if (r < 0) {
         return r;
     }
@@ -447,17 +459,19 @@ int apply_job_finished(struct core *c, const Pb__JobFinished *cmd)
     f.attempt = cmd->attempt;
     f.epoch = cmd->epoch;
     f.outcome = cmd->outcome;
-    return finish_one(c, cmd->worker_id, &f);
+    return finish_one(c, cmd->worker_id, &f, NULL);
 }
 
-static int finished_check(struct core *c, const Pb__JobsFinished *cmd)
+/* `ret` gets the assignments. */
+static int finished_check(struct core *c, const Pb__JobsFinished *cmd,
+                          const Pb__AssignmentRecord **ret)
 {
     if (cmd->n_jobs == 0 || cmd->n_jobs > LIMIT_FINISHED_JOBS) {
         return reject(c, -E_INVALID, "1 to %u jobs end at once", LIMIT_FINISHED_JOBS);
     }
     for (size_t i = 0; i < cmd->n_jobs; i++) {
         const Pb__FinishedJob *f = cmd->jobs[i];
-        const Pb__AssignmentRecord *a = assignment_get(c->tx, f->job_id);
+        const Pb__AssignmentRecord *a = ret[i] = assignment_get(c->tx, f->job_id);
         int r = outcome_ok(c, f->outcome);
         for (size_t k = 0; k < i && r == 0; k++) {
             r = cmd->jobs[k]->job_id == f->job_id
@@ -477,13 +491,14 @@ static int finished_check(struct core *c, const Pb__JobsFinished *cmd)
 
 int apply_jobs_finished(struct core *c, const Pb__JobsFinished *cmd)
 {
-    int r = finished_check(c, cmd);
+    const Pb__AssignmentRecord **held = arena_array(c->arena, cmd->n_jobs + 1, sizeof(*held));
+    int r = finished_check(c, cmd, held);
 
     if (r < 0) {
         return r;
     }
     for (size_t i = 0; i < cmd->n_jobs && tx_ok(c->tx); i++) {
-        r = finish_one(c, cmd->worker_id, cmd->jobs[i]);
+        r = finish_one(c, cmd->worker_id, cmd->jobs[i], held[i]);
         /* The failure of one before it may have canceled it, and fenced the worker. */
         check(r == 0 || (r == -E_STALE_EPOCH && i > 0) || !tx_ok(c->tx));
     }

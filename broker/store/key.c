@@ -15,11 +15,9 @@ void key_add_bytes(struct key *k, const void *p, size_t n)
 
 void key_add_u64(struct key *k, uint64_t v)
 {
-    uint8_t p[8];
+    uint8_t p[sizeof(v)];
 
-    for (size_t i = 0; i < sizeof(p); i++) {
-        p[i] = (uint8_t)(v >> (56 - 8 * i));
-    }
+    key_put_u64(p, v);
     key_add_bytes(k, p, sizeof(p));
 }
 
@@ -33,26 +31,11 @@ void key_add_u32(struct key *k, uint32_t v)
     key_add_bytes(k, p, sizeof(p));
 }
 
-struct key key_u64(uint64_t a)
-{
-    struct key k = {.n = 0};
-
-    key_add_u64(&k, a);
-    return k;
-}
-
-struct key key_u64_u64(uint64_t a, uint64_t b)
-{
-    struct key k = key_u64(a);
-
-    key_add_u64(&k, b);
-    return k;
-}
-
 struct key key_bytes(const void *p, size_t n)
 {
-    struct key k = {.n = 0};
+    struct key k;
 
+    k.n = 0;
     key_add_bytes(&k, p, n);
     return k;
 }

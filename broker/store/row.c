@@ -176,24 +176,39 @@ static int drop_chunks(struct tx *tx, MDB_val physical)
     return 0;
 }
 
+/* Tables whose rows are always small: nothing need be read before one is taken away. */
+static bool is_small(enum table t)
+{
+    return t == T_READY || t == T_ASSIGNMENT || t == T_WORKER_JOB || t == T_TIMER || t == T_EXPIRE;
+}
+
 int row_write(struct tx *tx, enum table t, MDB_val key, struct str value)
 {
     MDB_dbi dbi = tx->store->tables[t];
-    struct key head = {.n = 0}; /* builds the head: numbers are kept as in keys */
+    struct key head; /* builds the head: numbers are kept as in keys */
     uint8_t inline_row[LIMIT_STORE_VALUE];
     MDB_val data = {.mv_size = 0, .mv_data = inline_row};
     MDB_val old;
     uint64_t chunk_id;
     int rc;
 
-    check(value.n <= ROW_VALUE_MAX);
+    check(value.n <= (is_small(t) ? ROW_INLINE_MAX : ROW_VALUE_MAX));
     if (value.n > 0 && value.n <= ROW_INLINE_MAX) {
         inline_row[0] = ROW_INLINE;
         /* Now already: the value may lie in the page that the write changes. */
         memcpy(inline_row + 1, value.p, value.n);
         data.mv_size = value.n + 1;
     }
-    rc = mdb_get(tx->txn, dbi, &key, &old);
+    if (value.n <= ROW_INLINE_MAX) { /* most rows are new: one descent for them */
+        old = data;
+        rc = mdb_put(tx->txn, dbi, &key, &old, MDB_NOOVERWRITE);
+        if (rc != MDB_KEYEXIST) {
+            return rc;
+        }
+        rc = 0;
+    } else {
+        rc = mdb_get(tx->txn, dbi, &key, &old);
+    }
     if (rc == 0) {
         rc = drop_chunks(tx, old);
     }
@@ -208,7 +223,7 @@ int row_write(struct tx *tx, enum table t, MDB_val key, struct str value)
         if (rc) {
             return rc;
         }
-        key_add_bytes(&head, &(uint8_t){ROW_CHUNKED}, 1);
+        head = key_bytes(&(uint8_t){ROW_CHUNKED}, 1);
         key_add_u64(&head, chunk_id);
         key_add_u32(&head, (uint32_t)value.n);
         data = val_of(&head);
@@ -220,9 +235,9 @@ int row_delete(struct tx *tx, enum table t, MDB_val key)
 {
     MDB_dbi dbi = tx->store->tables[t];
     MDB_val old;
-    int rc = mdb_get(tx->txn, dbi, &key, &old);
+    int rc = is_small(t) ? 0 : mdb_get(tx->txn, dbi, &key, &old);
 
-    if (rc == 0) {
+    if (rc == 0 && !is_small(t)) {
         rc = drop_chunks(tx, old);
     }
     return rc ? rc : mdb_del(tx->txn, dbi, &key, NULL);

@@ -20,9 +20,29 @@ struct key {
     uint8_t p[512];
     size_t n;
 };
-struct key key_u64(uint64_t a);
-struct key key_u64_u64(uint64_t a, uint64_t b);
 struct key key_bytes(const void *p, size_t n);
+static inline void key_put_u64(uint8_t *p, uint64_t v)
+{
+    v = __builtin_bswap64(v);
+    memcpy(p, &v, sizeof(v));
+}
+static inline struct key key_u64(uint64_t a)
+{
+    struct key k; /* as large as the largest key: not to be zeroed for eight bytes */
+
+    key_put_u64(k.p, a);
+    k.n = sizeof(a);
+    return k;
+}
+static inline struct key key_u64_u64(uint64_t a, uint64_t b)
+{
+    struct key k;
+
+    key_put_u64(k.p, a);
+    key_put_u64(k.p + sizeof(a), b);
+    k.n = sizeof(a) + sizeof(b);
+    return k;
+}
 void key_add_u64(struct key *k, uint64_t v);
 void key_add_u32(struct key *k, uint32_t v);
 void key_add_bytes(struct key *k, const void *p, size_t n);
