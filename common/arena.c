@@ -6,8 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define BLOCK_BYTES ((size_t)16 * 1024)
-#define ALIGNMENT   _Alignof(max_align_t)
+#define BLOCK_BYTES     ((size_t)16 * 1024) /* the first; each further one is twice as large */
+#define BLOCK_BYTES_MAX ((size_t)64 * 1024) /* still no mapping of its own */
+#define ALIGNMENT       _Alignof(max_align_t)
 
 struct arena_block {
     struct arena_block *next;
@@ -56,10 +57,11 @@ static struct arena_block *arena_block_for(struct arena *a, size_t n)
     if (head != NULL && head->cap - head->used >= n) {
         return head;
     }
-    size_t cap = MAX(n, BLOCK_BYTES);
+    size_t usual = head != NULL ? MIN(2 * head->cap, BLOCK_BYTES_MAX) : BLOCK_BYTES;
+    size_t cap = MAX(n, usual);
     struct arena_block *block = xcalloc(1, sizeof(*block) + cap);
     block->cap = cap;
-    if (head != NULL && n > BLOCK_BYTES / 4) {
+    if (head != NULL && n > usual / 4) {
         block->next = head->next;
         head->next = block;
     } else {

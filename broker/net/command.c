@@ -83,3 +83,18 @@ int command_finished(struct fleet *f, const struct peer *p, const Pb__Assignment
     cmd.job_finished = &finished;
     return apply_job(f, p, a->job_id, &cmd);
 }
+
+int command_all_finished(struct fleet *f, const struct peer *p, Pb__FinishedJob **jobs,
+                         size_t count)
+{
+    Pb__Command cmd = PB__COMMAND__INIT;
+    Pb__JobsFinished finished = PB__JOBS_FINISHED__INIT;
+    struct reply reply;
+
+    finished.worker_id = p->worker_id;
+    finished.jobs = jobs;
+    finished.n_jobs = count;
+    cmd.body_case = PB__COMMAND__BODY_JOBS_FINISHED;
+    cmd.jobs_finished = &finished;
+    return command_apply(f, p->actor, &cmd, &reply);
+}

@@ -96,28 +96,68 @@ static void finish_impossible(struct fleet *f, const struct peer *p, const Pb__A
     command_finished(f, p, a, &outcome);
 }
 
-static void take_end(struct fleet *f, struct session *s, const Pb__JobEnd *end)
+/* NULL: the end is not to be recorded (again), or not yet; the worker learns which. */
+static const Pb__AssignmentRecord *end_due(struct fleet *f, struct session *s,
+                                           const Pb__JobEnd *end)
 {
     const Pb__AssignmentRecord *a = holder_check(f->turn.tx, s->peer->worker_id, end->key);
+    const uint64_t log_size = end->outcome->log_size;
 
     if (a == NULL) {
         if (tx_ok(f->turn.tx)) {
             send_finish_ack(f, s, end->key, true);
         }
-        return;
+        return NULL;
+    }
+    if (log_size == 0) {
+        return a; /* most jobs without a log have no file to look at */
     }
     uint64_t durable = logs_durable(f->c.logs, a->job_id, a->attempt);
-    if (durable < end->outcome->log_size) {
+    if (durable < log_size) {
         send_log_ack(f, s, end->key, durable);
+        return NULL;
+    }
+    if (durable > log_size) {
+        log_warn("net: %s has %" PRIu64 " bytes of the log of job %" PRIu64 ", we have %" PRIu64,
+                 s->peer->actor, log_size, a->job_id, durable);
+    }
+    return a;
+}
+
+static void take_end(struct fleet *f, struct session *s, const Pb__JobEnd *end)
+{
+    const Pb__AssignmentRecord *a = end_due(f, s, end);
+
+    if (a != NULL) {
+        int r = command_finished(f, s->peer, a, end->outcome);
+        if (r < 0 && tx_ok(f->turn.tx)) {
+            finish_impossible(f, s->peer, a, end->outcome, r);
+        }
+    }
+}
+
+/* As many ends as one command takes; where one of them stands in the way, each by itself. */
+static void take_ends(struct fleet *f, struct session *s, Pb__JobEnd *const *ends, size_t count)
+{
+    Pb__FinishedJob **jobs = arena_array(&f->arena, count, sizeof(Pb__FinishedJob *));
+    size_t n = 0;
+
+    for (size_t i = 0; i < count && tx_ok(f->turn.tx); i++) {
+        const Pb__AssignmentRecord *a = end_due(f, s, ends[i]);
+        if (a != NULL) {
+            Pb__FinishedJob *job = jobs[n++] = arena_alloc(&f->arena, sizeof(*job));
+            pb__finished_job__init(job);
+            job->job_id = a->job_id;
+            job->attempt = a->attempt;
+            job->epoch = a->epoch;
+            job->outcome = ends[i]->outcome;
+        }
+    }
+    if (n == 0 || !tx_ok(f->turn.tx) || command_all_finished(f, s->peer, jobs, n) == 0) {
         return;
     }
-    if (durable > end->outcome->log_size) {
-        log_warn("net: %s has %" PRIu64 " bytes of the log of job %" PRIu64 ", we have %" PRIu64,
-                 s->peer->actor, end->outcome->log_size, a->job_id, durable);
-    }
-    int r = command_finished(f, s->peer, a, end->outcome);
-    if (r < 0 && tx_ok(f->turn.tx)) {
-        finish_impossible(f, s->peer, a, end->outcome, r);
+    for (size_t i = 0; i < count && tx_ok(f->turn.tx) && !s->ended; i++) {
+        take_end(f, s, ends[i]);
     }
 }
 
@@ -127,12 +167,15 @@ static void take_finished(struct fleet *f, struct session *s, const Pb__WireJobF
         session_violation(f, s, "too many jobs in a message");
         return;
     }
-    for (size_t i = 0; i < m->n_ends && tx_ok(f->turn.tx) && !s->ended; i++) {
+    for (size_t i = 0; i < m->n_ends; i++) {
         if (m->ends[i]->key == NULL || m->ends[i]->outcome == NULL) {
             session_violation(f, s, "an end of no job");
             return;
         }
-        take_end(f, s, m->ends[i]);
+    }
+    for (size_t i = 0, n; i < m->n_ends && tx_ok(f->turn.tx) && !s->ended; i += n) {
+        n = MIN(m->n_ends - i, LIMIT_FINISHED_JOBS);
+        take_ends(f, s, &m->ends[i], n);
     }
 }
 

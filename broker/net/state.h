@@ -205,6 +205,9 @@ int command_lost(struct fleet *f, const struct peer *p, const Pb__AssignmentReco
                  bool returned_without);
 int command_finished(struct fleet *f, const struct peer *p, const Pb__AssignmentRecord *a,
                      Pb__Outcome *outcome);
+/* At most LIMIT_FINISHED_JOBS; all or none. */
+int command_all_finished(struct fleet *f, const struct peer *p, Pb__FinishedJob **jobs,
+                         size_t count);
 
 /* effect.c */
 void effect_take(struct fleet *f, struct tx *tx, const struct effect *e);

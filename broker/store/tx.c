@@ -216,7 +216,7 @@ ProtobufCMessage *tx_get_msg(struct tx *tx, enum table t, const struct key *k,
     if (!tx_get(tx, t, k, &v)) {
         return NULL;
     }
-    if (pb_unpack(&tx->arena, desc, v.p, v.n, ROW_VALUE_MAX, &m) < 0) {
+    if (pb_unpack_own(&tx->arena, desc, v, &m) < 0) {
         tx_fail(tx, -E_CORRUPT);
         return NULL;
     }
