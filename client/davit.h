@@ -41,7 +41,7 @@ extern "C" {
 enum davit_code {
     DAVIT_OK = 0,
     DAVIT_E_INVALID = -1,      /* the request cannot be: the text says why */
-    DAVIT_E_UNAUTHORIZED = -2, /* the token is not one that may do this; the handle is of no use */
+    DAVIT_E_UNAUTHORIZED = -2, /* the token is not one that may do this */
     DAVIT_E_NOT_FOUND = -3,
     DAVIT_E_CONFLICT = -4, /* not possible in the job's state; a key used for another job */
     DAVIT_E_LIMIT = -5,    /* more than is allowed: of jobs, of bytes, of what is watched */

@@ -230,6 +230,8 @@ int plan_job_check(struct core *c, const Pb__Plan *plan, const Pb__PlanJob *job)
         wrong = "bad retry";
     } else if (!names_ok(job)) {
         wrong = "bad resource group or executor";
+    } else if (job->priority < -LIMIT_PRIORITY || job->priority > LIMIT_PRIORITY_ADMIN) {
+        wrong = "priority out of range";
     } else if (job->timeout_ms > LIMIT_TIMEOUT_MS) {
         wrong = "timeout too long";
     } else if ((job->when == WHEN_DELAYED) != (job->start_in_ms > 0) ||

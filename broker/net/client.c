@@ -22,9 +22,14 @@ static const Pb__TokenRecord *token_of(struct fleet *f, struct str token)
 }
 
 /* As the API: only administrators submit. */
+static bool is_admin(const Pb__TokenRecord *token)
+{
+    return str_eqz(str_from(token->role), "admin");
+}
+
 static bool may_submit(const Pb__TokenRecord *token)
 {
-    return token != NULL && str_eqz(str_from(token->role), "admin");
+    return token != NULL && (is_admin(token) || str_eqz(str_from(token->role), "user"));
 }
 
 static void count(struct fleet *f)
@@ -46,13 +51,14 @@ static void supersede(struct fleet *f, struct str uid)
 }
 
 static void client_new(struct fleet *f, struct session *s, const Pb__ClientHello *hello,
-                       const char *actor)
+                       const Pb__TokenRecord *token)
 {
     struct client *c = xcalloc(1, sizeof(*c));
 
     c->session = s;
-    c->actor = xstrdup(actor);
-    c->name = xstrdup(hello->name[0] != '\0' ? hello->name : actor);
+    c->actor = xstrdup(token->name);
+    c->admin = is_admin(token);
+    c->name = xstrdup(hello->name[0] != '\0' ? hello->name : token->name);
     memcpy(c->uid, hello->uid.data, UID_BYTES);
     HASH_ADD(hh, f->clients, uid, UID_BYTES, c);
     s->client = c;
@@ -97,7 +103,7 @@ void client_hello_take(struct fleet *f, struct session *s, const Pb__Envelope *e
         return;
     }
     supersede(f, pb_str(hello->uid));
-    client_new(f, s, hello, token->name);
+    client_new(f, s, hello, token);
     s->number = CLIENT_SESSIONS | ++f->client_sessions;
     s->close_at_ms = 0;
     s->seq_in = 1;
@@ -156,6 +162,11 @@ static int prepare(struct fleet *f, struct session *s, const Pb__ClientEnqueue *
         if (job->body_hash.len != 0 || !key_ok(pb_str(job->idempotency_key))) {
             *ret_text = "an idempotency key is 1 to 255 printable characters";
             return -E_INVALID;
+        }
+        if (job->plan != NULL && job->plan->priority > LIMIT_PRIORITY && !s->client->admin) {
+            *ret_text = arena_printf(
+                &f->arena, "jobs[%zu].priority: above %d is for administrators", i, LIMIT_PRIORITY);
+            return -E_FORBIDDEN;
         }
         if (job->idempotency_key.len > 0) {
             hash_key(f, s->client, job);

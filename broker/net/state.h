@@ -88,6 +88,7 @@ struct client {
     struct session *session;
     char *actor; /* its token's name, for commands */
     char *name;  /* for the log */
+    bool admin;
     uint8_t uid[16];
     struct watch *watches;
     size_t watch_count;

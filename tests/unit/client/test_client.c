@@ -75,6 +75,26 @@ static void a_token_that_may_not_submit_is_refused(void **state)
     fixture_down(&f);
 }
 
+static void users_submit_but_not_above_all_others(void **state)
+{
+    struct davit_job job = {.name = "one", .command = command, .priority = 100};
+    struct davit_queued queued;
+    struct davit_error error;
+    struct fixture f;
+
+    fixture_up(&f, &calm);
+    struct davit *d = open_with(&f, FIXTURE_USER_TOKEN, &error);
+    assert_non_null(d);
+    assert_int_equal(davit_enqueue(d, "demo", &job, 1, 0, &queued, &error), 0);
+    job.priority = 101;
+    assert_int_equal(davit_enqueue(d, "demo", &job, 1, 0, &queued, &error), DAVIT_E_UNAUTHORIZED);
+    assert_string_equal(error.text, "jobs[0].priority: above 100 is for administrators");
+    job.priority = 0;
+    assert_int_equal(davit_enqueue(d, "demo", &job, 1, 0, &queued, &error), 0);
+    davit_close(d);
+    fixture_down(&f);
+}
+
 static void nobody_there_is_unreachable(void **state)
 {
     struct davit_error error;
@@ -272,6 +292,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_token_that_may_not_submit_is_refused),
+        cmocka_unit_test(users_submit_but_not_above_all_others),
         cmocka_unit_test(nobody_there_is_unreachable),
         cmocka_unit_test(a_job_is_enqueued_taken_and_its_end_told),
         cmocka_unit_test(a_key_is_good_for_one_job),

@@ -257,6 +257,11 @@ static void what_needs_a_pipeline_is_refused(void **state)
     e->idempotency_key = pb_bytes_ref(STR("short"));
     refused(q, e, -E_INVALID);
     e->idempotency_key.len = 0;
+    e->plan->priority = LIMIT_PRIORITY_ADMIN + 1;
+    refused(q, e, -E_INVALID);
+    e->plan->priority = -LIMIT_PRIORITY - 1;
+    refused(q, e, -E_INVALID);
+    e->plan->priority = 0;
     e->plan->script[0] = pb_bytes(a, str_of(arena_alloc(a, LIMIT_JOB_SPEC), LIMIT_JOB_SPEC));
     refused(q, e, -E_TOO_BIG);
     e->plan->n_script = 0;

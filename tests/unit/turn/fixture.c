@@ -183,6 +183,7 @@ void fixture_up(struct fixture *f, const struct fixture_options *o)
     init_store(f);
     add_token(f, FIXTURE_WORKER_TOKEN, "worker");
     add_token(f, FIXTURE_ADMIN_TOKEN, "admin");
+    add_token(f, FIXTURE_USER_TOKEN, "user");
 }
 
 void fixture_down(struct fixture *f)

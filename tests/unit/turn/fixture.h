@@ -6,6 +6,7 @@
 
 #define FIXTURE_WORKER_TOKEN "dvw_of-the-test"
 #define FIXTURE_ADMIN_TOKEN  "dva_of-the-test"
+#define FIXTURE_USER_TOKEN   "dvu_of-the-test"
 
 struct fixture_options {
     uint32_t heartbeat_ms; /* 0: 100 s, so that nothing happens by time */
