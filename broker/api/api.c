@@ -291,13 +291,15 @@ int api_start(const struct api_config *config, struct api **ret, struct buf *why
 }
 
 /* libmicrohttpd wants no suspended connection when it stops. From `stopping` on nobody parks or
- * falls asleep; those who did are woken, and commands on their way are answered. */
+ * falls asleep; those who did are woken, and commands on their way are answered. Who connects
+ * meanwhile is refused like those who were here: MHD_quiesce_daemon, which would keep them out,
+ * takes the listener out of an epoll set that the daemon's thread takes it out of, too, and ends
+ * the process when it comes second. */
 void api_stop(struct api *a)
 {
     if (!a) {
         return;
     }
-    MHD_socket listener = MHD_quiesce_daemon(a->daemon);
     pthread_mutex_lock(&a->lock);
     a->stopping = true;
     stream_watch(a, os_monotonic_ms(), 0);
@@ -314,8 +316,5 @@ void api_stop(struct api *a)
         pthread_join(a->work_threads[i], NULL);
     }
     MHD_stop_daemon(a->daemon);
-    if (listener != MHD_INVALID_SOCKET) {
-        close(listener);
-    }
     free_api(a);
 }

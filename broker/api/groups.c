@@ -194,7 +194,7 @@ static int read_mode(struct request *rq, const json_t *body, Pb__ProcessMode *re
 
 int put_resource_group(struct request *rq)
 {
-    Pb__ProcessMode mode;
+    Pb__ProcessMode mode = PB__PROCESS_MODE__PROCESS_UNORDERED;
     json_t *body;
     int r = body_parse(rq, false, &body);
     if (r < 0) {

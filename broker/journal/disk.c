@@ -94,7 +94,7 @@ static int open_at(struct disk *d, const char *name, int flags, struct disk_file
 
 int disk_create(struct disk *d, const char *name, uint64_t bytes, struct disk_file **ret)
 {
-    struct disk_file *f;
+    struct disk_file *f = NULL;
     int r = open_at(d, name, O_RDWR | O_CREAT | O_EXCL, &f);
 
     if (r < 0) {

@@ -162,6 +162,23 @@ static const struct model_job *holder(const struct model *m, uint64_t id, uint64
                : NULL;
 }
 
+/* All of them or none; none may be named twice. */
+static int foretell_ends(const struct model *m, const Pb__JobsFinished *c)
+{
+    for (size_t i = 0; i < c->n_jobs; i++) {
+        const Pb__FinishedJob *f = c->jobs[i];
+        for (size_t k = 0; k < i; k++) {
+            if (c->jobs[k]->job_id == f->job_id) {
+                return -E_INVALID;
+            }
+        }
+        if (holder(m, f->job_id, f->attempt, f->epoch, c->worker_id) == NULL) {
+            return -E_STALE_EPOCH;
+        }
+    }
+    return 0;
+}
+
 static int foretell_held(const struct model *m, const Pb__Command *cmd)
 {
     const struct model_job *j;
@@ -179,6 +196,8 @@ static int foretell_held(const struct model *m, const Pb__Command *cmd)
         j = holder(m, cmd->job_finished->job_id, cmd->job_finished->attempt,
                    cmd->job_finished->epoch, cmd->job_finished->worker_id);
         return j == NULL ? -E_STALE_EPOCH : 0;
+    case PB__COMMAND__BODY_JOBS_FINISHED:
+        return foretell_ends(m, cmd->jobs_finished);
     case PB__COMMAND__BODY_JOB_LOST:
         j = holder(m, cmd->job_lost->job_id, 0, cmd->job_lost->epoch, cmd->job_lost->worker_id);
         return j == NULL                                        ? -E_STALE_EPOCH
@@ -218,6 +237,7 @@ int model_foretell(const struct model *m, const Pb__Command *cmd)
     case PB__COMMAND__BODY_ASSIGN_ACKED:
     case PB__COMMAND__BODY_JOB_STARTED:
     case PB__COMMAND__BODY_JOB_FINISHED:
+    case PB__COMMAND__BODY_JOBS_FINISHED:
     case PB__COMMAND__BODY_JOB_LOST:
     case PB__COMMAND__BODY_JOB_RETURNED:
     case PB__COMMAND__BODY_WORKER_RECLAIMED:
@@ -565,6 +585,23 @@ static void apply_timer(struct model *m, const Pb__Command *cmd, const struct re
     }
 }
 
+/* One after the other; the failure of one may have canceled the next. */
+static void apply_ends(struct model *m, const Pb__Command *cmd)
+{
+    const Pb__JobsFinished *c = cmd->jobs_finished;
+
+    for (size_t i = 0; i < c->n_jobs; i++) {
+        const Pb__FinishedJob *f = c->jobs[i];
+        Pb__JobFinished one = PB__JOB_FINISHED__INIT;
+        one.job_id = f->job_id;
+        one.outcome = f->outcome;
+        if (holder(m, f->job_id, f->attempt, f->epoch, c->worker_id) != NULL) {
+            apply_finished(m, &one);
+        }
+        touch(m, f->job_id, cmd->time_ms);
+    }
+}
+
 static void apply_hello(struct model *m, const Pb__WorkerHello *c, const struct reply *reply)
 {
     struct model_worker *w = model_worker(m, reply->worker_id);
@@ -607,6 +644,7 @@ static uint64_t job_of(const Pb__Command *cmd, const struct reply *reply)
     case PB__COMMAND__BODY_JOB_PLAY:
         return cmd->job_play->job_id;
     case PB__COMMAND__BODY_ASSIGN:
+    case PB__COMMAND__BODY_JOBS_FINISHED:
     case PB__COMMAND__BODY_PIPELINE_CREATE:
     case PB__COMMAND__BODY_PIPELINE_CANCEL:
     case PB__COMMAND__BODY_PIPELINE_RETRY:
@@ -643,6 +681,9 @@ void model_apply(struct model *m, const Pb__Command *cmd, const struct reply *re
     case PB__COMMAND__BODY_JOB_RETURNED:
     case PB__COMMAND__BODY_WORKER_RECLAIMED:
         apply_held(m, cmd);
+        break;
+    case PB__COMMAND__BODY_JOBS_FINISHED:
+        apply_ends(m, cmd);
         break;
     case PB__COMMAND__BODY_TIMER_FIRED:
         apply_timer(m, cmd, reply);

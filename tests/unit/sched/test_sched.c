@@ -428,7 +428,10 @@ static void what_is_rebuilt_is_what_was_learned(void **state)
     sched_stat(w->sched, &before);
     sched_reset(w->sched);
     assert_int_equal(propose(w, b, ARRAY_LEN(b)), n);
-    assert_memory_equal(a, b, n * sizeof(*a));
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(a[i].job_id, b[i].job_id);
+        assert_int_equal(a[i].worker_id, b[i].worker_id);
+    }
     sched_stat(w->sched, &after);
     assert_int_equal(before.running, after.running);
     assert_int_equal(before.workers, after.workers);
