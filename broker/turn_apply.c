@@ -85,6 +85,25 @@ void turn_rest(struct turn *t)
     t->rest_until_ms = t->mono_ms + REST_MS;
 }
 
+void turn_apply_jump(struct turn *t)
+{
+    Pb__Command cmd = PB__COMMAND__INIT;
+    Pb__ClockJumped jumped = PB__CLOCK_JUMPED__INIT;
+    struct reply reply;
+
+    if (t->jump_ms == 0) {
+        return;
+    }
+    jumped.by_ms = t->jump_ms;
+    cmd.actor = (char *)"clock";
+    cmd.body_case = PB__COMMAND__BODY_CLOCK_JUMPED;
+    cmd.clock_jumped = &jumped;
+    int r = turn_apply(t, &cmd, &reply);
+    if (r < 0 && tx_ok(t->tx)) {
+        log_error("turn: timers were not moved with the clock: %s", err_text(r));
+    }
+}
+
 void turn_apply_timers(struct turn *t)
 {
     Pb__TimerFired fired;

@@ -11,6 +11,7 @@
 
 #define CHORES_MS  1000u  /* the longest wait, and how often the store's fill is looked at */
 #define READERS_MS 60000u /* how often slots of dead readers are cleared */
+#define JUMP_MS    2000u  /* a clock that is set forward by less does no harm */
 
 static void begin_fleet(struct turn *t)
 {
@@ -46,6 +47,7 @@ static int transact(struct turn *t, struct item *items)
         return r;
     }
     const uint64_t changes = tx_changes(t->tx);
+    turn_apply_jump(t);
     begin_fleet(t);
     turn_apply_items(t, items);
     if (t->mono_ms >= t->rest_until_ms) {
@@ -62,7 +64,9 @@ static int transact(struct turn *t, struct item *items)
         look_ahead(t);
     }
     turn_learn(t);
-    return turn_settle(t);
+    r = turn_settle(t);
+    t->jump_ms = r == 0 ? 0 : t->jump_ms; /* what was undone is to be done again */
+    return r;
 }
 
 /* What the effects are about is read from the transaction that made them: it is still open. */
@@ -215,6 +219,11 @@ static void read_clock(struct turn *t)
 
     turn_read_clocks(t, &real_ms, &mono_ms);
     const uint64_t elapsed_ms = mono_ms - t->mono_ms;
+    if (real_ms > t->now_ms + elapsed_ms + JUMP_MS) {
+        t->jump_ms += real_ms - t->now_ms - elapsed_ms;
+        log_warn("turn: the clock was set forward by %" PRIu64 " s; jobs at work have their time",
+                 (real_ms - t->now_ms - elapsed_ms) / 1000);
+    }
     t->now_ms = real_ms >= t->now_ms ? real_ms : t->now_ms + (elapsed_ms + 1) / 2;
     t->mono_ms = mono_ms;
 }

@@ -28,6 +28,7 @@ struct turn {
     size_t learned_changes;
     uint64_t now_ms; /* the commands' time: never goes back */
     uint64_t mono_ms;
+    uint64_t jump_ms; /* the clock was set forward by that, and the store does not know yet */
 
     uint64_t next_timer_ms;   /* realtime; UINT64_MAX: none */
     uint64_t timers_from_ms;  /* no timer fires before: after a start holders come back first */
@@ -110,6 +111,7 @@ int turn_replay(struct turn *t, struct buf *why);
 int turn_apply(void *ctx, Pb__Command *cmd, struct reply *ret_reply); /* a fleet_apply_fn */
 void turn_apply_post(struct turn *t, struct post *p);
 void turn_apply_items(struct turn *t, struct item *items);
+void turn_apply_jump(struct turn *t); /* before anything that comes by time */
 void turn_apply_timers(struct turn *t);
 /* Tells the scheduler what was applied so far; once more after the last command. */
 void turn_learn(struct turn *t);

@@ -130,6 +130,8 @@ static int dispatch(struct core *c, const Pb__Command *cmd)
         return apply_environment_stop(c, cmd->environment_stop);
     case PB__COMMAND__BODY_CACHE_SET:
         return apply_cache_set(c, cmd->cache_set);
+    case PB__COMMAND__BODY_CLOCK_JUMPED:
+        return apply_clock_jumped(c, cmd->clock_jumped);
     case PB__COMMAND__BODY_EXPIRE:
         return apply_expire(c, cmd->expire);
     case PB__COMMAND__BODY_POOL_SET:

@@ -97,6 +97,7 @@ int apply_environment_stop(struct core *c, const Pb__EnvironmentStop *cmd);
 int apply_cache_set(struct core *c, const Pb__CacheSet *cmd);
 /* timer.c */
 int apply_timer_fired(struct core *c, const Pb__TimerFired *cmd);
+int apply_clock_jumped(struct core *c, const Pb__ClockJumped *cmd);
 /* expire.c */
 int apply_expire(struct core *c, const Pb__Expire *cmd);
 

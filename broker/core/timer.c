@@ -188,3 +188,48 @@ int apply_timer_fired(struct core *c, const Pb__TimerFired *cmd)
         return tx_error(c->tx);
     }
 }
+
+/* The row moves with its value, under the same id. */
+static void shift_timer(struct core *c, uint64_t job_id, uint64_t by_ms)
+{
+    const struct key of_job = key_u64(job_id);
+    Pb__JobRecord *job = (Pb__JobRecord *)core_row(c, T_JOB, &of_job, &pb__job_record__descriptor);
+    struct key k = timer_key(job->timer_due_ms, job->timer_id);
+    struct str value;
+
+    if (job->timer_id == 0) {
+        return;
+    }
+    if (!tx_get(c->tx, T_TIMER, &k, &value)) {
+        tx_fail(c->tx, -E_CORRUPT);
+        return;
+    }
+    value = arena_str(c->arena, value);
+    tx_del(c->tx, T_TIMER, &k);
+    job->timer_due_ms += by_ms;
+    k = timer_key(job->timer_due_ms, job->timer_id);
+    tx_put(c->tx, T_TIMER, &k, value);
+    tx_put_msg(c->tx, T_JOB, &of_job, &job->base);
+}
+
+/* The timers of jobs in the hands of workers run by the time that goes by. All others name a time
+ * of day: delays, expiry, environments that stop by themselves. */
+int apply_clock_jumped(struct core *c, const Pb__ClockJumped *cmd)
+{
+    const uint64_t max = tx_count(c->tx, T_ASSIGNMENT);
+    uint64_t *held = arena_array(c->arena, max + 1, sizeof(*held));
+    struct cursor cur;
+    size_t n = 0;
+
+    if (cmd->by_ms == 0 || cmd->by_ms > c->now_ms) {
+        return reject(c, -E_INVALID, "a clock that jumped by nothing, or from before 1970");
+    }
+    for (tx_seek(&cur, c->tx, T_ASSIGNMENT, STR_NULL, NULL); cur.valid && n < max; tx_next(&cur)) {
+        held[n++] = key_read_u64(cur.key, 0);
+    }
+    cursor_end(&cur);
+    for (size_t i = 0; i < n; i++) {
+        shift_timer(c, held[i], cmd->by_ms);
+    }
+    return tx_error(c->tx);
+}

@@ -602,6 +602,20 @@ static void apply_ends(struct model *m, const Pb__Command *cmd)
     }
 }
 
+/* What is in a worker's hands keeps its time. */
+static void apply_jump(struct model *m, uint64_t by_ms)
+{
+    for (uint32_t i = 0; i < m->pipeline_count; i++) {
+        for (uint32_t k = 0; k < m->pipelines[i].count; k++) {
+            struct model_job *j = &m->pipelines[i].jobs[k];
+            if (model_held(j->state) && j->timer != TIMER_NONE) {
+                j->due_ms += by_ms;
+                m->touched |= 1ull << i;
+            }
+        }
+    }
+}
+
 static void apply_hello(struct model *m, const Pb__WorkerHello *c, const struct reply *reply)
 {
     struct model_worker *w = model_worker(m, reply->worker_id);
@@ -687,6 +701,9 @@ void model_apply(struct model *m, const Pb__Command *cmd, const struct reply *re
         break;
     case PB__COMMAND__BODY_TIMER_FIRED:
         apply_timer(m, cmd, reply);
+        break;
+    case PB__COMMAND__BODY_CLOCK_JUMPED:
+        apply_jump(m, cmd->clock_jumped->by_ms);
         break;
     case PB__COMMAND__BODY_WORKER_HELLO:
         apply_hello(m, cmd->worker_hello, reply);

@@ -519,9 +519,14 @@ static int odd_command(struct chaos *c)
     Pb__TimerFired fired = PB__TIMER_FIRED__INIT;
     Pb__ProjectCreate project = PB__PROJECT_CREATE__INIT;
     Pb__InitStore init = PB__INIT_STORE__INIT;
+    Pb__ClockJumped jumped = PB__CLOCK_JUMPED__INIT;
     Pb__Command *cmd;
 
-    switch (below(c, 4)) {
+    switch (below(c, 5)) {
+    case 4:
+        jumped.by_ms = below(c, 100000);
+        c->w.now_ms += jumped.by_ms;
+        return WORLD_APPLY(&c->w, "clock", CLOCK_JUMPED, &jumped);
     case 0:
         fired.due_ms = core_next_due_ms(c->w.tx);
         fired.timer_id = random_id(c);

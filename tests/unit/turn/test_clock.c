@@ -104,6 +104,66 @@ static void a_clock_set_forward_and_back_does_not_freeze_timers(void **state)
 }
 
 /* In a process of its own: the turn must end it. */
+static void call_command(struct fixture *f, struct post *p, struct reply *ret)
+{
+    assert_int_equal(fixture_call(f, p, ret), 0);
+}
+
+/* A job in the hands of a worker that is never heard of. */
+static uint64_t assign_one(struct fixture *f)
+{
+    static uint8_t uid[16] = {1};
+    static char *executors[] = {(char *)"shell"};
+    uint64_t job_id = fixture_submit(f, 1);
+    struct post *hello = post_new("w"), *assign = post_new("scheduler");
+    Pb__WorkerHello *h = arena_alloc(post_arena(hello), sizeof(*h));
+    Pb__Assign *a = arena_alloc(post_arena(assign), sizeof(*a));
+    struct reply reply;
+
+    pb__worker_hello__init(h);
+    h->uid = (ProtobufCBinaryData){sizeof(uid), uid};
+    h->name = (char *)"w";
+    h->executors = executors;
+    h->n_executors = 1;
+    h->slots = 1;
+    h->run_untagged = true;
+    post_command(hello)->body_case = PB__COMMAND__BODY_WORKER_HELLO;
+    post_command(hello)->worker_hello = h;
+    call_command(f, hello, &reply);
+    pb__assign__init(a);
+    a->worker_id = reply.worker_id;
+    a->job_ids = arena_array(post_arena(assign), 1, sizeof(*a->job_ids));
+    a->job_ids[0] = job_id;
+    a->n_job_ids = 1;
+    post_command(assign)->body_case = PB__COMMAND__BODY_ASSIGN;
+    post_command(assign)->assign = a;
+    call_command(f, assign, &reply);
+    return job_id;
+}
+
+static void step_by(struct fixture *f, uint64_t real_ms, uint64_t mono_ms)
+{
+    f->real_ms += real_ms;
+    f->mono_ms += mono_ms;
+    assert_int_equal(turn_step(f->turn), 0);
+}
+
+static void a_clock_set_forward_takes_no_time_from_jobs_at_work(void **state)
+{
+    struct fixture f;
+
+    fixture_up(&f, &stepped);
+    uint64_t job_id = assign_one(&f);
+    step_by(&f, 48u * 3600 * 1000, 10);
+    assert_int_equal(fixture_job_state(&f, job_id), JOB_ASSIGNED);
+    step_by(&f, 9900, 9900);
+    assert_int_equal(fixture_job_state(&f, job_id), JOB_ASSIGNED);
+    step_by(&f, 200, 200); /* nobody has acknowledged it for ten seconds */
+    assert_int_equal(fixture_job_state(&f, job_id), JOB_PENDING);
+    fixture_audit(&f);
+    fixture_down(&f);
+}
+
 static void a_disk_that_fails_ends_the_process_without_an_answer(void **state)
 {
     int status;
@@ -203,6 +263,7 @@ int main(void)
         cmocka_unit_test(a_kill_while_the_store_cannot_commit_loses_nothing),
         cmocka_unit_test(a_clock_set_back_neither_stops_time_nor_turns_it),
         cmocka_unit_test(a_clock_set_forward_and_back_does_not_freeze_timers),
+        cmocka_unit_test(a_clock_set_forward_takes_no_time_from_jobs_at_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
