@@ -80,11 +80,11 @@ static void enter(struct run *run, Pb__JobRecord *job, uint32_t old_flags)
     const uint32_t flags = job_flags(job, job->state);
     const bool waits = job->state == JOB_WAITING_FOR_RESOURCE;
 
-    if (waits || job->state == JOB_PENDING) {
-        job->queued_ms = c->now_ms;
-    }
     if (waits || (flags & STATE_READY)) {
-        job->ready_seq = job->ready_seq != 0 ? job->ready_seq : core_new_id(c);
+        if (job->ready_seq == 0) { /* one that comes back to its old place keeps its age, too */
+            job->ready_seq = core_new_id(c);
+            job->queued_ms = c->now_ms;
+        }
     } else if (!(flags & STATE_HELD)) {
         job->ready_seq = 0;
     }

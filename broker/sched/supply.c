@@ -252,7 +252,8 @@ bool worker_could_take(const struct held *instead, const Pb__ClassRecord *class)
     const struct worker *w = instead->worker;
     const Pb__ClassRecord *gone = instead->class->record;
 
-    return w->open && w->group != NULL && worker_serves(w->group->as, class) &&
+    return w->open && w->group != NULL && w->used <= w->record->slots &&
+           worker_serves(w->group->as, class) &&
            has_room(w->record->cpu_millis, w->cpu_used - gone->cpu_millis, class->cpu_millis) &&
            has_room(w->record->memory_bytes, w->memory_used - gone->memory_bytes,
                     class->memory_bytes) &&
