@@ -407,6 +407,8 @@ void turn_end_commits(struct turn *t)
     if (r < 0 || t->stuck) {
         log_error("turn: the last commit failed; the next start applies the journal");
     }
+    tx_abort(t->tx); /* a write transaction is its thread's, to the end */
+    t->tx = NULL;
     pthread_mutex_lock(&t->lock);
     t->ended = true;
     pthread_cond_broadcast(&t->told);

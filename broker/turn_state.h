@@ -97,7 +97,7 @@ int turn_tend(struct turn *t);
 /* When that is so though nothing comes; UINT64_MAX: nothing is owed. */
 uint64_t turn_tend_due_ms(const struct turn *t);
 int turn_commit(struct turn *t); /* commits what is acknowledged; likewise */
-/* The last commit, and an end for all that wait for one. */
+/* The last commit, the end of the transaction, and of all that wait for a commit. */
 void turn_end_commits(struct turn *t);
 
 /* turn_replay.c */
