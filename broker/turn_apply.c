@@ -209,6 +209,16 @@ static size_t assign_jobs(struct turn *t, uint64_t worker_id, uint64_t *job_ids,
     return applied;
 }
 
+/* The scheduler and the store do not agree on the worker: others must not wait for that, and
+ * neither must it, for longer than until all is learned anew. */
+static void refused(struct turn *t, uint64_t worker_id)
+{
+    sched_refused(t->sched, worker_id);
+    if (t->learn_anew_ms == 0) {
+        t->learn_anew_ms = t->mono_ms + REST_MS;
+    }
+}
+
 /* Those that follow each other to the same worker go in one command. */
 static size_t apply_proposals(struct turn *t, const struct sched_proposal *p, size_t count)
 {
@@ -219,7 +229,11 @@ static size_t apply_proposals(struct turn *t, const struct sched_proposal *p, si
         for (n = 0; i + n < count && p[i + n].worker_id == p[i].worker_id; n++) {
             job_ids[n] = p[i + n].job_id;
         }
-        applied += assign_jobs(t, p[i].worker_id, job_ids, n);
+        const size_t taken = assign_jobs(t, p[i].worker_id, job_ids, n);
+        if (taken == 0) {
+            refused(t, p[i].worker_id);
+        }
+        applied += taken;
     }
     return applied;
 }
@@ -247,7 +261,8 @@ static void tell_workers(struct turn *t)
     }
 }
 
-/* True: a job was taken away from its worker, so that another one fits. */
+/* A job is taken away from its worker, for another one: that gets the slot at once, whoever else
+ * waits. False: nobody gives way. */
 static bool make_way(struct turn *t)
 {
     Pb__Command cmd = PB__COMMAND__INIT;
@@ -265,10 +280,18 @@ static bool make_way(struct turn *t)
         cmd.body_case = PB__COMMAND__BODY_JOB_PREEMPT;
         cmd.job_preempt = &body;
         if (turn_apply(t, &cmd, &reply) == 0) {
+            if (assign_jobs(t, v.worker_id, &v.for_job_id, 1) == 0) {
+                refused(t, v.worker_id);
+            }
             return true;
         }
     }
     return false;
+}
+
+bool turn_learns_anew(const struct turn *t)
+{
+    return t->learn_anew_ms != 0 && t->learn_anew_ms <= t->mono_ms;
 }
 
 void turn_schedule(struct turn *t)
@@ -277,15 +300,19 @@ void turn_schedule(struct turn *t)
     size_t total = 0;
 
     t->schedule = false;
+    if (turn_learns_anew(t)) {
+        t->learn_anew_ms = 0;
+        sched_reset(t->sched);
+    }
     tell_workers(t);
     while (tx_ok(t->tx)) {
         turn_learn(t);
         size_t n = sched_propose(t->sched, t->tx, t->now_ms, proposals, ARRAY_LEN(proposals));
-        size_t applied = apply_proposals(t, proposals, n);
-        total += applied;
-        if (applied == 0 && (n > 0 || !make_way(t))) {
+        total += apply_proposals(t, proposals, n);
+        if (n == 0 && !make_way(t)) {
             return;
         }
+        total += n == 0;
         if (total >= TURN_ASSIGNMENTS) {
             t->schedule = true;
             return;

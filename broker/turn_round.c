@@ -53,7 +53,8 @@ static int transact(struct turn *t, struct item *items)
     if (t->mono_ms >= t->rest_until_ms) {
         turn_apply_timers(t);
         fleet_tick(t->c.fleet);
-        if (fleet_take_capacity_change(t->c.fleet) || t->index != t->mark || t->schedule) {
+        if (fleet_take_capacity_change(t->c.fleet) || t->index != t->mark || t->schedule ||
+            turn_learns_anew(t)) {
             turn_schedule(t);
         }
         if (t->mono_ms >= t->next_expire_ms || tx_changes(t->tx) != changes) {
@@ -197,7 +198,8 @@ uint64_t turn_wait_until_ms(const struct turn *t)
     const uint64_t fleet_ms = fleet_next_due_ms(t->c.fleet);
     const uint64_t timer_ms = timer_due_ms(t);
     const uint64_t first_ms = MIN(MIN(fleet_ms, timer_ms), t->next_expire_ms);
-    const uint64_t due_ms = t->schedule ? t->mono_ms : first_ms;
+    const uint64_t learn_ms = t->learn_anew_ms != 0 ? t->learn_anew_ms : UINT64_MAX;
+    const uint64_t due_ms = t->schedule ? t->mono_ms : MIN(first_ms, learn_ms);
     const uint64_t round_ms = MIN(MAX(due_ms, t->rest_until_ms), turn_tend_due_ms(t));
 
     return MIN(round_ms, t->mono_ms + CHORES_MS);
@@ -207,7 +209,7 @@ static bool due(const struct turn *t)
 {
     return t->mono_ms >= t->rest_until_ms &&
            (timer_due_ms(t) <= t->mono_ms || t->next_expire_ms <= t->mono_ms || t->schedule ||
-            fleet_due(t->c.fleet, t->mono_ms));
+            turn_learns_anew(t) || fleet_due(t->c.fleet, t->mono_ms));
 }
 
 /* A clock that was set back must neither stop time nor turn it: until the clock has caught up, time

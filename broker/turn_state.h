@@ -52,8 +52,9 @@ struct turn {
     uint64_t stuck_until_ms;   /* when it is tried again */
     uint64_t prepare_ms;       /* when the journal may prepare more of its segment */
 
-    bool full;     /* new work is refused */
-    bool schedule; /* something may fit that did not the last time */
+    bool full;              /* new work is refused */
+    bool schedule;          /* something may fit that did not the last time */
+    uint64_t learn_anew_ms; /* monotonic: then the scheduler does; 0: it need not */
     struct sched *sched;
 
     _Atomic uint64_t acknowledged; /* index of the last command that somebody may have heard of */
@@ -115,7 +116,8 @@ void turn_apply_jump(struct turn *t); /* before anything that comes by time */
 void turn_apply_timers(struct turn *t);
 /* Tells the scheduler what was applied so far; once more after the last command. */
 void turn_learn(struct turn *t);
-void turn_schedule(struct turn *t); /* proposes and applies until nothing fits */
+void turn_schedule(struct turn *t);          /* proposes and applies until nothing fits */
+bool turn_learns_anew(const struct turn *t); /* it is due to forget what the core has refused */
 /* Deletes what has outlived its time, some of it. `busy`: others wait for this round to end, which
  * has written so many rows. */
 void turn_expire(struct turn *t, bool busy, uint64_t written);

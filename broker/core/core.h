@@ -71,7 +71,8 @@ struct reply_job {
 };
 
 /* A job came into the ready index or a worker's hands, or left them: what the scheduler is to
- * learn. READY and HELD are flags of broker/core/state.h. */
+ * learn. READY and HELD are flags of broker/core/state.h. Neither left nor entered: it stays in its
+ * worker's hands, but is being canceled and need not be displaced any more. */
 struct queue_change {
     uint64_t job_id;
     uint64_t class_id;

@@ -161,8 +161,9 @@ static void queue_changed(struct run *run, const Pb__JobRecord *job, uint32_t ol
 {
     const uint32_t seen = STATE_READY | STATE_HELD;
     const uint32_t flags = job_flags(job, job->state);
+    const bool yields_no_more = job->state == JOB_CANCELING && job->interruptible;
 
-    if (((old_flags ^ flags) & seen) == 0) {
+    if (((old_flags ^ flags) & seen) == 0 && !yields_no_more) {
         return;
     }
     queue_change_add(run->core->fx, &(struct queue_change){

@@ -206,19 +206,18 @@ void lanes_open(struct sched *s)
     }
 }
 
-int32_t lane_band(const struct lane *l, uint64_t now_ms, uint64_t *ret_due_ms)
+int32_t band_at(int32_t priority, uint64_t queued_ms, uint64_t now_ms, uint64_t *ret_due_ms)
 {
-    const struct waiting *first = &l->jobs[l->first];
-    const uint64_t age_ms = now_ms > first->queued_ms ? now_ms - first->queued_ms : 0;
+    const uint64_t age_ms = now_ms > queued_ms ? now_ms - queued_ms : 0;
     const uint64_t steps = age_ms / SCHED_AGING_MS;
 
     *ret_due_ms = UINT64_MAX;
-    if (l->priority >= SCHED_PRIORITY_TOP) {
-        return l->priority;
+    if (priority >= SCHED_PRIORITY_TOP) {
+        return priority;
     }
-    if (steps >= (uint64_t)((int64_t)SCHED_PRIORITY_TOP - l->priority)) {
+    if (steps >= (uint64_t)((int64_t)SCHED_PRIORITY_TOP - priority)) {
         return SCHED_PRIORITY_TOP;
     }
-    *ret_due_ms = first->queued_ms + (steps + 1) * SCHED_AGING_MS;
-    return l->priority + (int32_t)steps;
+    *ret_due_ms = queued_ms + (steps + 1) * SCHED_AGING_MS;
+    return priority + (int32_t)steps;
 }

@@ -32,24 +32,6 @@ static void give_back(struct worker *w, const Pb__ClassRecord *class)
     w->disk_used -= class->disk_bytes;
 }
 
-static void make_displaceable(struct held *h)
-{
-    struct pool *p = h->share->pool;
-
-    if (p->record != NULL && p->record->preempt) {
-        DL_APPEND(p->displaceable, h);
-        h->displaceable = true;
-    }
-}
-
-void held_not_displaceable(struct held *h)
-{
-    if (h->displaceable) {
-        DL_DELETE(h->share->pool->displaceable, h);
-        h->displaceable = false;
-    }
-}
-
 void held_add(struct sched *s, struct held what)
 {
     struct held *h = s->unused;
@@ -62,10 +44,10 @@ void held_add(struct sched *s, struct held what)
     *h = what;
     HASH_ADD(hh, s->held, job_id, sizeof(h->job_id), h);
     h->displaceable = false;
-    if (what.displaceable) {
-        make_displaceable(h);
-    }
     take(h->worker, h->class->record);
+    if (what.displaceable) {
+        held_make_displaceable(h);
+    }
     worker_update(s, h->worker);
     share_running(h->share, 1, 0);
 }
@@ -75,7 +57,7 @@ void held_remove(struct sched *s, struct held *h, uint64_t now_ms, bool charge)
     const uint64_t took_ms = now_ms > h->since_ms ? now_ms - h->since_ms : 1;
 
     HASH_DEL(s->held, h);
-    held_not_displaceable(h);
+    held_not_displaceable(s, h);
     give_back(h->worker, h->class->record);
     worker_update(s, h->worker);
     share_running(h->share, -1, charge ? took_ms * WEIGHT_SCALE / h->share->project->weight : 0);
@@ -110,7 +92,7 @@ static bool confirmed(struct sched *s, const struct queue_change *q)
     }
     h->lane = NULL;
     if (q->interruptible) {
-        make_displaceable(h);
+        held_make_displaceable(h);
     }
     return true;
 }
@@ -126,10 +108,20 @@ static void learn_held(struct sched *s, struct class *class, const struct queue_
     }
     if (q->entered & STATE_HELD) {
         h = holding(s, q->job_id, q->worker_id, class, q->project_id);
-        h.priority = q->priority;
+        h.claim = band_at(q->priority, q->queued_ms, now_ms, &(uint64_t){0});
         h.displaceable = q->interruptible;
         h.since_ms = now_ms;
         held_add(s, h);
+    }
+}
+
+/* It stays in its worker's hands, but is on its way out. */
+static void learn_canceling(struct sched *s, const struct queue_change *q)
+{
+    struct held *h = held_find(s, q->job_id);
+
+    if (h != NULL) {
+        held_not_displaceable(s, h);
     }
 }
 
@@ -158,6 +150,10 @@ void sched_learn(struct sched *s, struct tx *tx, uint64_t now_ms,
         if (confirmed(s, q)) {
             continue;
         }
+        if ((q->left | q->entered) == 0) {
+            learn_canceling(s, q);
+            continue;
+        }
         class = class_of(s, q->class_id);
         if ((q->left | q->entered) & STATE_HELD) {
             learn_held(s, class, q, now_ms);
@@ -181,11 +177,13 @@ static void forget_tables(struct sched *s)
     HASH_ITER (hh, s->groups, g, g_tmp) {
         heap_release(&g->workers);
         heap_release(&g->bids);
+        heap_release(&g->yields);
     }
     HASH_ITER (hh, s->pools, p, p_tmp) {
         for (struct demand *d = p->demands; d != NULL; d = d->next_of_pool) {
             heap_release(&d->asks);
         }
+        heap_release(&p->yields);
         HASH_CLEAR(hh, p->shares);
     }
     HASH_ITER (hh, s->classes, c, c_tmp) {
@@ -217,6 +215,7 @@ static void forget(struct sched *s)
     arena_release(&s->arena);
     s->free_groups = NULL;
     s->unused = NULL;
+    s->passed_over = NULL;
     s->dirty = NULL;
     s->changed = NULL;
     s->proposed_count = 0;
@@ -225,7 +224,10 @@ static void forget(struct sched *s)
         w->pool = NULL;
         w->group = NULL;
         w->changed = false;
+        w->shut = false;
         w->node.at = 0;
+        w->yield.at = 0;
+        heap_release(&w->yields);
         w->used = 0;
         w->cpu_used = w->memory_used = w->disk_used = 0;
         if (w->gone) {
@@ -248,7 +250,7 @@ static void find_holders(struct sched *s, uint64_t now_ms)
             break;
         }
         h = holding(s, id, a->worker_id, class_of(s, job->class_id), job->project_id);
-        h.priority = job->priority;
+        h.claim = band_at(job->priority, job->queued_ms, a->assigned_ms, &(uint64_t){0});
         h.displaceable = job->interruptible && job->state != JOB_CANCELING;
         h.since_ms = job->started_ms != 0 ? job->started_ms : now_ms;
         held_add(s, h);
@@ -326,6 +328,7 @@ void sched_worker(struct sched *s, uint64_t worker_id, const Pb__WorkerRecord *r
         w->record = (const Pb__WorkerRecord *)pb_copy(&w->arena, &record->base);
     }
     w->open = open;
+    w->shut = false;
     if (!w->changed) {
         w->changed = true;
         LL_PREPEND2(s->changed, w, next_changed);

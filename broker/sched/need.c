@@ -160,7 +160,7 @@ static struct lane *best_lane(struct want *w, uint64_t now_ms, int32_t *ret_band
         if (l->count == 0) {
             continue;
         }
-        band = lane_band(l, now_ms, &due_ms);
+        band = band_at(l->priority, l->jobs[l->first].queued_ms, now_ms, &due_ms);
         w->due_ms = MIN(w->due_ms, due_ms);
         if (best == NULL || band > *ret_band ||
             (band == *ret_band && l->jobs[l->first].seq < best->jobs[best->first].seq)) {

@@ -84,7 +84,7 @@ static struct sched_proposal book(struct sched *s, struct ask *a, struct worker 
         .share = share,
         .class = want->class,
         .lane = lane,
-        .priority = lane->priority,
+        .claim = want->band,
         .since_ms = now_ms,
     };
 
@@ -116,6 +116,7 @@ static void settle(struct sched *s, uint64_t now_ms)
     struct node *n;
 
     take_back(s, now_ms);
+    victims_reconsider(s);
     s->round++;
     if (s->stale || s->lane_count > s->lane_limit) {
         sched_rebuild(s, now_ms);
@@ -165,54 +166,6 @@ size_t sched_propose(struct sched *s, struct tx *tx, uint64_t now_ms, struct sch
     return n;
 }
 
-/* The least to lose: of the lowest priority, the one that began last. */
-static struct held *victim_for(const struct demand *d)
-{
-    const struct want *w = demand_top(d)->want;
-    struct held *best = NULL;
-    struct held *h;
-
-    DL_FOREACH (d->pool->displaceable, h) {
-        if (h->priority < w->best->priority && h->lane == NULL &&
-            worker_could_take(h, d->class->record) &&
-            (best == NULL || h->priority < best->priority ||
-             (h->priority == best->priority && h->since_ms >= best->since_ms))) {
-            best = h;
-        }
-    }
-    return best;
-}
-
-static bool displace(struct pool *p, struct sched_victim *ret)
-{
-    for (struct demand *d = p->demands; d != NULL; d = d->next_of_pool) {
-        const struct ask *a = demand_top(d);
-        struct held *h = a != NULL && p->displaceable != NULL ? victim_for(d) : NULL;
-        if (h != NULL) {
-            const struct lane *l = a->want->best;
-            *ret = (struct sched_victim){.job_id = h->job_id,
-                                         .for_job_id = l->jobs[l->first].job_id};
-            held_not_displaceable(h); /* once is enough, also when it is refused */
-            return true;
-        }
-    }
-    return false;
-}
-
-bool sched_preempt(struct sched *s, struct sched_victim *ret)
-{
-    struct pool *p;
-    struct pool *tmp;
-
-    check(s->dirty == NULL); /* right after a round */
-    HASH_ITER (hh, s->pools, p, tmp) {
-        if (p->record != NULL && p->record->preempt && displace(p, ret)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 void sched_stat(const struct sched *s, struct sched_stat *ret)
 {
     struct class *c;
@@ -225,6 +178,7 @@ void sched_stat(const struct sched *s, struct sched_stat *ret)
         .workers = HASH_COUNT(s->workers),
         .running = HASH_COUNT(s->held),
         .rows = s->rows,
+        .weighed = s->weighed,
     };
     HASH_ITER (hh, s->classes, c, c_tmp) {
         HASH_ITER (hh, c->wants, w, w_tmp) {

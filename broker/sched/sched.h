@@ -21,8 +21,11 @@
  * whose cpu, memory and disk suffice (one that does not say is taken to have enough). No pair that
  * fits is left: propose until nothing is proposed.
  *
- * Preemption, in pools that allow it: an interruptible job gives way to one of a higher priority
- * (as given: age gives no right to it) that no free worker can take.
+ * Preemption, in pools that allow it: an interruptible job gives way to one that no free worker can
+ * take, comes first in its class, and has a higher priority, as given (age gives no right to it),
+ * than that by which the other got its slot (there age counts: what has waited for its slot has
+ * earned it). The slot is for that one alone: others that are before it in line, and the displaced
+ * job itself, wait no longer than they would have. So one is displaced for one that begins.
  *
  * Cost: O(log lanes + log workers) a proposal beside the groups that have a free worker; jobs that
  * ask for cpu, memory or disk look through the workers of their group when the first has too
@@ -68,10 +71,16 @@ struct sched_proposal {
 size_t sched_propose(struct sched *s, struct tx *tx, uint64_t now_ms, struct sched_proposal *ret,
                      size_t max);
 
-/* A running job that should give way; true: apply JobPreempt, learn, propose again. To be asked
- * when nothing more is proposed. */
+/* The core refused all that the worker was proposed: it gets no more proposals until sched_worker
+ * or a new beginning. */
+void sched_refused(struct sched *s, uint64_t worker_id);
+
+/* A running job that should give way; true: apply JobPreempt, give the slot to the other by an
+ * Assign, learn, propose again. To be asked when nothing more is proposed. One that the core
+ * refused is not named again before the next sched_propose. */
 struct sched_victim {
     uint64_t job_id;
+    uint64_t worker_id; /* who has it */
     uint64_t for_job_id;
 };
 bool sched_preempt(struct sched *s, struct sched_victim *ret);
@@ -82,7 +91,8 @@ struct sched_stat {
     size_t groups;
     size_t workers;
     size_t running;
-    uint64_t rows; /* of the table ready that were read, since the start */
+    uint64_t rows;    /* of the table ready that were read, since the start */
+    uint64_t weighed; /* demands for which somebody to give way was searched, likewise */
 };
 void sched_stat(const struct sched *s, struct sched_stat *ret);
 

@@ -43,8 +43,8 @@ struct pool {
     uint64_t clock; /* `used` of the project that was last given something */
     struct group *groups;
     struct demand *demands;
-    struct share *shares;      /* by project id */
-    struct held *displaceable; /* what preemption may take, the oldest first */
+    struct share *shares; /* by project id */
+    struct heap yields;   /* groups where some job may be displaced */
     UT_hash_handle hh;
 };
 
@@ -93,6 +93,8 @@ struct group {
     struct pool *pool;
     struct heap workers; /* that have a free slot */
     struct heap bids;
+    struct heap yields; /* workers that have such a job, and are as good as free without it */
+    struct node yield;  /* in pool.yields */
     struct bid *aside;
     uint64_t serial;
     struct group *next_of_pool;
@@ -153,11 +155,14 @@ struct worker {
     struct group *group; /* NULL: what it offers has changed */
     bool open;
     bool gone; /* to be forgotten when all is built anew */
+    bool shut; /* the core refused what it was to be given */
     uint32_t used;
     uint64_t cpu_used;
     uint64_t memory_used;
     uint64_t disk_used;
-    struct node node; /* in group.workers, while it has a free slot */
+    struct node node;   /* in group.workers, while it has a free slot */
+    struct heap yields; /* jobs of it that may be displaced, the least claim first */
+    struct node yield;  /* in group.yields */
     bool changed;
     struct worker *next_changed;
     UT_hash_handle hh;
@@ -170,10 +175,12 @@ struct held {
     struct share *share;
     struct class *class;
     struct lane *lane; /* where it was proposed from, until the store shows it; else NULL */
-    int32_t priority;
+    int32_t claim;     /* the band in which it got its slot */
     bool displaceable;
+    bool passed_over;
     uint64_t since_ms;
-    struct held *prev, *next; /* in pool.displaceable */
+    struct node yield;        /* in worker.yields, if it is displaceable and not passed over */
+    struct held *prev, *next; /* in sched.passed_over */
     struct held *next_unused;
     UT_hash_handle hh;
 };
@@ -192,6 +199,7 @@ struct sched {
     struct worker *changed; /* set since the last round */
     struct held *held;
     struct held *unused;
+    struct held *passed_over; /* were named as victims in this round */
     struct want *dirty;
     struct heap aging;
     uint64_t round;
@@ -202,6 +210,7 @@ struct sched {
     size_t lane_count; /* with empty ones */
     size_t lane_limit;
     uint64_t rows;
+    uint64_t weighed;
 };
 
 /* need.c: who wants what, and in which order */
@@ -232,7 +241,8 @@ struct waiting lane_take(struct sched *s, struct lane *l); /* its first; there i
 void lane_forget(struct lane *l); /* what is known of it: to be read again */
 void lane_fill(struct sched *s, struct lane *l);
 void lanes_open(struct sched *s); /* all that the store has */
-int32_t lane_band(const struct lane *l, uint64_t now_ms, uint64_t *ret_due_ms);
+/* What a job of the priority that waits since queued_ms comes to, and when that next rises. */
+int32_t band_at(int32_t priority, uint64_t queued_ms, uint64_t now_ms, uint64_t *ret_due_ms);
 
 /* supply.c: workers and their groups */
 struct worker *worker_of(struct sched *s, uint64_t id); /* loaded from the store if need be */
@@ -241,8 +251,6 @@ void worker_update(struct sched *s, struct worker *w);
 /* Out of its group, before what it offers changes; workers_settle places all such again. */
 void worker_leave(struct sched *s, struct worker *w);
 void workers_settle(struct sched *s);
-/* Whether it could if it had not that one. */
-bool worker_could_take(const struct held *instead, const Pb__ClassRecord *class);
 bool worker_fits(const struct worker *w, const Pb__ClassRecord *class);
 struct worker *group_pick(const struct group *g, const Pb__ClassRecord *class);
 bool word_known(struct sched *s, const char *text);
@@ -251,8 +259,19 @@ void word_add(struct sched *s, const char *text);
 /* learn.c */
 void held_add(struct sched *s, struct held what);
 void held_remove(struct sched *s, struct held *h, uint64_t now_ms, bool charge);
-void held_not_displaceable(struct held *h);
 struct held *held_find(struct sched *s, uint64_t job_id);
 void sched_rebuild(struct sched *s, uint64_t now_ms);
+
+/* preempt.c */
+bool group_yields_before(const struct node *a, const struct node *b);  /* of pool.yields */
+bool worker_yields_before(const struct node *a, const struct node *b); /* of group.yields */
+bool held_yields_before(const struct node *a, const struct node *b);   /* of worker.yields */
+void held_make_displaceable(struct held *h); /* where its pool allows that */
+void held_not_displaceable(struct sched *s, struct held *h);
+/* The worker's place in its group, after its slots, its readiness or its jobs have changed. */
+void worker_yields(struct worker *w);
+void worker_yields_not(struct worker *w); /* before it leaves its group */
+/* A new round: those that were passed over may be named again. */
+void victims_reconsider(struct sched *s);
 
 #endif

@@ -8,7 +8,7 @@
 
 static uint32_t free_slots(const struct worker *w)
 {
-    return w->open && w->used < w->record->slots ? w->record->slots - w->used : 0;
+    return w->open && !w->shut && w->used < w->record->slots ? w->record->slots - w->used : 0;
 }
 
 /* The load is spread. */
@@ -80,6 +80,7 @@ static struct pool *pool_of(struct sched *s, const char *name)
     p = arena_alloc(&s->arena, sizeof(*p));
     p->name = arena_strdup(&s->arena, str_from(name));
     p->record = r != NULL ? (const Pb__PoolRecord *)pb_copy(&s->arena, &r->base) : NULL;
+    p->yields.before = group_yields_before;
     HASH_ADD_KEYPTR(hh, s->pools, p->name, (unsigned)strlen(p->name), p);
     HASH_ITER (hh, s->classes, c, tmp) {
         demand_add(s, p, c);
@@ -124,6 +125,7 @@ static struct group *group_new(struct sched *s, struct str offer, const struct w
     g->pool = w->pool;
     g->workers.before = worker_before;
     g->bids.before = bid_before;
+    g->yields.before = worker_yields_before;
     g->serial = s->next_serial++;
     HASH_ADD_KEYPTR(hh, s->groups, g->offer.p, (unsigned)g->offer.n, g);
     LL_PREPEND2(g->pool->groups, g, next_of_pool);
@@ -148,6 +150,7 @@ static void group_freedom(struct sched *s, struct group *g)
 void worker_leave(struct sched *s, struct worker *w)
 {
     if (w->group != NULL) {
+        worker_yields_not(w);
         heap_remove(&w->group->workers, &w->node);
         group_freedom(s, w->group);
         w->group = NULL;
@@ -192,6 +195,18 @@ void worker_update(struct sched *s, struct worker *w)
         heap_remove(&g->workers, &w->node);
     }
     group_freedom(s, g);
+    worker_yields(w);
+}
+
+void sched_refused(struct sched *s, uint64_t worker_id)
+{
+    struct worker *w;
+
+    HASH_FIND(hh, s->workers, &worker_id, sizeof(worker_id), w);
+    if (w != NULL) {
+        w->shut = true;
+        worker_update(s, w);
+    }
 }
 
 /* Places a worker whose record is there. */
@@ -245,19 +260,6 @@ bool worker_fits(const struct worker *w, const Pb__ClassRecord *class)
     return has_room(w->record->cpu_millis, w->cpu_used, class->cpu_millis) &&
            has_room(w->record->memory_bytes, w->memory_used, class->memory_bytes) &&
            has_room(w->record->disk_bytes, w->disk_used, class->disk_bytes);
-}
-
-bool worker_could_take(const struct held *instead, const Pb__ClassRecord *class)
-{
-    const struct worker *w = instead->worker;
-    const Pb__ClassRecord *gone = instead->class->record;
-
-    return w->open && w->group != NULL && w->used <= w->record->slots &&
-           worker_serves(w->group->as, class) &&
-           has_room(w->record->cpu_millis, w->cpu_used - gone->cpu_millis, class->cpu_millis) &&
-           has_room(w->record->memory_bytes, w->memory_used - gone->memory_bytes,
-                    class->memory_bytes) &&
-           has_room(w->record->disk_bytes, w->disk_used - gone->disk_bytes, class->disk_bytes);
 }
 
 struct worker *group_pick(const struct group *g, const Pb__ClassRecord *class)

@@ -127,14 +127,18 @@ static bool make_way(struct stage *s)
     Pb__JobPreempt body = PB__JOB_PREEMPT__INIT;
     struct sched_victim v;
 
-    if (!sched_preempt(s->world.sched, &v)) {
-        return false;
+    while (sched_preempt(s->world.sched, &v)) {
+        body.job_id = v.job_id;
+        body.epoch = job_get(s->world.tx, v.job_id)->epoch;
+        body.for_job_id = v.for_job_id;
+        const int r = WORLD_APPLY(&s->world, "scheduler", JOB_PREEMPT, &body);
+        trace_result(s, r);
+        if (r == 0) {
+            trace_result(s, world_assign(&s->world, v.for_job_id, v.worker_id));
+            return true;
+        }
     }
-    body.job_id = v.job_id;
-    body.epoch = job_get(s->world.tx, v.job_id)->epoch;
-    body.for_job_id = v.for_job_id;
-    trace_result(s, WORLD_APPLY(&s->world, "scheduler", JOB_PREEMPT, &body));
-    return true;
+    return false;
 }
 
 /* As the turn does it after every batch; each assignment by itself, so that the trace tells in

@@ -30,6 +30,7 @@ struct chaos {
     uint64_t children;
     uint64_t refused;
     uint64_t finished;
+    uint64_t displaced;
 };
 
 static uint64_t next(struct chaos *c)
@@ -337,6 +338,29 @@ static void check_scheduler(struct chaos *c, size_t proposed)
     sched_free(fresh);
 }
 
+/* Likewise of who gives way; one whose worker is away is the only one it may be wrong of. */
+static int make_way(struct chaos *c)
+{
+    Pb__JobPreempt body = PB__JOB_PREEMPT__INIT;
+    struct sched_victim v;
+
+    while (sched_preempt(c->w.sched, &v)) {
+        const Pb__AssignmentRecord *a = assignment_get(c->w.tx, v.job_id);
+        const bool waiting = a->waiting;
+        body.job_id = v.job_id;
+        body.epoch = a->epoch;
+        body.for_job_id = v.for_job_id;
+        const int r = WORLD_APPLY(&c->w, "scheduler", JOB_PREEMPT, &body);
+        assert_int_equal(r, waiting ? -E_CONFLICT : 0);
+        if (r == 0) {
+            assert_int_equal(world_assign(&c->w, v.for_job_id, v.worker_id), 0);
+            c->displaced++;
+            return 0;
+        }
+    }
+    return 0;
+}
+
 static int schedule(struct chaos *c)
 {
     struct sched_proposal todo[3];
@@ -349,6 +373,9 @@ static int schedule(struct chaos *c)
     tell_workers(c, c->w.sched);
     n = sched_propose(c->w.sched, c->w.tx, c->w.now_ms, todo, ARRAY_LEN(todo));
     check_scheduler(c, n);
+    if (n == 0) {
+        return make_way(c);
+    }
     for (size_t i = 0; i < n && r == 0; i++) {
         r = world_assign(&c->w, todo[i].job_id, todo[i].worker_id);
         assert_int_equal(r, 0); /* alone in its turn, the scheduler is right */
@@ -575,6 +602,8 @@ static int pool_command(struct chaos *c)
     body.name = goes.name = (char *)CHOOSE(c, "fast", "slow");
     body.has_locked = one_in(c, 2);
     body.locked = one_in(c, 2);
+    body.has_preempt = true;
+    body.preempt = !one_in(c, 4);
     body.has_queue_timeout = true;
     body.queue_timeout_ms = below(c, 2) * 100000;
     return one_in(c, 3) ? WORLD_APPLY(&c->w, "ann", POOL_DELETE, &goes)
@@ -722,8 +751,8 @@ static void run_seed(uint64_t seed)
     gone = c.w.expired;
     finish_everything(&c);
     printf("%" PRIu64 " pipelines, %" PRIu64 " children, %" PRIu64 " commands, %" PRIu64
-           " to the end, %" PRIu64 " refused, %" PRIu64 " expired\n",
-           c.pipelines, c.children, applied, c.w.applied - applied, c.refused, gone);
+           " to the end, %" PRIu64 " refused, %" PRIu64 " displaced, %" PRIu64 " expired\n",
+           c.pipelines, c.children, applied, c.w.applied - applied, c.refused, c.displaced, gone);
     assert_true(c.pipelines > 3 && c.finished > 20 && c.refused > 20);
     expire_everything(&c);
     replay(&c);

@@ -976,6 +976,41 @@ static void drain_and_pause_are_told_and_obeyed(void **state)
     fixture_down(&f);
 }
 
+/* Behind the back of the fleet. The turn is idle. */
+static void write_draining(struct fixture *f, uint64_t worker_id, bool draining)
+{
+    const struct key k = key_u64(worker_id);
+    struct tx *tx;
+
+    assert_int_equal(turn_fresh(f->turn), 0);
+    assert_int_equal(tx_begin(f->store, true, &tx), 0);
+    Pb__WorkerRecord *w = (Pb__WorkerRecord *)worker_get(tx, worker_id);
+    w->draining = draining;
+    tx_put_msg(tx, T_WORKER, &k, &w->base);
+    assert_int_equal(tx_commit(tx), 0);
+}
+
+static void a_worker_that_the_core_refuses_holds_nobody_up(void **state)
+{
+    struct fixture f;
+    struct client a;
+    struct client b;
+
+    fixture_up(&f, &calm);
+    client_join(&a, &f, "w1", 2); /* the first that is thought of */
+    client_join(&b, &f, "w2", 1);
+    write_draining(&f, a.worker_id, true);
+    uint64_t job_id = fixture_submit(&f, 2);
+    assert_int_equal(client_take_job(&b).job_id, job_id);
+    client_expect_silence(&a, 20);
+    write_draining(&f, a.worker_id, false);
+    assert_int_equal(client_take_job(&a).job_id, job_id + 1); /* though nobody says a word */
+    fixture_audit(&f);
+    client_close(&a);
+    client_close(&b);
+    fixture_down(&f);
+}
+
 /* ---- clients ---- */
 
 static void say_client_hello(struct client *c, const struct fixture *f, const char *uid)
@@ -1099,6 +1134,7 @@ int main(void)
         cmocka_unit_test(a_worker_that_returns_without_the_job_ends_the_wait),
         cmocka_unit_test(an_impossible_end_fails_the_attempt),
         cmocka_unit_test(drain_and_pause_are_told_and_obeyed),
+        cmocka_unit_test(a_worker_that_the_core_refuses_holds_nobody_up),
         cmocka_unit_test(a_newer_session_of_a_client_ends_the_older),
         cmocka_unit_test(a_silent_client_is_forgotten),
         cmocka_unit_test(a_client_that_speaks_as_a_worker_is_cut_off),

@@ -385,7 +385,7 @@ static void the_lower_priority_gives_way(void **state)
 {
     struct world *w = *state;
     struct sched_victim v;
-    uint64_t p;
+    uint64_t p, urgent;
 
     set_pool(w, "fast", 0, 0, true);
     worker(w, (struct offer){"w1", .pool = "fast", .slots = 3});
@@ -395,14 +395,107 @@ static void the_lower_priority_gives_way(void **state)
                "c: priority=-5\n");
     assert_string_equal(assign_all(w), "a b c");
     assert_false(sched_preempt(w->sched, &v)); /* nobody waits */
-    submit(w, "demo", "urgent: priority=7\nequal: priority=-1\n");
+    urgent = submit(w, "demo", "urgent: priority=7\nequal: priority=-1\n");
     assert_string_equal(assign_all(w), "");
     assert_true(sched_preempt(w->sched, &v));
     assert_int_equal(v.job_id, world_job_id(w, p, "b")); /* c must not be interrupted */
-    assert_int_equal(v.for_job_id, world_job_id(w, w->reply.pipeline_id, "urgent"));
+    assert_int_equal(v.for_job_id, world_job_id(w, urgent, "urgent"));
     assert_true(sched_preempt(w->sched, &v)); /* the first was refused */
     assert_int_equal(v.job_id, world_job_id(w, p, "a"));
     assert_false(sched_preempt(w->sched, &v));
+    assert_string_equal(assign_all(w), ""); /* a new round, in which it may be otherwise */
+    assert_true(sched_preempt(w->sched, &v));
+    assert_int_equal(v.job_id, world_job_id(w, p, "b"));
+    assert_int_equal(world_cancel_job(w, v.job_id), 0);
+    assert_string_equal(assign_all(w), "");
+    assert_true(sched_preempt(w->sched, &v)); /* the other is on its way out already */
+    assert_int_equal(v.job_id, world_job_id(w, p, "a"));
+    assert_int_equal(v.for_job_id, world_job_id(w, urgent, "urgent"));
+}
+
+static void preempt(struct world *w, const struct sched_victim *v)
+{
+    Pb__JobPreempt body = PB__JOB_PREEMPT__INIT;
+
+    body.job_id = v->job_id;
+    body.epoch = job_get(w->tx, v->job_id)->epoch;
+    body.for_job_id = v->for_job_id;
+    assert_int_equal(WORLD_APPLY(w, "scheduler", JOB_PREEMPT, &body), 0);
+    assert_int_equal(world_assign(w, v->for_job_id, v->worker_id), 0);
+}
+
+/* Of what a worker has left when the job is gone, too. */
+static void room_is_made_where_it_is_enough(void **state)
+{
+    struct world *w = *state;
+    struct sched_victim v;
+    uint64_t p, urgent;
+
+    set_pool(w, "fast", 0, 0, true);
+    worker(w, (struct offer){"w1", .pool = "fast", .slots = 4, .memory = 100});
+    worker(w, (struct offer){"w2", .pool = "fast", .slots = 3, .memory = 100});
+    p = submit(w, "demo",
+               "a: interruptible=yes memory=50 priority=1\n"
+               "b: interruptible=yes memory=70\n"
+               "c: interruptible=yes memory=20 priority=-1\n"
+               "d: interruptible=yes memory=10 priority=-2\n");
+    assert_string_equal(assign_all(w), "a b c d");
+    urgent = submit(w, "demo", "urgent: priority=7 memory=80\n");
+    assert_string_equal(assign_all(w), "");
+    assert_true(sched_preempt(w->sched, &v));
+    assert_int_equal(v.job_id, world_job_id(w, p, "b"));
+    preempt(w, &v);
+    assert_string_equal(assign_all(w), "");
+    assert_string_equal(world_state(w, urgent, "urgent"), "assigned");
+    assert_false(sched_preempt(w->sched, &v));
+}
+
+/* Where nobody is of less claim than what waits, nobody is looked for. */
+static void who_cannot_displace_costs_no_search(void **state)
+{
+    struct world *w = *state;
+    struct buf text = BUF_INIT;
+    struct sched_victim v;
+    struct sched_stat stat;
+
+    set_pool(w, "fast", 0, 0, true);
+    worker(w, (struct offer){"w1", "t", .pool = "fast", .slots = 60});
+    for (unsigned i = 0; i < 60; i++) {
+        buf_addf(&text, "run%u: interruptible=yes\n", i);
+    }
+    for (unsigned i = 1; i <= 100; i++) {
+        buf_addf(&text, "wait%u: cpu=%u\n", i, i);
+    }
+    submit(w, "demo", buf_cstr(&text));
+    buf_release(&text);
+    assign_all(w);
+    assert_false(sched_preempt(w->sched, &v));
+    sched_stat(w->sched, &stat);
+    assert_int_equal(stat.running, 60);
+    assert_int_equal(stat.weighed, 0);
+    submit(w, "demo", "urgent: priority=1 tags=t\n");
+    assign_all(w);
+    assert_true(sched_preempt(w->sched, &v));
+    sched_stat(w->sched, &stat);
+    assert_int_equal(stat.weighed, 1);
+}
+
+static void a_worker_that_was_refused_gets_nothing_until_it_is_told_of(void **state)
+{
+    struct world *w = *state;
+    struct sched_proposal p[4];
+    const uint64_t id = worker(w, (struct offer){"w1", .slots = 3});
+    const uint64_t other = worker(w, (struct offer){"w2", .slots = 1});
+
+    submit(w, "demo", "a:\nb:\n");
+    assert_int_equal(propose(w, p, 1), 1);
+    assert_int_equal(p[0].worker_id, id);
+    sched_refused(w->sched, id);
+    assert_int_equal(propose(w, p, 4), 1);
+    assert_int_equal(p[0].worker_id, other);
+    assert_string_equal(assign_all(w), "a");
+    sched_worker(w->sched, id, worker_get(w->tx, id), true);
+    assert_string_equal(assign_all(w), "b");
 }
 
 /* A copy that learns everything anew proposes what the one that learned step by step does. */
@@ -632,6 +725,9 @@ int main(void)
         TEST(a_pool_at_its_limit_waits_and_others_do_not),
         TEST(pools_keep_out_who_does_not_belong),
         TEST(the_lower_priority_gives_way),
+        TEST(room_is_made_where_it_is_enough),
+        TEST(who_cannot_displace_costs_no_search),
+        TEST(a_worker_that_was_refused_gets_nothing_until_it_is_told_of),
         TEST(what_is_rebuilt_is_what_was_learned),
         TEST(random_loads_share_by_weight),
         TEST(a_long_queue_costs_no_more_than_a_short_one),
