@@ -292,11 +292,13 @@ int journal_restart(struct journal *j, uint64_t applied)
         return r;
     }
     j->began = true;
-    r = retire(j, j->count - 1);
-    if (r == 0) {
-        make_spare(j); /* a luxury: for when the store cannot commit */
+    /* The journal goes on from here, whatever becomes of the old ones: what they hold is void, and
+     * those that cannot be put away now are at the next restart. The spare one is a luxury, for
+     * when the store cannot commit. */
+    if (retire(j, j->count - 1) == 0) {
+        make_spare(j);
     }
-    return r;
+    return 0;
 }
 
 void journal_add(struct journal *j, uint64_t index, const Pb__Command *cmd)

@@ -59,7 +59,8 @@ int journal_replay(struct journal *j, uint64_t applied, journal_replay_fn fn, vo
 
 /* The store has committed all up to `applied`: what the journal holds is void, a new generation
  * begins. Also the way on when journal_write found no room. -E_NO_SPACE: no file could be made; the
- * journal takes nothing more, and this may be tried again. */
+ * journal takes nothing more, and this may be tried again. Files of old generations that cannot be
+ * put away stay until the next restart. */
 int journal_restart(struct journal *j, uint64_t applied);
 
 /* Adds an applied command to what the next journal_write writes. Its index is one more than that of

@@ -309,6 +309,33 @@ static void a_segment_can_be_prepared_to_its_end(void **state)
     journal_close(j);
 }
 
+/* Whatever fails on the way: a restart that says so has not begun, and one that has begun goes on.
+ */
+static void a_restart_that_fails_takes_nothing_until_the_next(void **state)
+{
+    unsigned begun = 0;
+    unsigned failed = 0;
+
+    for (uint64_t n = 1; n <= 8; n++) {
+        struct journal *j = journal_with(3);
+        fake_disk_fail(fake_disk_calls() + n, -E_IO, false);
+        const int r = journal_restart(j, 3);
+        fake_disk_fail(0, 0, false);
+        add(j, 4);
+        assert_int_equal(journal_write(j), r == 0 ? 0 : -E_FULL);
+        assert_int_equal(journal_flush(j), 0);
+        begun += r == 0;
+        failed += r != 0;
+        assert_int_equal(replay_good(j, 3).last, r == 0 ? 4 : 0);
+        assert_int_equal(journal_restart(j, 4), 0);
+        add(j, 5);
+        assert_int_equal(journal_write(j), 0);
+        assert_int_equal(replay_good(j, 4).last, 5);
+        journal_close(j);
+    }
+    assert_true(begun > 0 && failed > 0);
+}
+
 /* A broker's life in short: turns, commits, starts; what is acknowledged is never lost. */
 struct life {
     struct journal *j;
@@ -444,6 +471,7 @@ int main(void)
         cmocka_unit_test(records_that_were_not_flushed_may_be_lost_in_any_order),
         cmocka_unit_test(what_looks_like_a_record_in_a_command_is_none),
         cmocka_unit_test(a_segment_can_be_prepared_to_its_end),
+        cmocka_unit_test(a_restart_that_fails_takes_nothing_until_the_next),
         cmocka_unit_test(a_crash_at_any_call_loses_nothing_acknowledged),
         cmocka_unit_test(a_full_disk_at_any_call_loses_nothing_acknowledged),
         cmocka_unit_test(an_error_of_the_disk_at_any_call_loses_nothing_acknowledged),
