@@ -196,6 +196,7 @@ static int apply(struct core *c, const Pb__Command *cmd)
     c->meta->applied_index++;
     c->meta->time_ms = MAX(c->meta->time_ms, c->now_ms);
     tx_put_msg(c->tx, T_META, &k, &c->meta->base);
+    c->reply->text[0] = '\0'; /* of a part that came to nothing */
     return tx_error(c->tx);
 }
 

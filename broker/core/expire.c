@@ -262,7 +262,8 @@ uint64_t core_next_expiry_ms(struct tx *tx, uint64_t keep_pipelines_ms)
         due_ms = key_read_u64(key_str(&k), 0);
     }
     if (keep_pipelines_ms != 0 && first_key(tx, T_PIPELINE_ENDED, STR_NULL, &k)) {
-        due_ms = MIN(due_ms, key_read_u64(key_str(&k), 0) + keep_pipelines_ms);
+        const uint64_t ended_ms = key_read_u64(key_str(&k), 0);
+        due_ms = MIN(due_ms, ended_ms + MIN(keep_pipelines_ms, UINT64_MAX - ended_ms));
     }
     return due_ms;
 }

@@ -254,6 +254,7 @@ static void one_end_may_take_the_next_job_away(void **state)
     assert_int_equal(world_started(w, ids[1]), 0);
     assert_int_equal(world_lost(w, ids[1]), 0);
     assert_int_equal(world_finished_all(w, ids, 2, &o), 0);
+    assert_string_equal(w->reply.text, ""); /* it was applied */
     assert_string_equal(world_state(w, p, "x"), "failed");
     assert_string_equal(world_state(w, p, "y"), "canceled");
 }

@@ -161,6 +161,7 @@ static void nothing_goes_that_is_kept_or_has_not_ended(void **state)
     run_pipeline(&w, worker_id);
     assert_int_equal(core_next_expiry_ms(w.tx, 0), UINT64_MAX);
     assert_int_equal(core_next_expiry_ms(w.tx, 3 * DAY_MS), w.now_ms + 3 * DAY_MS);
+    assert_int_equal(core_next_expiry_ms(w.tx, UINT64_MAX - 1), UINT64_MAX); /* as good as never */
     assert_int_equal(world_expire(&w, 10, 0), 0);
     assert_int_equal(world_expire(&w, 10, w.now_ms - 1), 0);
     assert_int_equal(w.expired, 0);
