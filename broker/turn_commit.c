@@ -441,6 +441,7 @@ int turn_fresh(struct turn *t)
 {
     const uint64_t want = atomic_load(&t->acknowledged);
 
+    check(!t->has_thread || !pthread_equal(pthread_self(), t->thread)); /* to wait for itself */
     if (atomic_load(&t->committed) >= want) {
         return 0;
     }

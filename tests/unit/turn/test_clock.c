@@ -184,6 +184,30 @@ static void a_disk_that_fails_ends_the_process_without_an_answer(void **state)
     assert_int_equal(WEXITSTATUS(status), err_exit_code(-E_IO));
 }
 
+static void ask_for_itself(void *ctx, int r, const struct reply *reply)
+{
+    turn_fresh(ctx);
+    _exit(0);
+}
+
+static void a_turn_that_would_wait_for_itself_is_a_mistake(void **state)
+{
+    int status;
+    pid_t pid = fork();
+
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct fixture f;
+        fixture_up(&f, &no_journal);
+        os_remove_tree(f.dir);
+        turn_submit(f.turn, fixture_pipeline_post("group/test", 1), ask_for_itself, f.turn);
+        turn_stop(f.turn);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_false(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 static void a_commit_that_found_no_space_is_answered_and_tried_again_later(void **state)
 {
     struct fixture f;
@@ -258,6 +282,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_disk_that_fails_ends_the_process_without_an_answer),
+        cmocka_unit_test(a_turn_that_would_wait_for_itself_is_a_mistake),
         cmocka_unit_test(a_commit_that_found_no_space_is_answered_and_tried_again_later),
         cmocka_unit_test(what_the_journal_has_outlives_a_store_that_cannot_commit),
         cmocka_unit_test(a_kill_while_the_store_cannot_commit_loses_nothing),
