@@ -242,6 +242,9 @@ static int admit(struct request *rq, const char *method, const char *path)
     if (r < 0) {
         return r;
     }
+    if (rq->args.named && (rq->args.rest.n > LIMIT_NAME || !str_is_utf8(rq->args.rest, NULL))) {
+        return request_fail(rq, -E_INVALID, "the path ends in no name");
+    }
     MHD_get_connection_values(rq->conn, MHD_GET_ARGUMENT_KIND, check_query, rq);
     return rq->refused < 0 ? rq->refused : check_body(rq);
 }

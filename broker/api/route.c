@@ -30,8 +30,10 @@ static bool path_matches(const char *pattern_text, const char *path_text, struct
     struct str path = str_from(path_text);
     struct str want, got;
     for (;;) {
-        if (str_eq(pattern, STR("{path}")) || str_eq(pattern, STR("{name}"))) {
+        bool named = str_eq(pattern, STR("{name}"));
+        if (named || str_eq(pattern, STR("{path}"))) {
             args->rest = path;
+            args->named = named;
             return path.n > 0;
         }
         bool more_want = str_split(&pattern, '/', &want);

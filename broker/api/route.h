@@ -48,6 +48,7 @@ struct route_args {
     uint64_t id;
     uint8_t digest[SHA256_BYTES];
     struct str rest; /* {path}, {name}: all that follows, as long as the request lives */
+    bool named;      /* {name}: UTF-8 of at most LIMIT_NAME bytes, once the request is admitted */
 };
 
 const char *method_name(enum method m);

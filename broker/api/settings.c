@@ -1,5 +1,5 @@
-/* What administrators set: pools, what projects may take, how a resource group lets jobs in. A PUT
- * changes what its body names and leaves the rest as it is. */
+/* What administrators set: pools, and what projects may take. A PUT changes what its body names and
+ * leaves the rest as it is. */
 #include "common/base.h"
 
 #include <stdlib.h>
@@ -24,7 +24,7 @@ static int refused(struct request *rq)
 static int path_name(struct request *rq, struct post *post, char **ret)
 {
     char *name = arena_strdup(post_arena(post), rq->args.rest);
-    if (!body_is_name(name) || rq->args.rest.n > LIMIT_NAME) {
+    if (!body_is_name(name)) {
         return request_fail(rq, -E_INVALID, "the path ends in no name");
     }
     *ret = name;

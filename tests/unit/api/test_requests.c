@@ -192,6 +192,26 @@ static void an_idle_connection_ends_and_a_used_one_serves_again(void **state)
 
 /* --- tokens --- */
 
+/* A path of the route, on the heap; `last` stands for {name} and {path}. */
+static char *path_of(const struct route *r, const char *last)
+{
+    struct buf path = BUF_INIT;
+    struct str rest = str_from(r->path);
+    struct str part;
+    while (str_split(&rest, '/', &part)) {
+        if (str_eqz(part, "{id}")) {
+            buf_addz(&path, "/1");
+        } else if (str_eqz(part, "{digest}")) {
+            buf_addf(&path, "/%064d", 1);
+        } else if (str_eqz(part, "{name}") || str_eqz(part, "{path}")) {
+            buf_addf(&path, "/%s", last);
+        } else if (part.n > 0) {
+            buf_addf(&path, "/" STR_FMT, STR_ARG(part));
+        }
+    }
+    return buf_take(&path);
+}
+
 static void without_a_valid_token_nothing_is_told(void **state)
 {
     struct fixture *x = *state;
@@ -208,22 +228,7 @@ static void without_a_valid_token_nothing_is_told(void **state)
         if (routes[i].roles == ROLE_NONE) {
             continue;
         }
-        struct buf path = BUF_INIT;
-        struct str rest = str_from(routes[i].path);
-        struct str part;
-        while (str_split(&rest, '/', &part)) {
-            if (part.n > 0) {
-                buf_addf(&path, "/" STR_FMT, STR_ARG(str_eqz(part, "{id}") ? STR("1") : part));
-            }
-        }
-        char *text = buf_take(&path);
-        char *brace = strstr(text, "{digest}");
-        if (brace) {
-            *brace = '\0';
-            buf_addf(&path, "%s%064d", text, 1);
-            free(text);
-            text = buf_take(&path);
-        }
+        char *text = path_of(&routes[i], "{name}");
         for (size_t t = 0; t < ARRAY_LEN(tokens); t++) {
             struct call c = {.path = text,
                              .token = tokens[t],
@@ -233,6 +238,53 @@ static void without_a_valid_token_nothing_is_told(void **state)
         }
         free(text);
     }
+}
+
+static void answered(struct fixture *x, const struct call *c)
+{
+    struct answer a;
+    call(x, c, &a);
+    if (a.status < 200 || a.status >= 500) {
+        fail_msg("%s: status %d", c->path, a.status);
+    }
+    answer_release(&a);
+}
+
+static void bytes_that_are_no_text_are_answered_everywhere(void **state)
+{
+    struct fixture *x = *state;
+    uint64_t job;
+    submit(x, "a:\n  script: [x]\n  resource_group: g\n", &job);
+    for (size_t i = 0; i < route_count; i++) {
+        const struct route *r = &routes[i];
+        if (strstr(r->path, "events") || strstr(r->path, "follow")) {
+            continue; /* these do not end */
+        }
+        struct call c = {.method = method_name(r->method), .body = r->body ? "{}" : NULL};
+        char *path = path_of(r, "%ff");
+        struct buf with = BUF_INIT;
+        struct str names = str_from(r->query);
+        struct str name;
+        const char *project = route_knows_query(r, STR("project")) ? "?project=group/test" : "";
+        buf_addf(&with, "%s%s", path, project);
+        c.path = buf_cstr(&with);
+        answered(x, &c);
+        while (str_split(&names, ' ', &name)) {
+            if (name.n > 0 && !str_eqz(name, ROUTE_ANY_QUERY)) {
+                buf_clear(&with);
+                buf_addf(&with, "%s?" STR_FMT "=%%ff", path, STR_ARG(name));
+                if (!str_eqz(name, "project") && project[0] != '\0') {
+                    buf_addz(&with, "&project=group/test");
+                }
+                c.path = buf_cstr(&with);
+                answered(x, &c);
+            }
+        }
+        buf_release(&with);
+        free(path);
+    }
+    assert_problem(x, &(struct call){.path = "/api/v1/resource-groups/%ff?project=group/test"}, 400,
+                   "invalid");
 }
 
 static void the_scheme_must_be_bearer(void **state)
@@ -531,6 +583,7 @@ int main(void)
         TEST(a_head_that_comes_too_slowly_ends_the_connection),
         TEST(a_body_that_comes_too_slowly_ends_the_connection),
         TEST(an_idle_connection_ends_and_a_used_one_serves_again),
+        TEST(bytes_that_are_no_text_are_answered_everywhere),
         TEST(without_a_valid_token_nothing_is_told),
         TEST(the_scheme_must_be_bearer),
         TEST(a_worker_token_opens_only_what_workers_need),
