@@ -99,6 +99,23 @@ json_t *client_config(void)
     return config;
 }
 
+int client_take_token(struct cli *c, struct client *cl)
+{
+    const char *env = getenv("DAVIT_TOKEN");
+    char *token = c->token_file != NULL ? read_trimmed(c->token_file) : xstrdup(env ? env : "");
+    if (token == NULL) {
+        client_release(cl);
+        return cli_fail(c, -E_NOT_FOUND, "cannot read the token file %s", c->token_file);
+    }
+    if (token[0] != '\0') {
+        free(cl->token);
+        cl->token = token;
+    } else {
+        free(token);
+    }
+    return 0;
+}
+
 int client_open(struct cli *c, struct client *ret)
 {
     json_t *config = client_config();
@@ -116,12 +133,12 @@ int client_open(struct cli *c, struct client *ret)
         }
     } else {
         char *data = client_data_dir(c);
-        if (client_open_data(data, ret) < 0) {
-            r = cli_fail(c, -E_UNREACHABLE,
-                         "no broker: none runs in %s; start one with `davit up`, or give --url and "
-                         "--token-file",
-                         data);
-        }
+        r = client_open_data(data, ret) < 0
+                ? cli_fail(c, -E_UNREACHABLE,
+                           "no broker: none runs in %s; start one with `davit up`, or give --url "
+                           "and --token-file",
+                           data)
+                : client_take_token(c, ret);
         free(data);
     }
     json_decref(config);

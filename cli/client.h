@@ -11,11 +11,15 @@ struct client {
 };
 
 /* Finds the broker: --url and DAVIT_URL with --token-file or DAVIT_TOKEN; else the configuration
- * file (~/.config/davit/config.json: {"url", "token"}); else the data folder of a local broker. */
+ * file (~/.config/davit/config.json: {"url", "token"}); else the data folder of a local broker,
+ * with that folder's admin.token unless --token-file or DAVIT_TOKEN is given. */
 int client_open(struct cli *c, struct client *ret);
 /* The broker of one data folder: endpoints.json and admin.token. -E_NOT_FOUND silently when it is
  * not (yet) running there. */
 int client_open_data(const char *data, struct client *ret);
+/* The token that --token-file or DAVIT_TOKEN names takes the place of the folder's. On failure the
+ * client is released. */
+int client_take_token(struct cli *c, struct client *cl);
 void client_release(struct client *cl);
 
 /* The default data folder, heap: --data, DAVIT_DATA, $XDG_STATE_HOME/davit, ~/.local/state/davit.
@@ -36,9 +40,9 @@ int client_call(struct cli *c, const struct client *cl, const char *method, cons
 int client_send(struct cli *c, const struct client *cl, const char *path, const json_t *body,
                 const char *key, json_t **ret_json);
 
-/* The URL of a path under /api/v1, heap. */
 /* A GET that may fail and says nothing then; *ret_json NULL. */
 bool client_poll(const struct client *cl, const char *path, json_t **ret_json);
+/* The URL of a path under /api/v1, heap. */
 char *client_url(const struct client *cl, const char *path);
 
 /* Prints what an answer with a bad status says; returns its error. */

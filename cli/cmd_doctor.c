@@ -126,7 +126,7 @@ static void check_broker(struct report *r, const char *data)
         report(r, true, "broker", "none runs from this data folder", NULL);
         return;
     }
-    if (named && client_open(r->c, &cl) < 0) {
+    if ((named ? client_open(r->c, &cl) : client_take_token(r->c, &cl)) < 0) {
         report(r, false, "broker", "cannot be asked", "see above");
         return;
     }

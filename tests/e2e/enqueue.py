@@ -12,9 +12,10 @@ from stack import ApiError, Stack, main, wait_for
 ENDED = ("success", "failed", "canceled")
 
 
-def davit(stack, *args, stdin=None, timeout=60):
+def davit(stack, *args, stdin=None, timeout=60, environment=None):
     return subprocess.run([stack.program("davit"), *args], input=stdin, capture_output=True, text=True,
-                          timeout=timeout, env={**os.environ, "DAVIT_DATA": stack.data}, check=False)
+                          timeout=timeout, env={**os.environ, "DAVIT_DATA": stack.data, **(environment or {})},
+                          check=False)
 
 
 def answer(done):
@@ -197,11 +198,18 @@ def pools_say_whose_jobs_their_workers_take(build):
         wait_status(stack, other, "success")
         done = davit(stack, "projects", "set", "a/b", "--weight", "250", "--max-running", "9")
         assert done.returncode == 0 and "250" in done.stdout, done
-        with open(os.path.join(stack.data, "user.token"), encoding="ascii") as f:
-            assert f.read().startswith("dvu_")
-        done = davit(stack, "pools", "set", "fast", "--locked", "yes", "--url", stack.url, "--token-file",
-                     os.path.join(stack.data, "user.token"))
-        assert done.returncode != 0 and "may not" in done.stderr, done
+        user = os.path.join(stack.data, "user.token")
+        with open(user, encoding="ascii") as f:
+            token = f.read().strip()
+        assert token.startswith("dvu_")
+        lock = ("pools", "set", "fast", "--locked", "yes")
+        for done in (davit(stack, *lock, "--url", stack.url, "--token-file", user),
+                     davit(stack, *lock, "--token-file", user),  # not the folder's admin.token
+                     davit(stack, *lock, environment={"DAVIT_TOKEN": token}),
+                     davit(stack, "enqueue", "--priority", "101", "--token-file", user, "--", "true")):
+            assert done.returncode != 0 and ("may not" in done.stderr or "administrators" in done.stderr), done
+        done = davit(stack, "jobs", "--token-file", os.path.join(stack.data, "none.token"))
+        assert done.returncode != 0 and "none.token" in done.stderr, done
 
 
 def nothing_is_lost_or_doubled_when_all_are_killed(build):
