@@ -39,8 +39,8 @@ static const char usage[] =
     "  --log-level LEVEL   error, warn, info (default) or debug\n"
     "  --help              this text\n"
     "\n"
-    "Only loopback addresses are served. DIR/endpoints.json says where, DIR/admin.token and\n"
-    "DIR/worker.token are made at the first start.\n";
+    "Only loopback addresses are served. DIR/endpoints.json says where; DIR/admin.token,\n"
+    "DIR/user.token and DIR/worker.token are made at the first start.\n";
 
 struct arguments {
     struct serve_options serve;

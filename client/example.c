@@ -1,10 +1,11 @@
 /* Enqueues COMMAND at a broker and waits for its end:
- *     client-example tcp://127.0.0.1:7800 TOKEN_FILE COMMAND... */
-#include "common/base.h"
-
-#include "client/davit.h"
-
+ *     client-example tcp://127.0.0.1:7070 TOKEN_FILE COMMAND...
+ * A program as others write it, with nothing of Davit's but the library:
+ *     cc example.c $(pkg-config --cflags --libs davit) -o client-example */
+#include <davit.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
 static bool read_token(const char *path, char *ret, size_t size)
 {

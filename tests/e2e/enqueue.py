@@ -103,6 +103,20 @@ def a_key_is_one_job_however_often_it_is_sent(build):
             assert e.problem["code"] == "idempotency_key_reused", e.problem
 
 
+def a_program_enqueues_by_the_library(build):
+    with Stack(build, workers=1) as stack:
+        def example(*command, token="user.token"):
+            return subprocess.run([os.path.join(build, "client", "client-example"), f"tcp://127.0.0.1:{stack.fleet_port}",
+                                   os.path.join(stack.data, token), *command],
+                                  capture_output=True, text=True, timeout=60, check=False)
+        done = example("sh", "-c", "exit $1", "x", "0")
+        assert done.returncode == 0 and "success" in done.stdout, done
+        done = example("sh", "-c", "exit $1", "x", "3")
+        assert done.returncode == 1 and "failed script_failure" in done.stdout, done
+        done = example("true", token="worker.token")
+        assert done.returncode == 1 and "token" in done.stderr, done
+
+
 def a_job_waits_for_its_time(build):
     with Stack(build, workers=1) as stack:
         start = time.time()
@@ -245,6 +259,7 @@ if __name__ == "__main__":
         a_command_runs_and_its_log_is_shown,
         lines_become_a_batch,
         a_key_is_one_job_however_often_it_is_sent,
+        a_program_enqueues_by_the_library,
         a_job_waits_for_its_time,
         the_higher_priority_goes_first,
         it_is_retried_canceled_and_forgotten,
