@@ -44,6 +44,8 @@ char *os_absolute_path(const char *path); /* without links and dots, heap; NULL:
 int os_read_zone(struct str name, struct buf *out);
 int os_write_all(int fd, const void *p, size_t n);
 int os_pwrite_all(int fd, const void *p, size_t n, uint64_t offset);
+/* n bytes, or those that there are before the end of the file. */
+int os_pread_all(int fd, void *p, size_t n, uint64_t offset, size_t *ret_n);
 int os_disk_free(const char *path, uint64_t *ret_free_bytes, uint64_t *ret_total_bytes);
 /* A lock for a data folder: fails with -E_BUSY when another process holds it. Kept until close. */
 int os_lock_file(const char *path, int *ret_fd);

@@ -102,6 +102,26 @@ int os_pwrite_all(int fd, const void *p, size_t n, uint64_t offset)
     return 0;
 }
 
+int os_pread_all(int fd, void *p, size_t n, uint64_t offset, size_t *ret_n)
+{
+    size_t done = 0;
+    while (done < n) {
+        ssize_t got = pread(fd, (char *)p + done, n - done, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            return last_error();
+        }
+        if (got == 0) {
+            break;
+        }
+        done += (size_t)got;
+    }
+    *ret_n = done;
+    return 0;
+}
+
 /* The folder a path is in, heap. */
 static char *parent_of(const char *path)
 {

@@ -5,49 +5,29 @@
 #include "broker/api/body.h"
 #include "broker/api/handlers.h"
 #include "broker/api/object.h"
+#include "broker/api/scope.h"
 #include "broker/api/server.h"
 #include "broker/api/view.h"
 #include "broker/core/query.h"
 
-#define PAGE_DEFAULT      50u
 #define SHOWN_DEPLOYMENTS 50u /* of an environment shown alone */
 
 /* The project and the size of the page that a list asks for. */
-struct scope {
+struct listing {
     struct tx *tx;
     const Pb__ProjectRecord *project;
     uint64_t limit;
 };
 
 /* Opens the transaction unless it fails. */
-static int scope_begin(struct request *rq, struct scope *ret)
+static int listing_begin(struct request *rq, struct listing *ret)
 {
-    const char *name = request_query(rq, "project");
-    int r = request_query_u64(rq, "limit", PAGE_DEFAULT, &ret->limit);
-    if (r < 0) {
-        return r;
-    }
-    if (ret->limit == 0 || ret->limit > LIMIT_PAGE) {
-        return request_fail(rq, -E_INVALID, "`limit` is 1 to %u", LIMIT_PAGE);
-    }
-    if (!name) {
-        return request_fail(rq, -E_INVALID, "`project` is missing in the query");
-    }
-    r = api_read(rq->api, &ret->tx);
-    if (r < 0) {
-        return r;
-    }
-    ret->project = project_by_name(ret->tx, name);
-    if (!ret->project) {
-        r = tx_ok(ret->tx) ? request_fail(rq, -E_NOT_FOUND, "there is no project `%.255s`", name)
-                           : tx_error(ret->tx);
-        tx_abort(ret->tx);
-    }
-    return r;
+    int r = scope_limit(rq, &ret->limit);
+    return r < 0 ? r : scope_open(rq, &ret->tx, &ret->project);
 }
 
 /* Ends the transaction. `next` NULL: that was all. Takes both values over. */
-static int scope_answer(struct request *rq, struct scope *s, json_t *items, json_t *next)
+static int listing_answer(struct request *rq, struct listing *s, json_t *items, json_t *next)
 {
     int r = tx_error(s->tx);
     tx_abort(s->tx);
@@ -68,8 +48,8 @@ int get_environments(struct request *rq)
     const Pb__EnvironmentRecord *rows[LIMIT_PAGE + 1];
     const char *state = request_query(rq, "state");
     const char *name = request_query(rq, "name");
-    struct scope s;
-    int r = scope_begin(rq, &s);
+    struct listing s;
+    int r = listing_begin(rq, &s);
     if (r < 0) {
         return r;
     }
@@ -90,7 +70,7 @@ int get_environments(struct request *rq)
     if (n > s.limit) {
         next = json_text(rows[s.limit - 1]->name);
     }
-    return scope_answer(rq, &s, items, next);
+    return listing_answer(rq, &s, items, next);
 }
 
 static json_t *whole_environment(struct tx *tx, const Pb__EnvironmentRecord *e)
@@ -173,10 +153,10 @@ int post_environment_stop(struct request *rq)
 int get_releases(struct request *rq)
 {
     const Pb__ReleaseRecord *rows[LIMIT_PAGE + 1];
-    struct scope s;
+    struct listing s;
     uint64_t after;
     int r = request_query_u64(rq, "after", 0, &after);
-    if (r < 0 || (r = scope_begin(rq, &s)) < 0) {
+    if (r < 0 || (r = listing_begin(rq, &s)) < 0) {
         return r;
     }
     json_t *items = json_array();
@@ -184,7 +164,7 @@ int get_releases(struct request *rq)
     for (size_t i = 0; i < n && i < s.limit; i++) {
         json_array_append_new(items, view_release(s.project->name, rows[i]));
     }
-    return scope_answer(rq, &s, items, n > s.limit ? json_id(rows[s.limit - 1]->id) : NULL);
+    return listing_answer(rq, &s, items, n > s.limit ? json_id(rows[s.limit - 1]->id) : NULL);
 }
 
 /* --- caches --- */
@@ -193,10 +173,10 @@ int get_releases(struct request *rq)
 int get_caches(struct request *rq)
 {
     const Pb__CacheRecord *rows[LIMIT_PAGE + 1];
-    struct scope s;
+    struct listing s;
     uint64_t after;
     int r = request_query_u64(rq, "after", 0, &after);
-    if (r < 0 || (r = scope_begin(rq, &s)) < 0) {
+    if (r < 0 || (r = listing_begin(rq, &s)) < 0) {
         return r;
     }
     json_t *items = json_array();
@@ -204,5 +184,5 @@ int get_caches(struct request *rq)
     for (size_t i = 0; i < n && i < s.limit; i++) {
         json_array_append_new(items, view_cache(rows[i]));
     }
-    return scope_answer(rq, &s, items, n > s.limit ? json_id(rows[s.limit - 1]->seq) : NULL);
+    return listing_answer(rq, &s, items, n > s.limit ? json_id(rows[s.limit - 1]->seq) : NULL);
 }

@@ -4,11 +4,11 @@
 #include "broker/api/answer.h"
 #include "broker/api/handlers.h"
 #include "broker/api/object.h"
+#include "broker/api/scope.h"
 #include "broker/api/server.h"
 #include "broker/api/view.h"
 #include "broker/core/query.h"
 
-#define PAGE_DEFAULT 50u
 /* A page with a filter looks at so many rows at most; then it ends early, with `next`. */
 #define PAGE_ROWS 5000u
 
@@ -116,12 +116,9 @@ typedef json_t *(*list_view_fn)(struct list *l, uint64_t id); /* NULL: leave it 
 static int list_begin(struct request *rq, enum table table, struct list *ret)
 {
     *ret = (struct list){.rq = rq, .table = table};
-    int r = request_query_u64(rq, "limit", PAGE_DEFAULT, &ret->limit);
+    int r = scope_limit(rq, &ret->limit);
     if (r == 0) {
         r = request_query_u64(rq, "after", UINT64_MAX, &ret->after);
-    }
-    if (r == 0 && (ret->limit == 0 || ret->limit > LIMIT_PAGE)) {
-        r = request_fail(rq, -E_INVALID, "`limit` is 1 to %u", LIMIT_PAGE);
     }
     if (r == 0) {
         r = api_read(rq->api, &ret->tx);
@@ -247,10 +244,9 @@ int get_jobs(struct request *rq)
     }
     l.status = status;
     if (project) {
-        const Pb__ProjectRecord *p = project_by_name(l.tx, project);
-        if (!p) {
-            tx_abort(l.tx);
-            return request_fail(rq, -E_NOT_FOUND, "there is no project `%.255s`", project);
+        const Pb__ProjectRecord *p;
+        if ((r = scope_project(rq, l.tx, project, &p)) < 0) {
+            return r;
         }
         l.project_id = p->id;
     }
@@ -285,10 +281,9 @@ int get_pipelines(struct request *rq)
     }
     l.status = status;
     if (project) {
-        const Pb__ProjectRecord *p = project_by_name(l.tx, project);
-        if (!p) {
-            tx_abort(l.tx);
-            return request_fail(rq, -E_NOT_FOUND, "there is no project `%.255s`", project);
+        const Pb__ProjectRecord *p;
+        if ((r = scope_project(rq, l.tx, project, &p)) < 0) {
+            return r;
         }
         l.table = T_PROJECT_PIPELINE;
         l.prefix = key_u64(p->id);

@@ -4,12 +4,11 @@
 #include "broker/api/answer.h"
 #include "broker/api/body.h"
 #include "broker/api/handlers.h"
-#include "broker/api/server.h"
+#include "broker/api/scope.h"
 #include "broker/api/view.h"
 #include "broker/core/query.h"
 #include "common/crypto.h"
 
-#define PAGE_DEFAULT  50u
 #define SHOWN_WAITING 50u
 
 static const char *const mode_texts[] = {
@@ -56,26 +55,6 @@ static json_t *view_group(struct tx *tx, const Pb__ProjectRecord *p, const char 
                      ids_of(tx, T_RESOURCE_WAIT, &k, SHOWN_WAITING));
 }
 
-/* Opens the transaction, unless it fails. */
-static int project_begin(struct request *rq, struct tx **ret_tx, const Pb__ProjectRecord **ret)
-{
-    const char *project = request_query(rq, "project");
-    if (!project) {
-        return request_fail(rq, -E_INVALID, "`project` is missing in the query");
-    }
-    int r = api_read(rq->api, ret_tx);
-    if (r < 0) {
-        return r;
-    }
-    *ret = project_by_name(*ret_tx, project);
-    if (!*ret) {
-        r = tx_ok(*ret_tx) ? request_fail(rq, -E_NOT_FOUND, "there is no project `%.255s`", project)
-                           : tx_error(*ret_tx);
-        tx_abort(*ret_tx);
-    }
-    return r;
-}
-
 static int finish(struct request *rq, struct tx *tx, json_t *answer)
 {
     int r = tx_error(tx);
@@ -104,14 +83,8 @@ int get_resource_groups(struct request *rq)
     uint64_t limit;
     struct cursor c;
     struct tx *tx;
-    int r = request_query_u64(rq, "limit", PAGE_DEFAULT, &limit);
-    if (r < 0) {
-        return r;
-    }
-    if (limit == 0 || limit > LIMIT_PAGE) {
-        return request_fail(rq, -E_INVALID, "`limit` is 1 to %u", LIMIT_PAGE);
-    }
-    if ((r = project_begin(rq, &tx, &p)) < 0) {
+    int r = scope_limit(rq, &limit);
+    if (r < 0 || (r = scope_open(rq, &tx, &p)) < 0) {
         return r;
     }
     json_t *items = json_array();
@@ -138,7 +111,7 @@ int get_resource_group(struct request *rq)
 {
     const Pb__ProjectRecord *p;
     struct tx *tx;
-    int r = project_begin(rq, &tx, &p);
+    int r = scope_open(rq, &tx, &p);
     if (r < 0) {
         return r;
     }

@@ -7,11 +7,10 @@
 #include "broker/api/answer.h"
 #include "broker/api/body.h"
 #include "broker/api/handlers.h"
+#include "broker/api/scope.h"
 #include "broker/api/server.h"
 #include "broker/api/view.h"
 #include "broker/core/query.h"
-
-#define PAGE_DEFAULT 50u
 
 /* A refused command's error is the answer, with the core's line for people. */
 static int refused(struct request *rq)
@@ -125,14 +124,8 @@ static int pools_work(struct request *rq)
     const char *after = request_query(rq, "after");
     uint64_t limit;
     struct tx *tx;
-    int r = request_query_u64(rq, "limit", PAGE_DEFAULT, &limit);
-    if (r < 0) {
-        return r;
-    }
-    if (limit == 0 || limit > LIMIT_PAGE) {
-        return request_fail(rq, -E_INVALID, "`limit` is 1 to %u", LIMIT_PAGE);
-    }
-    if ((r = api_read(rq->api, &tx)) < 0) {
+    int r = scope_limit(rq, &limit);
+    if (r < 0 || (r = api_read(rq->api, &tx)) < 0) {
         return r;
     }
     pools_read(rq, tx, NULL, &p);

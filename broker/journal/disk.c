@@ -143,23 +143,7 @@ int disk_write(struct disk_file *f, const void *p, size_t n, uint64_t offset)
 
 int disk_read(struct disk_file *f, void *p, size_t n, uint64_t offset, size_t *ret_n)
 {
-    size_t done = 0;
-
-    while (done < n) {
-        ssize_t got = pread(f->fd, (char *)p + done, n - done, (off_t)(offset + done));
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got < 0) {
-            return err_from_errno(errno);
-        }
-        if (got == 0) {
-            break;
-        }
-        done += (size_t)got;
-    }
-    *ret_n = done;
-    return 0;
+    return os_pread_all(f->fd, p, n, offset, ret_n);
 }
 
 int disk_flush(struct disk_file *f)

@@ -313,18 +313,8 @@ static const struct session_events worker_events = {
 static void say_client_hello(void *ctx)
 {
     struct fleet *f = ctx;
-    Pb__ClientHello hello = PB__CLIENT_HELLO__INIT;
-    Pb__Envelope e = PB__ENVELOPE__INIT;
-    uint8_t uid[16];
 
-    os_random(uid, sizeof(uid));
-    hello.uid = pb_bytes_ref(str_of(uid, sizeof(uid)));
-    hello.token = pb_bytes_ref(str_from(f->o.token));
-    hello.name = (char *)"fleet";
-    hello.version = (char *)DAVIT_VERSION;
-    e.body_case = PB__ENVELOPE__BODY_CLIENT_HELLO;
-    e.client_hello = &hello;
-    session_send(&f->client, &e);
+    session_client_hello(&f->client, f->o.token, "fleet");
 }
 
 static void take_client_message(void *ctx, const Pb__Envelope *e)

@@ -120,6 +120,22 @@ void session_send(struct session *s, Pb__Envelope *e)
     memcpy(out->p + begin, &length, sizeof(length));
 }
 
+void session_client_hello(struct session *s, const char *token, const char *name)
+{
+    Pb__ClientHello hello = PB__CLIENT_HELLO__INIT;
+    Pb__Envelope e = PB__ENVELOPE__INIT;
+    uint8_t uid[16];
+
+    os_random(uid, sizeof(uid));
+    hello.uid = pb_bytes_ref(str_of(uid, sizeof(uid)));
+    hello.token = pb_bytes_ref(str_from(token));
+    hello.name = (char *)name;
+    hello.version = (char *)DAVIT_VERSION;
+    e.body_case = PB__ENVELOPE__BODY_CLIENT_HELLO;
+    e.client_hello = &hello;
+    session_send(s, &e);
+}
+
 void session_beat(struct session *s, uint64_t now_us)
 {
     Pb__Heartbeat beat = PB__HEARTBEAT__INIT;

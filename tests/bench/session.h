@@ -42,6 +42,8 @@ struct session {
 /* `arena` is scratch that all sessions of a loop may share; `events` is kept by reference. */
 void session_open(struct session *s, struct loop *l, uint16_t port, struct arena *arena,
                   const struct session_events *events, void *ctx);
+/* As the first message of a client's session. */
+void session_client_hello(struct session *s, const char *token, const char *name);
 /* Numbers it, but for heartbeats; leaves with the next flush. */
 void session_send(struct session *s, Pb__Envelope *e);
 /* Sends a heartbeat when one is due, or an acknowledgement that has waited for 20 ms. */

@@ -25,26 +25,6 @@ static int open_file(const char *folder, const char *name, int *ret_fd)
     return 0;
 }
 
-static int read_at(int fd, void *p, size_t n, uint64_t offset, size_t *ret_n)
-{
-    size_t done = 0;
-    while (done < n) {
-        ssize_t got = pread(fd, (char *)p + done, n - done, (off_t)(offset + done));
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got < 0) {
-            return err_from_errno(errno);
-        }
-        if (got == 0) {
-            break;
-        }
-        done += (size_t)got;
-    }
-    *ret_n = done;
-    return 0;
-}
-
 int spool_open(struct spool_reader *r, const char *folder)
 {
     int fd = -1;
@@ -108,7 +88,7 @@ static int read_block(struct spool_reader *r, char *bytes, uint64_t from, size_t
     size_t n;
     size_t start = out->n;
     uint64_t block_offset = r->file_offset;
-    int result = read_at(r->fd, bytes, BLOCK_BYTES, block_offset, &n);
+    int result = os_pread_all(r->fd, bytes, BLOCK_BYTES, block_offset, &n);
     if (result < 0) {
         return result;
     }
@@ -180,9 +160,9 @@ int shim_tail_read(const char *folder, const struct shim_status *status, struct 
     /* The ring's oldest byte is at tail_start; before it is its newest part. */
     char *bytes = xmalloc(n);
     size_t older = n - (size_t)status->tail_start;
-    r = read_at(fd, bytes, older, status->tail_start, &got_end);
+    r = os_pread_all(fd, bytes, older, status->tail_start, &got_end);
     if (r == 0) {
-        r = read_at(fd, bytes + older, n - older, 0, &got_start);
+        r = os_pread_all(fd, bytes + older, n - older, 0, &got_start);
     }
     if (r == 0 && got_end + got_start != n) {
         r = -E_CORRUPT;

@@ -84,18 +84,8 @@ static void take_refused(const Pb__Refused *refused)
 static void greet_as_client(void *ctx)
 {
     struct client *c = ctx;
-    Pb__ClientHello hello = PB__CLIENT_HELLO__INIT;
-    Pb__Envelope e = PB__ENVELOPE__INIT;
-    uint8_t uid[16];
 
-    os_random(uid, sizeof(uid));
-    hello.uid = pb_bytes_ref(str_of(uid, sizeof(uid)));
-    hello.token = pb_bytes_ref(str_from(c->p->config.token));
-    hello.name = (char *)"bench";
-    hello.version = (char *)DAVIT_VERSION;
-    e.body_case = PB__ENVELOPE__BODY_CLIENT_HELLO;
-    e.client_hello = &hello;
-    session_send(&c->s, &e);
+    session_client_hello(&c->s, c->p->config.token, "bench");
 }
 
 static void take_client_message(void *ctx, const Pb__Envelope *e)
