@@ -124,9 +124,10 @@ static bool key_ok(struct str key)
     return key.n <= LIMIT_NAME;
 }
 
-/* The key of a program counts together with its token, as in the API; what is asked for under it
- * is known again by its hash. */
-static void hash_key(struct fleet *f, const struct client *c, Pb__EnqueueJob *job)
+/* The key of a program counts together with its token, as in the API; what is asked for under it,
+ * and for which project, is known again by its hash. */
+static void hash_key(struct fleet *f, const struct client *c, const char *project,
+                     Pb__EnqueueJob *job)
 {
     uint8_t *hashes = arena_array(&f->arena, 2, SHA256_BYTES);
     struct sha256 *h = sha256_new();
@@ -137,6 +138,7 @@ static void hash_key(struct fleet *f, const struct client *c, Pb__EnqueueJob *jo
     sha256_free(h);
     job->idempotency_key = pb_bytes_ref(STR_NULL);
     buf_clear(&f->body);
+    buf_add(&f->body, project, strlen(project) + 1);
     PB_PACK(job, &f->body);
     crypto_sha256(f->body.p, f->body.n, hashes + SHA256_BYTES);
     job->idempotency_key = pb_bytes_ref(str_of(hashes, SHA256_BYTES));
@@ -169,7 +171,7 @@ static int prepare(struct fleet *f, struct session *s, const Pb__ClientEnqueue *
             return -E_FORBIDDEN;
         }
         if (job->idempotency_key.len > 0) {
-            hash_key(f, s->client, job);
+            hash_key(f, s->client, jobs->project, job);
         }
     }
     return 0;

@@ -160,6 +160,25 @@ static void a_key_is_good_for_one_job(void **state)
     fixture_down(&f);
 }
 
+static void a_key_is_good_for_one_project(void **state)
+{
+    struct fixture f;
+    const struct davit_job job = {.script = "true", .idempotency_key = "key"};
+    struct davit_queued first;
+    struct davit_queued again;
+    struct davit_error error;
+
+    fixture_up(&f, &calm);
+    struct davit *d = open_handle(&f);
+    assert_int_equal(davit_enqueue(d, "a", &job, 1, 0, &first, &error), 0);
+    assert_int_equal(davit_enqueue(d, "b", &job, 1, 0, &again, &error), DAVIT_E_CONFLICT);
+    assert_int_equal(davit_enqueue(d, "a", &job, 1, 0, &again, &error), 0);
+    assert_true(again.duplicate);
+    assert_int_equal(again.id, first.id);
+    davit_close(d);
+    fixture_down(&f);
+}
+
 static void a_cancel_ends_what_waits(void **state)
 {
     struct fixture f;
@@ -296,6 +315,7 @@ int main(void)
         cmocka_unit_test(nobody_there_is_unreachable),
         cmocka_unit_test(a_job_is_enqueued_taken_and_its_end_told),
         cmocka_unit_test(a_key_is_good_for_one_job),
+        cmocka_unit_test(a_key_is_good_for_one_project),
         cmocka_unit_test(a_cancel_ends_what_waits),
         cmocka_unit_test(a_restart_of_the_broker_is_not_noticed),
         cmocka_unit_test(a_silent_time_keeps_the_session),
