@@ -158,12 +158,26 @@ static int wait_open(struct davit *d, struct davit_error *error)
     return code;
 }
 
+static const char *fault_of(const struct davit_options *o)
+{
+    if (o->url == NULL || !stream_url_valid(o->url)) {
+        return "options.url: it is tcp://HOST:PORT";
+    }
+    if (o->token == NULL) {
+        return "options.token: there is none";
+    }
+    if (o->name != NULL && (strlen(o->name) > LIMIT_NAME || !job_text_ok(o->name))) {
+        return "options.name: at most 255 bytes of UTF-8";
+    }
+    return NULL;
+}
+
 struct davit *davit_connect(const struct davit_options *options, struct davit_error *error)
 {
     davit_fail(error, DAVIT_OK, "");
-    if (options->url == NULL || !stream_url_valid(options->url) || options->token == NULL ||
-        (options->name != NULL && strlen(options->name) > LIMIT_NAME)) {
-        davit_fail(error, DAVIT_E_INVALID, "an url is tcp://HOST:PORT, and there must be a token");
+    const char *fault = fault_of(options);
+    if (fault != NULL) {
+        davit_fail(error, DAVIT_E_INVALID, fault);
         return NULL;
     }
     struct davit *d = handle_new(options);
@@ -263,9 +277,11 @@ static int pack_enqueue(struct davit *d, struct request *r, const char *project,
     all.project = arena_strdup(&arena, str_from(project));
     all.jobs = arena_array(&arena, r->count, sizeof(*all.jobs));
     for (size_t i = 0; i < r->count && code == DAVIT_OK; i++) {
-        all.jobs[i] = arena_alloc(&arena, sizeof(**all.jobs));
-        code = job_fill(d, &jobs[i], flags, &arena, all.jobs[i], error);
-        all.n_jobs = i + 1;
+        code = job_check(&jobs[i], i, error);
+        if (code == DAVIT_OK) {
+            all.jobs[all.n_jobs] = arena_alloc(&arena, sizeof(**all.jobs));
+            job_fill(d, &jobs[i], flags, &arena, all.jobs[all.n_jobs++]);
+        }
     }
     if (code == DAVIT_OK) {
         body.request = r->number;
@@ -288,6 +304,10 @@ int davit_enqueue(struct davit *d, const char *project, const struct davit_job *
     davit_fail(error, DAVIT_OK, "");
     if (count == 0 || count > DAVIT_MAX_JOBS) {
         return davit_fail(error, DAVIT_E_LIMIT, "a request has 1 to 1024 jobs");
+    }
+    if (project == NULL || !job_text_ok(project)) {
+        return davit_fail(error, DAVIT_E_INVALID,
+                          project == NULL ? "project: there is none" : "project: no UTF-8");
     }
     request_init(&r, PB__ENVELOPE__BODY_CLIENT_ENQUEUE);
     r.number = request_number(d);

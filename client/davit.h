@@ -80,7 +80,8 @@ struct davit_variable {
     const char *value;
 };
 
-/* What is 0 or NULL is left to the broker's defaults. Either a script or a command. */
+/* What is 0 or NULL is left to the broker's defaults. Either a script or a command. Names are
+ * UTF-8; scripts, commands and values of variables are any bytes. */
 struct davit_job {
     const char *name;           /* NULL: "job" */
     const char *script;         /* for a shell */

@@ -100,31 +100,75 @@ static void fill_key(struct davit *d, const struct davit_job *job, unsigned flag
 static const char *fault_of(const struct davit_job *job)
 {
     if ((job->script != NULL) == (job->command != NULL)) {
-        return "a job has a script or a command";
+        return ": a job has a script or a command";
     }
     if (job->command != NULL && job->command[0] == NULL) {
-        return "a command has at least the name of a program";
+        return ": a command has at least the name of a program";
     }
     if (job->idempotency_key != NULL &&
         (job->idempotency_key[0] == '\0' || strlen(job->idempotency_key) > 255)) {
-        return "an idempotency key has 1 to 255 characters";
+        return ".idempotency_key: it has 1 to 255 characters";
     }
     for (size_t i = 0; i < job->variable_count; i++) {
         if (job->variables[i].name == NULL || job->variables[i].value == NULL) {
-            return "a variable has a name and a value";
+            return ".variables: each has a name and a value";
         }
     }
     return NULL;
 }
 
-int job_fill(struct davit *d, const struct davit_job *job, unsigned flags, struct arena *arena,
-             Pb__EnqueueJob *ret, struct davit_error *error)
+bool job_text_ok(const char *text)
+{
+    return text == NULL || str_is_utf8(str_from(text), NULL);
+}
+
+/* What is text on the wire: with other bytes in it no broker would read the message, in any
+ * session. Scripts, values of variables and keys are bytes. */
+static const char *fault_of_text(const struct davit_job *job)
+{
+    const struct {
+        const char *text, *fault;
+    } table[] = {
+        {job->name, ".name: no UTF-8"},
+        {job->executor, ".executor: no UTF-8"},
+        {job->pool, ".pool: no UTF-8"},
+        {job->resource_group, ".resource_group: no UTF-8"},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        if (!job_text_ok(table[i].text)) {
+            return table[i].fault;
+        }
+    }
+    for (size_t i = 0; i < job->variable_count; i++) {
+        if (!job_text_ok(job->variables[i].name)) {
+            return ".variables: a name is no UTF-8";
+        }
+    }
+    for (const char *const *tag = job->tags; tag != NULL && *tag != NULL; tag++) {
+        if (!job_text_ok(*tag)) {
+            return ".tags: no UTF-8";
+        }
+    }
+    return NULL;
+}
+
+int job_check(const struct davit_job *job, size_t index, struct davit_error *error)
 {
     const char *fault = fault_of(job);
+    char text[sizeof(error->text)];
 
-    if (fault != NULL) {
-        return davit_fail(error, DAVIT_E_INVALID, fault);
+    fault = fault != NULL ? fault : fault_of_text(job);
+    if (fault == NULL) {
+        return 0;
     }
+    snprintf(text, sizeof(text), "jobs[%zu]%s", index, fault);
+    return davit_fail(error, DAVIT_E_INVALID, text);
+}
+
+void job_fill(struct davit *d, const struct davit_job *job, unsigned flags, struct arena *arena,
+              Pb__EnqueueJob *ret)
+{
     Pb__PlanJob *plan = arena_alloc(arena, sizeof(*plan));
     pb__enqueue_job__init(ret);
     pb__plan_job__init(plan);
@@ -146,5 +190,4 @@ int job_fill(struct davit *d, const struct davit_job *job, unsigned flags, struc
     ret->not_before_ms = job->not_before_ms;
     ret->keep_ms = job->keep_ms;
     fill_key(d, job, flags, arena, ret);
-    return 0;
 }

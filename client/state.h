@@ -103,9 +103,13 @@ void watch_release(struct davit *d, struct job *job, bool taken); /* which ends 
 void watch_forget(struct davit *d, struct job *job);
 void watch_result(const Pb__ClientJob *said, struct davit_result *ret);
 
-/* job.c. 0 or a negative davit_code with a text in `error`. */
-int job_fill(struct davit *d, const struct davit_job *job, unsigned flags, struct arena *arena,
-             Pb__EnqueueJob *ret, struct davit_error *error);
+/* job.c */
+bool job_text_ok(const char *text); /* may be NULL */
+/* 0 or DAVIT_E_INVALID, with the field in `error`. */
+int job_check(const struct davit_job *job, size_t index, struct davit_error *error);
+/* Of a job that was checked. */
+void job_fill(struct davit *d, const struct davit_job *job, unsigned flags, struct arena *arena,
+              Pb__EnqueueJob *ret);
 
 int davit_fail(struct davit_error *error, int code, const char *text);
 

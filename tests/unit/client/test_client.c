@@ -179,6 +179,49 @@ static void a_key_is_good_for_one_project(void **state)
     fixture_down(&f);
 }
 
+/* No broker reads a message with such text in it, however often it is sent. */
+static void what_is_no_text_is_said_to_the_caller(void **state)
+{
+    static const char bad[] = "\xff";
+    static const char *const bad_tags[] = {"good", bad, NULL};
+    static const struct davit_variable bad_variable = {.name = bad, .value = "x"};
+    static const struct davit_variable odd_variable = {.name = "X", .value = bad};
+    const struct {
+        struct davit_job job;
+        const char *text;
+    } table[] = {
+        {{.name = bad}, "jobs[1].name: no UTF-8"},
+        {{.pool = bad}, "jobs[1].pool: no UTF-8"},
+        {{.executor = bad}, "jobs[1].executor: no UTF-8"},
+        {{.resource_group = bad}, "jobs[1].resource_group: no UTF-8"},
+        {{.tags = bad_tags}, "jobs[1].tags: no UTF-8"},
+        {{.variables = &bad_variable, .variable_count = 1},
+         "jobs[1].variables: a name is no UTF-8"},
+    };
+    struct davit_job jobs[2] = {{.script = bad, .variables = &odd_variable, .variable_count = 1}};
+    struct davit_queued queued[2];
+    struct davit_error error;
+    struct fixture f;
+
+    fixture_up(&f, &calm);
+    struct davit *d = open_handle(&f);
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        jobs[1] = table[i].job;
+        jobs[1].script = "true";
+        assert_int_equal(davit_enqueue(d, "demo", jobs, 2, 0, queued, &error), DAVIT_E_INVALID);
+        assert_string_equal(error.text, table[i].text);
+    }
+    assert_int_equal(davit_enqueue(d, bad, jobs, 1, 0, queued, &error), DAVIT_E_INVALID);
+    assert_string_equal(error.text, "project: no UTF-8");
+    assert_int_equal(davit_enqueue(d, NULL, jobs, 1, 0, queued, &error), DAVIT_E_INVALID);
+    assert_int_equal(davit_enqueue(d, "demo", jobs, 1, 0, queued, &error), 0); /* bytes */
+    davit_close(d);
+    const struct davit_options options = {.url = "tcp://127.0.0.1:1", .token = "t", .name = bad};
+    assert_null(davit_connect(&options, &error));
+    assert_int_equal(error.code, DAVIT_E_INVALID);
+    fixture_down(&f);
+}
+
 static void a_cancel_ends_what_waits(void **state)
 {
     struct fixture f;
@@ -316,6 +359,7 @@ int main(void)
         cmocka_unit_test(a_job_is_enqueued_taken_and_its_end_told),
         cmocka_unit_test(a_key_is_good_for_one_job),
         cmocka_unit_test(a_key_is_good_for_one_project),
+        cmocka_unit_test(what_is_no_text_is_said_to_the_caller),
         cmocka_unit_test(a_cancel_ends_what_waits),
         cmocka_unit_test(a_restart_of_the_broker_is_not_noticed),
         cmocka_unit_test(a_silent_time_keeps_the_session),
