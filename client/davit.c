@@ -355,13 +355,12 @@ int davit_query(struct davit *d, const uint64_t *ids, size_t count, struct davit
 
 int davit_cancel(struct davit *d, uint64_t id, struct davit_error *error)
 {
-    Pb__ClientCancel body = PB__CLIENT_CANCEL__INIT;
     struct request r;
 
     request_init(&r, PB__ENVELOPE__BODY_CLIENT_CANCEL);
-    body.request = r.number = request_number(d);
-    body.job_id = id;
-    PB_PACK(&body, &r.content);
+    r.number = request_number(d);
+    r.ids = &id;
+    session_pack_cancel(&r, false);
     int code = request_run(d, &r, error);
     request_release(&r);
     return code;

@@ -103,6 +103,17 @@ void session_request(struct davit *d, struct request *r)
     session_send(d, r->kind, buf_str(&r->content));
 }
 
+void session_pack_cancel(struct request *r, bool again)
+{
+    Pb__ClientCancel body = PB__CLIENT_CANCEL__INIT;
+
+    body.request = r->number;
+    body.job_id = r->ids[0];
+    body.again = again;
+    buf_clear(&r->content);
+    PB_PACK(&body, &r->content);
+}
+
 /* ---- what the broker says ---- */
 
 static int code_of(const char *code)
@@ -380,6 +391,8 @@ static void end_session(struct davit *d)
     DL_FOREACH (d->requests, r) {
         if (!r->done && r->sent && r->once) {
             finish(r, DAVIT_E_LOST, "the connection was lost before the answer came");
+        } else if (!r->done && r->sent && r->kind == PB__ENVELOPE__BODY_CLIENT_CANCEL) {
+            session_pack_cancel(r, true); /* it may have been done: a second one is a force */
         }
         r->sent = false;
     }

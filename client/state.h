@@ -25,7 +25,7 @@ struct request {
     char text[sizeof(((struct davit_error *)0)->text)];
     struct davit_queued *queued;  /* room for the answer of ClientEnqueue, of `count` */
     struct davit_result *results; /* likewise of ClientQuery */
-    const uint64_t *ids;
+    const uint64_t *ids;          /* asked for; of ClientCancel one, to be canceled */
     size_t count;
     pthread_cond_t wake;
     struct request *prev, *next;
@@ -90,6 +90,7 @@ void session_wake(struct davit *d);
 /* With the lock held; sends as much as can be at once. */
 void session_send(struct davit *d, Pb__Envelope__BodyCase kind, struct str content);
 void session_request(struct davit *d, struct request *r);
+void session_pack_cancel(struct request *r, bool again);
 void session_bye(struct davit *d);
 
 /* watch.c: with the lock held */

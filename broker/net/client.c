@@ -262,6 +262,14 @@ static void send_answer(struct fleet *f, struct session *s, Pb__ClientAnswer *an
     session_send(f, s, &body, NULL);
 }
 
+/* Whether it was done already, who asks again does not know: a second one would be a force. */
+static bool was_canceled(struct fleet *f, const Pb__ClientCancel *m)
+{
+    const Pb__JobRecord *job = m->again ? job_get(f->turn.tx, m->job_id) : NULL;
+
+    return job != NULL && (job->state == JOB_CANCELING || has_ended(job));
+}
+
 static void take_cancel(struct fleet *f, struct session *s, const Pb__ClientCancel *m)
 {
     Pb__ClientAnswer answer = PB__CLIENT_ANSWER__INIT;
@@ -274,7 +282,7 @@ static void take_cancel(struct fleet *f, struct session *s, const Pb__ClientCanc
     cancel.job_id = m->job_id;
     cmd.body_case = PB__COMMAND__BODY_JOB_CANCEL;
     cmd.job_cancel = &cancel;
-    int r = command_apply(f, s->client->actor, &cmd, &reply);
+    int r = was_canceled(f, m) ? 0 : command_apply(f, s->client->actor, &cmd, &reply);
     if (!tx_ok(f->turn.tx)) {
         return;
     }

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "client/davit.h"
+#include "tests/unit/client/broker.h"
 #include "tests/unit/net/client.h"
 
 #define HOUR_MS 3600000u
@@ -37,6 +38,44 @@ static struct davit *open_handle(const struct fixture *f)
     assert_string_equal(error.text, "");
     assert_non_null(d);
     return d;
+}
+
+/* A program whose broker is the test's own hand, which is on this thread. */
+struct program {
+    struct broker broker;
+    pthread_t thread;
+    int (*main)(struct davit *d, struct davit_error *error);
+    int code;
+    struct davit_error error;
+};
+
+static void *program_main(void *arg)
+{
+    struct program *p = arg;
+    char url[64];
+
+    snprintf(url, sizeof(url), "tcp://127.0.0.1:%u", p->broker.port);
+    const struct davit_options options = {.url = url, .token = "t", .timeout_ms = 10000};
+    struct davit *d = davit_connect(&options, &p->error);
+    p->code = d != NULL ? p->main(d, &p->error) : p->error.code;
+    davit_close(d);
+    return NULL;
+}
+
+static void program_start(struct program *p, int (*program)(struct davit *, struct davit_error *))
+{
+    memset(p, 0, sizeof(*p));
+    broker_up(&p->broker);
+    p->main = program;
+    assert_int_equal(pthread_create(&p->thread, NULL, program_main, p), 0);
+}
+
+static void program_end(struct program *p)
+{
+    pthread_join(p->thread, NULL);
+    broker_down(&p->broker);
+    assert_string_equal(p->error.text, "");
+    assert_int_equal(p->code, 0);
 }
 
 static uint64_t enqueue(struct davit *d, unsigned flags)
@@ -246,6 +285,33 @@ static void a_cancel_ends_what_waits(void **state)
     fixture_down(&f);
 }
 
+static int cancel_seven(struct davit *d, struct davit_error *error)
+{
+    return davit_cancel(d, 7, error);
+}
+
+static void a_cancel_sent_again_says_so(void **state)
+{
+    static struct program p;
+
+    program_start(&p, cancel_seven);
+    broker_welcome(&p.broker);
+    const Pb__ClientCancel *cancel = broker_expect(&p.broker, PB__ENVELOPE__BODY_CLIENT_CANCEL)
+                                         ->client_cancel;
+    assert_int_equal(cancel->job_id, 7);
+    assert_false(cancel->again);
+    for (int i = 0; i < 2; i++) {
+        broker_hang_up(&p.broker); /* the answer is lost */
+        broker_welcome(&p.broker);
+        cancel = broker_expect(&p.broker, PB__ENVELOPE__BODY_CLIENT_CANCEL)->client_cancel;
+        assert_int_equal(cancel->job_id, 7);
+        assert_true(cancel->again);
+    }
+    broker_answer(&p.broker, cancel->request, "", NULL);
+    broker_part(&p.broker);
+    program_end(&p);
+}
+
 /* The broker is killed and comes back at the same port: what was watched is watched again, and a
  * handle goes on. */
 static void a_restart_of_the_broker_is_not_noticed(void **state)
@@ -361,6 +427,7 @@ int main(void)
         cmocka_unit_test(a_key_is_good_for_one_project),
         cmocka_unit_test(what_is_no_text_is_said_to_the_caller),
         cmocka_unit_test(a_cancel_ends_what_waits),
+        cmocka_unit_test(a_cancel_sent_again_says_so),
         cmocka_unit_test(a_restart_of_the_broker_is_not_noticed),
         cmocka_unit_test(a_silent_time_keeps_the_session),
         cmocka_unit_test(many_threads_share_a_handle),

@@ -1,0 +1,100 @@
+#include "common/base.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "broker/core/query.h"
+#include "common/limits.h"
+#include "common/os.h"
+#include "tests/unit/net/client.h"
+
+/* Sessions of programs that enqueue jobs, byte by byte; tests/unit/client has the library's side.
+ */
+
+static const struct fixture_options calm = {.listen = true};
+
+static void join(struct client *c, const struct fixture *f)
+{
+    Pb__Envelope body = PB__ENVELOPE__INIT;
+    Pb__ClientHello hello = PB__CLIENT_HELLO__INIT;
+
+    client_open(c, f);
+    hello.token = pb_bytes_ref(STR(FIXTURE_ADMIN_TOKEN));
+    hello.name = (char *)"program";
+    hello.version = (char *)"test";
+    hello.uid = pb_bytes_ref(STR("program---------"));
+    body.body_case = PB__ENVELOPE__BODY_CLIENT_HELLO;
+    body.client_hello = &hello;
+    client_send(c, &body);
+    c->session = client_expect(c, PB__ENVELOPE__BODY_WELCOME)->welcome->session;
+}
+
+static const Pb__ClientAnswer *cancel(struct client *c, uint64_t job_id, bool again)
+{
+    Pb__Envelope body = PB__ENVELOPE__INIT;
+    Pb__ClientCancel m = PB__CLIENT_CANCEL__INIT;
+
+    m.request = 1;
+    m.job_id = job_id;
+    m.again = again;
+    body.body_case = PB__ENVELOPE__BODY_CLIENT_CANCEL;
+    body.client_cancel = &m;
+    client_send(c, &body);
+    const Pb__ClientAnswer *answer = client_expect(c, PB__ENVELOPE__BODY_CLIENT_ANSWER)
+                                         ->client_answer;
+    return answer;
+}
+
+static bool is_forced(struct fixture *f, uint64_t job_id)
+{
+    struct tx *tx;
+
+    fixture_read(f, &tx);
+    bool forced = job_get(tx, job_id)->cancel_forced;
+    tx_abort(tx);
+    return forced;
+}
+
+static void a_cancel_sent_again_is_no_force(void **state)
+{
+    struct fixture f;
+    struct client worker;
+    struct client c;
+
+    fixture_up(&f, &calm);
+    uint64_t job_id = fixture_submit(&f, 2);
+    client_join(&worker, &f, "w1", 1);
+    Pb__JobKey key = client_take_job(&worker);
+    assert_true(fixture_wait_job(&f, job_id, JOB_RUNNING));
+    join(&c, &f);
+    for (int i = 0; i < 2; i++) { /* the first may have been lost before it was read */
+        const Pb__ClientAnswer *answer = cancel(&c, job_id, true);
+        assert_string_equal(answer->code, "");
+        assert_int_equal(answer->n_jobs, 1);
+        assert_int_equal(answer->jobs[0]->state, JOB_CANCELING);
+    }
+    assert_false(is_forced(&f, job_id));
+    assert_string_equal(cancel(&c, job_id, false)->code, "");
+    assert_true(is_forced(&f, job_id));
+    assert_string_equal(cancel(&c, job_id + 1, true)->code, "");
+    assert_string_equal(cancel(&c, job_id + 1, true)->code, "");
+    assert_int_equal(fixture_job_state(&f, job_id + 1), JOB_CANCELED);
+    assert_string_equal(cancel(&c, job_id + 1, false)->code, "conflict");
+    assert_string_equal(cancel(&c, job_id + 2, true)->code, "not_found");
+    client_send_finished(&worker, &key, 0);
+    client_close(&worker);
+    client_close(&c);
+    fixture_down(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_cancel_sent_again_is_no_force),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
