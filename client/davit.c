@@ -3,6 +3,7 @@
 #include "client/davit.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -107,7 +108,6 @@ static struct davit *handle_new(const struct davit_options *o)
     d->name = xstrdup(o->name != NULL ? o->name : "libdavit");
     d->timeout_ms = o->timeout_ms > 0 ? o->timeout_ms : TIMEOUT_MS;
     d->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    d->ask.results = xcalloc(ARRAY_LEN(d->ask_ids), sizeof(*d->ask.results));
     os_random(d->uid, sizeof(d->uid));
     arena_init(&d->arena, 0);
     stream_init(&d->stream);
@@ -131,7 +131,6 @@ static void handle_free(struct davit *d)
     stream_close(&d->stream);
     arena_release(&d->arena);
     buf_release(&d->ask.content);
-    free(d->ask.results);
     pthread_cond_destroy(&d->room);
     pthread_cond_destroy(&d->news);
     pthread_mutex_destroy(&d->lock);
@@ -377,35 +376,63 @@ static int end_error(const struct davit *d, struct davit_error *error)
     return davit_fail(error, DAVIT_E_TIMEOUT, "not all has ended yet");
 }
 
+/* One whose end will not be told, or NULL. */
+static const struct job *find_refused(struct job *const *jobs, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (jobs[i]->refused) {
+            return jobs[i];
+        }
+    }
+    return NULL;
+}
+
+/* With the lock held: until all have ended, or an error. */
+static int wait_ended(struct davit *d, struct job *const *jobs, size_t count, uint64_t until_ms,
+                      struct davit_error *error)
+{
+    char text[sizeof(error->text)];
+    uint64_t refusals = 0; /* that were looked at */
+    size_t ended = 0;
+
+    for (;;) {
+        while (ended < count && jobs[ended]->ended) {
+            ended++;
+        }
+        if (ended == count) {
+            return DAVIT_OK;
+        }
+        const struct job *job = d->refusals != refusals ? find_refused(jobs, count) : NULL;
+        refusals = d->refusals;
+        if (job != NULL) {
+            snprintf(text, sizeof(text),
+                     "job %" PRIu64
+                     " belongs to a pipeline: its end is told as an event of the API",
+                     job->result.id);
+            return davit_fail(error, DAVIT_E_INVALID, text);
+        }
+        if (d->fatal.code != DAVIT_OK || !wait_on(d, &d->news, until_ms)) {
+            return end_error(d, error);
+        }
+    }
+}
+
 int davit_wait(struct davit *d, const uint64_t *ids, size_t count, struct davit_result *ret,
                int timeout_ms, struct davit_error *error)
 {
     uint64_t until_ms = deadline_of(timeout_ms);
     struct job **jobs = xcalloc(count + 1, sizeof(struct job *));
-    size_t ended = 0;
-    int code = davit_fail(error, DAVIT_OK, "");
 
+    davit_fail(error, DAVIT_OK, "");
     pthread_mutex_lock(&d->lock);
     for (size_t i = 0; i < count; i++) {
         jobs[i] = watch_job(d, ids[i], false);
         watch_claim(d, jobs[i]);
     }
     watch_ask(d);
-    for (;;) {
-        while (ended < count && jobs[ended]->ended) {
-            ended++;
-        }
-        if (ended == count || d->fatal.code != DAVIT_OK || !wait_on(d, &d->news, until_ms)) {
-            break;
-        }
-    }
-    if (ended < count) {
-        code = end_error(d, error);
-    }
-    for (size_t i = 0; i < count; i++) {
-        if (code == DAVIT_OK) {
-            ret[i] = jobs[i]->result;
-        }
+    int code = wait_ended(d, jobs, count, until_ms, error);
+    for (size_t i = 0; i < count && code == DAVIT_OK; i++) {
+        ret[i] = jobs[i]->result;
     }
     for (size_t i = 0; i < count; i++) {
         watch_release(d, jobs[i], code == DAVIT_OK);

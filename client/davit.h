@@ -151,9 +151,10 @@ DAVIT_API bool davit_has_ended(enum davit_state state); /* DAVIT_GONE, too */
 DAVIT_API const char *davit_state_name(enum davit_state state);
 DAVIT_API const char *davit_reason_name(int reason); /* "" for none */
 
-/* Waits until all of these have ended, whoever enqueued them: jobs without a pipeline. 0: `ret` has
- * how, in the order of ids, and nothing is known of them here any more. Else nothing is taken:
- * waiting again goes on. */
+/* Waits until all of these have ended, whoever enqueued them: jobs without a pipeline.
+ * DAVIT_E_INVALID: one that has not ended yet belongs to a pipeline, whose ends are told as events
+ * of the API. 0: `ret` has how, in the order of ids, and nothing is known of them here any more.
+ * Else nothing is taken: waiting again goes on. */
 DAVIT_API int davit_wait(struct davit *d, const uint64_t *ids, size_t count,
                          struct davit_result *ret, int timeout_ms, struct davit_error *error);
 /* Takes up to max ends of watched jobs, in the order in which they came; waits for the first. How

@@ -253,8 +253,7 @@ static void take_answer(struct davit *d, const Pb__ClientAnswer *m)
             d->broken = true; /* asked again in the next session */
             return;
         }
-        copy_results(m, d->ask_ids, d->ask.count, d->ask.results);
-        watch_answered(d);
+        watch_answered(d, m);
         return;
     }
     struct request *r = find_request(d, m->request);

@@ -35,6 +35,7 @@ struct request {
 struct job {
     struct davit_result result;
     bool ended;
+    bool refused;            /* its end will not be told, and somebody waits */
     unsigned waiters;        /* calls of davit_wait that name it */
     struct job *prev, *next; /* in `unasked`, or in `ended`, or in neither */
     enum { JOB_LOOSE, JOB_UNASKED, JOB_ENDED } list;
@@ -80,6 +81,7 @@ struct davit {
     struct job *unasked;
     struct job *ended;
     pthread_cond_t news; /* a job has ended */
+    uint64_t refusals;   /* jobs ever refused */
     struct request ask;  /* the one question of the thread's own */
     uint64_t ask_ids[DAVIT_MAX_JOBS];
 };
@@ -97,7 +99,7 @@ void session_bye(struct davit *d);
 struct job *watch_job(struct davit *d, uint64_t id, bool asked);
 void watch_ended(struct davit *d, const Pb__ClientJob *said);
 void watch_ask(struct davit *d); /* the broker, about what it has not been asked yet */
-void watch_answered(struct davit *d);
+void watch_answered(struct davit *d, const Pb__ClientAnswer *m);
 void watch_session_ended(struct davit *d);
 void watch_claim(struct davit *d, struct job *job);               /* for one call of davit_wait; */
 void watch_release(struct davit *d, struct job *job, bool taken); /* which ends */

@@ -91,10 +91,10 @@ void watch_release(struct davit *d, struct job *job, bool taken)
 {
     check(job->waiters > 0);
     job->waiters--;
-    if (job->waiters > 0 || !job->ended) {
+    if (job->waiters > 0 || !(job->ended || job->refused)) {
         return;
     }
-    if (taken) {
+    if (taken || job->refused) {
         watch_forget(d, job);
     } else {
         DL_APPEND(d->ended, job);
@@ -124,20 +124,48 @@ void watch_ask(struct davit *d)
     session_send(d, d->ask.kind, buf_str(&d->ask.content));
 }
 
-/* The answer is in ask.results, in the order of ask_ids. */
-void watch_answered(struct davit *d)
+/* Nobody will be told of its end: those who wait for it are told that. */
+static void refuse(struct davit *d, struct job *job)
+{
+    job->refused = true;
+    d->refusals++;
+    pthread_cond_broadcast(&d->news);
+    if (job->waiters == 0) {
+        watch_forget(d, job);
+    }
+}
+
+/* `said` NULL: there is no such job. */
+static void learn(struct davit *d, uint64_t id, const Pb__ClientJob *said)
+{
+    struct davit_result result = {.id = id, .state = DAVIT_GONE};
+    struct job *job;
+
+    HASH_FIND(hh, d->jobs, &id, sizeof(id), job);
+    if (job == NULL || job->ended) {
+        return;
+    }
+    if (said != NULL) {
+        watch_result(said, &result);
+    }
+    if (davit_has_ended(result.state)) {
+        job->result = result;
+        end(d, job);
+    } else if (said->unwatched) {
+        refuse(d, job);
+    }
+}
+
+/* The answer keeps the order of the question, with gaps. */
+void watch_answered(struct davit *d, const Pb__ClientAnswer *m)
 {
     size_t count = d->ask.count;
+    size_t at = 0;
 
     d->ask.count = 0;
     for (size_t i = 0; i < count; i++) {
-        const struct davit_result *said = &d->ask.results[i];
-        struct job *job;
-        HASH_FIND(hh, d->jobs, &d->ask_ids[i], sizeof(d->ask_ids[i]), job);
-        if (job != NULL && !job->ended && davit_has_ended(said->state)) {
-            job->result = *said;
-            end(d, job);
-        }
+        bool there = at < m->n_jobs && m->jobs[at]->job_id == d->ask_ids[i];
+        learn(d, d->ask_ids[i], there ? m->jobs[at++] : NULL);
     }
     watch_ask(d);
 }
@@ -149,7 +177,7 @@ void watch_session_ended(struct davit *d)
 
     d->ask.count = 0;
     HASH_ITER (hh, d->jobs, job, tmp) {
-        if (!job->ended && job->list == JOB_LOOSE) {
+        if (!job->ended && !job->refused && job->list == JOB_LOOSE) {
             DL_APPEND(d->unasked, job);
             job->list = JOB_UNASKED;
         }

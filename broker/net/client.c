@@ -301,9 +301,14 @@ static void take_cancel(struct fleet *f, struct session *s, const Pb__ClientCanc
 }
 
 /* Only the ends of jobs without a pipeline are told: those of pipelines have their events. */
-static bool can_be_watched(const Pb__JobRecord *job)
+static void watch_one(struct fleet *f, struct session *s, const Pb__JobRecord *job,
+                      Pb__ClientJob *said)
 {
-    return job->pipeline_id == 0 && !has_ended(job);
+    if (job->pipeline_id == 0) {
+        watch_add(f, s->client, job->id);
+    } else {
+        said->unwatched = true;
+    }
 }
 
 static void take_query(struct fleet *f, struct session *s, const Pb__ClientQuery *m)
@@ -327,8 +332,8 @@ static void take_query(struct fleet *f, struct session *s, const Pb__ClientQuery
         Pb__ClientJob *said = arena_alloc(&f->arena, sizeof(*said));
         describe(job, said);
         answer.jobs[answer.n_jobs++] = said;
-        if (m->notify && can_be_watched(job)) {
-            watch_add(f, s->client, job->id);
+        if (m->notify && !has_ended(job)) {
+            watch_one(f, s, job, said);
         }
     }
     if (tx_ok(f->turn.tx)) {

@@ -285,6 +285,32 @@ static void a_cancel_ends_what_waits(void **state)
     fixture_down(&f);
 }
 
+static void the_end_of_a_job_of_a_pipeline_is_not_waited_for(void **state)
+{
+    struct fixture f;
+    struct davit_result results[2];
+    struct davit_error error;
+    char text[128];
+
+    fixture_up(&f, &calm);
+    uint64_t job_id = fixture_submit(&f, 1);
+    struct davit *d = open_handle(&f);
+    uint64_t ids[2] = {enqueue(d, 0), job_id};
+    snprintf(text, sizeof(text),
+             "job %" PRIu64 " belongs to a pipeline: its end is told as an event of the API",
+             job_id);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(davit_wait(d, ids, 2, results, -1, &error), DAVIT_E_INVALID);
+        assert_string_equal(error.text, text);
+    }
+    assert_int_equal(davit_cancel(d, ids[0], &error), 0);
+    expect_end(d, ids[0], DAVIT_CANCELED);
+    assert_int_equal(davit_cancel(d, job_id, &error), 0);
+    expect_end(d, job_id, DAVIT_CANCELED); /* one that has ended is told */
+    davit_close(d);
+    fixture_down(&f);
+}
+
 static int cancel_seven(struct davit *d, struct davit_error *error)
 {
     return davit_cancel(d, 7, error);
@@ -427,6 +453,7 @@ int main(void)
         cmocka_unit_test(a_key_is_good_for_one_project),
         cmocka_unit_test(what_is_no_text_is_said_to_the_caller),
         cmocka_unit_test(a_cancel_ends_what_waits),
+        cmocka_unit_test(the_end_of_a_job_of_a_pipeline_is_not_waited_for),
         cmocka_unit_test(a_cancel_sent_again_says_so),
         cmocka_unit_test(a_restart_of_the_broker_is_not_noticed),
         cmocka_unit_test(a_silent_time_keeps_the_session),
