@@ -18,6 +18,7 @@
 
 static_assert(DAVIT_SKIPPED == (int)JOB_SKIPPED + 1, "the states of the wire, one higher");
 static_assert(DAVIT_SUCCESS == (int)JOB_SUCCESS + 1, "the states of the wire, one higher");
+static_assert(DAVIT_MAX_WATCHED == LIMIT_CLIENT_WATCHED, "what a header cannot include");
 static_assert(DAVIT_MAX_JOBS == LIMIT_ENQUEUE_JOBS, "what a header cannot include");
 
 int davit_fail(struct davit_error *error, int code, const char *text)
@@ -108,6 +109,7 @@ static struct davit *handle_new(const struct davit_options *o)
     d->name = xstrdup(o->name != NULL ? o->name : "libdavit");
     d->timeout_ms = o->timeout_ms > 0 ? o->timeout_ms : TIMEOUT_MS;
     d->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    d->ask_max = ARRAY_LEN(d->ask_ids);
     os_random(d->uid, sizeof(d->uid));
     arena_init(&d->arena, 0);
     stream_init(&d->stream);
@@ -421,9 +423,12 @@ int davit_wait(struct davit *d, const uint64_t *ids, size_t count, struct davit_
                int timeout_ms, struct davit_error *error)
 {
     uint64_t until_ms = deadline_of(timeout_ms);
-    struct job **jobs = xcalloc(count + 1, sizeof(struct job *));
 
     davit_fail(error, DAVIT_OK, "");
+    if (count > LIMIT_CLIENT_WATCHED) {
+        return davit_fail(error, DAVIT_E_LIMIT, "at most 100000 jobs are waited for at once");
+    }
+    struct job **jobs = xcalloc(count + 1, sizeof(struct job *));
     pthread_mutex_lock(&d->lock);
     for (size_t i = 0; i < count; i++) {
         jobs[i] = watch_job(d, ids[i], false);

@@ -112,6 +112,10 @@ struct davit_queued {
 
 #define DAVIT_MAX_JOBS 1024u /* in one request, and 768 KiB */
 
+/* Jobs of one handle that the broker watches at once. What davit_wait names beyond these is watched
+ * as others end. */
+#define DAVIT_MAX_WATCHED 100000u
+
 enum davit_flags {
     DAVIT_WATCH = 1, /* davit_wait and davit_next will tell the ends of these jobs */
     DAVIT_ONCE = 2,  /* make up no keys, which saves the broker a row for each job: what cannot be
@@ -153,8 +157,8 @@ DAVIT_API const char *davit_reason_name(int reason); /* "" for none */
 
 /* Waits until all of these have ended, whoever enqueued them: jobs without a pipeline.
  * DAVIT_E_INVALID: one that has not ended yet belongs to a pipeline, whose ends are told as events
- * of the API. 0: `ret` has how, in the order of ids, and nothing is known of them here any more.
- * Else nothing is taken: waiting again goes on. */
+ * of the API. DAVIT_E_LIMIT: more than DAVIT_MAX_WATCHED. 0: `ret` has how, in the order of ids,
+ * and nothing is known of them here any more. Else nothing is taken: waiting again goes on. */
 DAVIT_API int davit_wait(struct davit *d, const uint64_t *ids, size_t count,
                          struct davit_result *ret, int timeout_ms, struct davit_error *error);
 /* Takes up to max ends of watched jobs, in the order in which they came; waits for the first. How

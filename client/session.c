@@ -250,7 +250,7 @@ static void take_answer(struct davit *d, const Pb__ClientAnswer *m)
 {
     if (d->ask.count > 0 && m->request == d->ask.number) {
         if (code_of(m->code) != DAVIT_OK) {
-            d->broken = true; /* asked again in the next session */
+            watch_put_off(d);
             return;
         }
         watch_answered(d, m);
@@ -342,7 +342,9 @@ static uint64_t take_time(struct davit *d)
     if (silent_ms <= now_ms) {
         d->broken = true;
     }
+    watch_time(d, now_ms);
     uint64_t next_ms = d->open ? MIN(silent_ms, d->beat_due_ms) : silent_ms;
+    next_ms = d->ask_due_ms != 0 ? MIN(next_ms, d->ask_due_ms) : next_ms;
     return d->ack_due_ms != 0 ? MIN(next_ms, d->ack_due_ms) : next_ms;
 }
 

@@ -84,6 +84,8 @@ struct davit {
     uint64_t refusals;   /* jobs ever refused */
     struct request ask;  /* the one question of the thread's own */
     uint64_t ask_ids[DAVIT_MAX_JOBS];
+    size_t ask_max;      /* as many at once, at present */
+    uint64_t ask_due_ms; /* not before; 0: at once */
 };
 
 /* session.c */
@@ -100,6 +102,8 @@ struct job *watch_job(struct davit *d, uint64_t id, bool asked);
 void watch_ended(struct davit *d, const Pb__ClientJob *said);
 void watch_ask(struct davit *d); /* the broker, about what it has not been asked yet */
 void watch_answered(struct davit *d, const Pb__ClientAnswer *m);
+void watch_put_off(struct davit *d);
+void watch_time(struct davit *d, uint64_t now_ms); /* what is due */
 void watch_session_ended(struct davit *d);
 void watch_claim(struct davit *d, struct job *job);               /* for one call of davit_wait; */
 void watch_release(struct davit *d, struct job *job, bool taken); /* which ends */

@@ -4,9 +4,12 @@
 #include <utlist.h>
 
 #include "client/state.h"
+#include "common/os.h"
 
 /* Jobs whose end somebody waits for. The broker knows of them as long as a session lives; in the
  * next one it is asked again, and what is not there any more has ended unseen. */
+
+#define ASK_PAUSE_MS 1000u
 
 static void unlist(struct davit *d, struct job *job)
 {
@@ -77,6 +80,8 @@ void watch_ended(struct davit *d, const Pb__ClientJob *said)
         job->result.state = DAVIT_GONE; /* its rows are */
     }
     end(d, job);
+    d->ask_due_ms = 0; /* there is room for another */
+    watch_ask(d);
 }
 
 void watch_claim(struct davit *d, struct job *job)
@@ -106,10 +111,10 @@ void watch_ask(struct davit *d)
 {
     Pb__ClientQuery query = PB__CLIENT_QUERY__INIT;
 
-    if (!d->open || d->ask.count > 0 || d->unasked == NULL) {
+    if (!d->open || d->ask.count > 0 || d->ask_due_ms != 0 || d->unasked == NULL) {
         return;
     }
-    while (d->unasked != NULL && d->ask.count < ARRAY_LEN(d->ask_ids)) {
+    while (d->unasked != NULL && d->ask.count < d->ask_max) {
         struct job *job = d->unasked;
         d->ask_ids[d->ask.count++] = job->result.id;
         unlist(d, job);
@@ -163,11 +168,40 @@ void watch_answered(struct davit *d, const Pb__ClientAnswer *m)
     size_t at = 0;
 
     d->ask.count = 0;
+    d->ask_max = MIN(2 * d->ask_max, ARRAY_LEN(d->ask_ids));
     for (size_t i = 0; i < count; i++) {
         bool there = at < m->n_jobs && m->jobs[at]->job_id == d->ask_ids[i];
         learn(d, d->ask_ids[i], there ? m->jobs[at++] : NULL);
     }
     watch_ask(d);
+}
+
+/* The broker has no room for so many: fewer are asked for, and once there is none for a single one,
+ * the next is asked for after a pause, or when another has ended. */
+void watch_put_off(struct davit *d)
+{
+    size_t count = d->ask.count;
+
+    d->ask.count = 0;
+    for (size_t i = count; i-- > 0;) {
+        struct job *job;
+        HASH_FIND(hh, d->jobs, &d->ask_ids[i], sizeof(d->ask_ids[i]), job);
+        if (job != NULL && !job->ended && job->list == JOB_LOOSE) {
+            DL_PREPEND(d->unasked, job);
+            job->list = JOB_UNASKED;
+        }
+    }
+    d->ask_max = MAX(count / 2, 1u);
+    d->ask_due_ms = count == 1 ? os_monotonic_ms() + ASK_PAUSE_MS : 0;
+    watch_ask(d);
+}
+
+void watch_time(struct davit *d, uint64_t now_ms)
+{
+    if (d->ask_due_ms != 0 && d->ask_due_ms <= now_ms) {
+        d->ask_due_ms = 0;
+        watch_ask(d);
+    }
 }
 
 void watch_session_ended(struct davit *d)
@@ -176,6 +210,8 @@ void watch_session_ended(struct davit *d)
     struct job *tmp;
 
     d->ask.count = 0;
+    d->ask_max = ARRAY_LEN(d->ask_ids);
+    d->ask_due_ms = 0;
     HASH_ITER (hh, d->jobs, job, tmp) {
         if (!job->ended && !job->refused && job->list == JOB_LOOSE) {
             DL_APPEND(d->unasked, job);

@@ -311,6 +311,72 @@ static void the_end_of_a_job_of_a_pipeline_is_not_waited_for(void **state)
     fixture_down(&f);
 }
 
+static int wait_for_three(struct davit *d, struct davit_error *error)
+{
+    const uint64_t ids[3] = {7, 8, 9};
+    struct davit_result results[3];
+    int code = davit_wait(d, ids, 3, results, 10000, error);
+
+    for (size_t i = 0; i < ARRAY_LEN(ids) && code == DAVIT_OK; i++) {
+        code = results[i].state == (i == 0 ? DAVIT_SUCCESS : DAVIT_GONE) ? 0 : -100;
+    }
+    return code;
+}
+
+static uint64_t expect_query(struct broker *b, size_t count, uint64_t first)
+{
+    const Pb__ClientQuery *q = broker_expect(b, PB__ENVELOPE__BODY_CLIENT_QUERY)->client_query;
+
+    assert_int_equal(q->n_job_ids, count);
+    assert_int_equal(q->job_ids[0], first);
+    return q->request;
+}
+
+/* All in one session: a broker that is full is no better after a reconnect. */
+static void what_the_broker_has_no_room_to_watch_is_asked_for_later(void **state)
+{
+    static struct program p;
+    Pb__ClientJob job = PB__CLIENT_JOB__INIT;
+    Pb__ClientJob *list = &job;
+    Pb__Envelope body = PB__ENVELOPE__INIT;
+    Pb__ClientJobEnded ended = PB__CLIENT_JOB_ENDED__INIT;
+
+    program_start(&p, wait_for_three);
+    broker_welcome(&p.broker);
+    broker_answer(&p.broker, expect_query(&p.broker, 3, 7), "limit", NULL);
+    job.job_id = 7;
+    job.state = JOB_RUNNING;
+    broker_answer(&p.broker, expect_query(&p.broker, 1, 7), "", &job); /* room for one */
+    broker_answer(&p.broker, expect_query(&p.broker, 2, 8), "limit", NULL);
+    broker_answer(&p.broker, expect_query(&p.broker, 1, 8), "limit", NULL);
+    broker_answer(&p.broker, expect_query(&p.broker, 1, 8), "limit", NULL); /* after a pause */
+    job.state = JOB_SUCCESS;
+    ended.jobs = &list;
+    ended.n_jobs = 1;
+    body.body_case = PB__ENVELOPE__BODY_CLIENT_JOB_ENDED;
+    body.client_job_ended = &ended;
+    broker_send(&p.broker, &body);
+    broker_answer(&p.broker, expect_query(&p.broker, 1, 8), "", NULL); /* the room of that one */
+    broker_answer(&p.broker, expect_query(&p.broker, 1, 9), "", NULL);
+    broker_part(&p.broker);
+    program_end(&p);
+}
+
+static void nobody_waits_for_more_than_can_be_watched(void **state)
+{
+    struct davit_result result;
+    struct davit_error error;
+    struct fixture f;
+    uint64_t *ids = xcalloc(DAVIT_MAX_WATCHED + 1, sizeof(*ids));
+
+    fixture_up(&f, &calm);
+    struct davit *d = open_handle(&f);
+    assert_int_equal(davit_wait(d, ids, DAVIT_MAX_WATCHED + 1, &result, 0, &error), DAVIT_E_LIMIT);
+    davit_close(d);
+    free(ids);
+    fixture_down(&f);
+}
+
 static int cancel_seven(struct davit *d, struct davit_error *error)
 {
     return davit_cancel(d, 7, error);
@@ -454,6 +520,8 @@ int main(void)
         cmocka_unit_test(what_is_no_text_is_said_to_the_caller),
         cmocka_unit_test(a_cancel_ends_what_waits),
         cmocka_unit_test(the_end_of_a_job_of_a_pipeline_is_not_waited_for),
+        cmocka_unit_test(what_the_broker_has_no_room_to_watch_is_asked_for_later),
+        cmocka_unit_test(nobody_waits_for_more_than_can_be_watched),
         cmocka_unit_test(a_cancel_sent_again_says_so),
         cmocka_unit_test(a_restart_of_the_broker_is_not_noticed),
         cmocka_unit_test(a_silent_time_keeps_the_session),
