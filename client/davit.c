@@ -203,6 +203,7 @@ void davit_close(struct davit *d)
     d->closing = true;
     if (d->open) {
         session_bye(d);
+        d->heard_ms = os_monotonic_ms();
         d->lease_ms = MIN(d->lease_ms, BYE_MS); /* the answer comes soon, or never */
     }
     session_wake(d);

@@ -53,8 +53,7 @@ struct davit {
 
     /* the thread's */
     struct arena arena; /* of the message in hand */
-    uint64_t heard_ms;
-    uint64_t pause_ms; /* before the next connection */
+    uint64_t pause_ms;  /* before the next connection */
 
     pthread_mutex_t lock; /* guards what follows */
     struct stream stream;
@@ -62,6 +61,7 @@ struct davit {
     bool broken; /* the connection is of no use any more */
     bool closing;
     struct davit_error fatal; /* code 0: none */
+    uint64_t heard_ms;
     uint64_t session;
     uint64_t heartbeat_ms;
     uint64_t lease_ms;

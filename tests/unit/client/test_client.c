@@ -377,6 +377,28 @@ static void nobody_waits_for_more_than_can_be_watched(void **state)
     fixture_down(&f);
 }
 
+static int be_idle(struct davit *d, struct davit_error *error)
+{
+    struct davit_result result;
+    int code = davit_next(d, &result, 1, 1200, error);
+
+    *error = (struct davit_error){.code = 0};
+    return code == DAVIT_E_TIMEOUT ? 0 : code;
+}
+
+/* Also where nothing was heard for longer than the answer may take. */
+static void a_close_waits_for_the_answer_to_its_good_bye(void **state)
+{
+    static struct program p;
+
+    program_start(&p, be_idle);
+    broker_welcome(&p.broker);
+    broker_expect(&p.broker, PB__ENVELOPE__BODY_BYE);
+    broker_expect_silence(&p.broker, 80);
+    broker_hang_up(&p.broker);
+    program_end(&p);
+}
+
 static int cancel_seven(struct davit *d, struct davit_error *error)
 {
     return davit_cancel(d, 7, error);
@@ -522,6 +544,7 @@ int main(void)
         cmocka_unit_test(the_end_of_a_job_of_a_pipeline_is_not_waited_for),
         cmocka_unit_test(what_the_broker_has_no_room_to_watch_is_asked_for_later),
         cmocka_unit_test(nobody_waits_for_more_than_can_be_watched),
+        cmocka_unit_test(a_close_waits_for_the_answer_to_its_good_bye),
         cmocka_unit_test(a_cancel_sent_again_says_so),
         cmocka_unit_test(a_restart_of_the_broker_is_not_noticed),
         cmocka_unit_test(a_silent_time_keeps_the_session),
