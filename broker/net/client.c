@@ -12,6 +12,8 @@
 /* Numbers of their sessions, apart from those of workers, which the store gives out. */
 #define CLIENT_SESSIONS (1ull << 63)
 #define UID_BYTES       16u
+/* The library's own question, about jobs that it watches, is outside of its program's count. */
+#define ANSWERS_MAX (LIMIT_CLIENT_REQUESTS + 1u)
 
 static const Pb__TokenRecord *token_of(struct fleet *f, struct str token)
 {
@@ -356,7 +358,7 @@ void client_take(struct fleet *f, struct session *s, const Pb__Envelope *e)
         s->beat_sent_ms = e->heartbeat->sent_ms;
         return;
     }
-    if (s->queued > LIMIT_CLIENT_REQUESTS) {
+    if (s->answers >= ANSWERS_MAX && e->body_case != PB__ENVELOPE__BODY_BYE) {
         session_violation(f, s, "asks more than it reads answers");
     } else if (e->body_case == PB__ENVELOPE__BODY_CLIENT_ENQUEUE) {
         take_enqueue(f, s, e->client_enqueue);

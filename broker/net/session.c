@@ -77,7 +77,7 @@ static void drop_queue(struct session *s)
         s->queue = next;
     }
     s->queue_last = NULL;
-    s->queued = 0;
+    s->queued = s->answers = 0;
     s->queued_bytes = 0;
 }
 
@@ -152,6 +152,11 @@ void session_refuse(struct fleet *f, struct session *s, int why, const char *tex
     pthread_mutex_unlock(&f->lock);
 }
 
+static bool is_answer(Pb__Envelope__BodyCase kind)
+{
+    return kind == PB__ENVELOPE__BODY_CLIENT_ENQUEUED || kind == PB__ENVELOPE__BODY_CLIENT_ANSWER;
+}
+
 static bool is_stale(const Pb__Envelope *body)
 {
     return body->body_case == PB__ENVELOPE__BODY_FINISH_ACK && body->finish_ack->stale;
@@ -210,6 +215,7 @@ static void append(struct session *s, const Pb__Envelope *body, const Pb__JobKey
     *(s->queue_last != NULL ? &s->queue_last->next : &s->queue) = o;
     s->queue_last = o;
     s->queued++;
+    s->answers += is_answer(o->kind);
 }
 
 void session_send(struct fleet *f, struct session *s, Pb__Envelope *body, const Pb__JobKey *key)
@@ -317,6 +323,7 @@ static void flush(struct fleet *f, struct session *s)
             s->queue_last = NULL;
         }
         s->queued--;
+        s->answers -= is_answer(o->kind);
         s->queued_bytes -= o->content.n;
         out_free(o);
     }

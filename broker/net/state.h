@@ -45,6 +45,7 @@ struct session {
     struct out *queue;
     struct out *queue_last;
     uint32_t queued;
+    uint32_t answers; /* among these: to requests of a client */
     size_t queued_bytes;
 
     bool beat_due; /* a heartbeat waits for its answer */

@@ -91,10 +91,108 @@ static void a_cancel_sent_again_is_no_force(void **state)
     fixture_down(&f);
 }
 
+/* The job of that key, and to be told of its end. */
+static void send_enqueue(struct client *c, const char *key)
+{
+    Pb__Envelope body = PB__ENVELOPE__INIT;
+    Pb__ClientEnqueue m = PB__CLIENT_ENQUEUE__INIT;
+    Pb__JobsEnqueue all = PB__JOBS_ENQUEUE__INIT;
+    Pb__EnqueueJob job = PB__ENQUEUE_JOB__INIT;
+    Pb__EnqueueJob *jobs = &job;
+    Pb__PlanJob plan = PB__PLAN_JOB__INIT;
+    ProtobufCBinaryData script = pb_bytes_ref(STR("true"));
+
+    plan.name = (char *)"one";
+    plan.script = &script;
+    plan.n_script = 1;
+    job.plan = &plan;
+    job.keep_ms = 3600000;
+    job.idempotency_key = pb_bytes_ref(str_from(key));
+    all.project = (char *)"demo";
+    all.jobs = &jobs;
+    all.n_jobs = 1;
+    m.request = 1;
+    m.jobs = &all;
+    m.notify = true;
+    body.body_case = PB__ENVELOPE__BODY_CLIENT_ENQUEUE;
+    body.client_enqueue = &m;
+    client_send(c, &body);
+}
+
+static void expect_enqueued(struct client *c)
+{
+    const Pb__ClientEnqueued *m = client_expect(c, PB__ENVELOPE__BODY_CLIENT_ENQUEUED)
+                                      ->client_enqueued;
+
+    assert_string_equal(m->code, "");
+    assert_int_equal(m->n_job_ids, 1);
+}
+
+/* Each of its requests is answered, and by the end of a job besides: all that may be sent without
+ * an acknowledgement, and then as many requests as a library makes. */
+static void join_and_fall_silent(struct client *c, struct fixture *f)
+{
+    join(c, f);
+    send_enqueue(c, "key");
+    const Pb__ClientEnqueued *m = client_expect(c, PB__ENVELOPE__BODY_CLIENT_ENQUEUED)
+                                      ->client_enqueued;
+    if (!m->duplicates[0]) {
+        assert_int_equal(fixture_cancel_job(f, m->job_ids[0]), 0);
+    }
+    client_expect(c, PB__ENVELOPE__BODY_CLIENT_JOB_ENDED);
+    c->mute = true;
+    for (uint32_t i = 0; i < WIRE_CREDIT / 2; i++) {
+        send_enqueue(c, "key");
+        expect_enqueued(c);
+        client_expect(c, PB__ENVELOPE__BODY_CLIENT_JOB_ENDED);
+    }
+    for (uint32_t i = 0; i < LIMIT_CLIENT_REQUESTS + 1; i++) {
+        send_enqueue(c, "key");
+    }
+    client_expect_silence(c, 80);
+}
+
+static void ends_of_jobs_do_not_count_as_answers_that_wait(void **state)
+{
+    struct fixture f;
+    struct client c;
+
+    fixture_up(&f, &calm);
+    join_and_fall_silent(&c, &f);
+    c.mute = false;
+    c.seen = c.next_seen - 1;
+    client_beat(&c, NULL, 0);
+    for (uint32_t i = 0; i < LIMIT_CLIENT_REQUESTS + 1; i++) {
+        expect_enqueued(&c);
+        client_expect(&c, PB__ENVELOPE__BODY_CLIENT_JOB_ENDED);
+        client_beat(&c, NULL, 0);
+    }
+    client_close(&c);
+    fixture_down(&f);
+}
+
+static void a_client_that_asks_on_without_reading_is_cut_off(void **state)
+{
+    struct fixture f;
+    struct client c;
+    struct fleet_stats stats;
+
+    fixture_up(&f, &calm);
+    join_and_fall_silent(&c, &f);
+    send_enqueue(&c, "key");
+    client_expect_closed(&c);
+    fleet_get_stats(f.fleet, &stats);
+    assert_int_equal(stats.violations, 1);
+    client_close(&c);
+    fixture_down(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_cancel_sent_again_is_no_force),
+        cmocka_unit_test(ends_of_jobs_do_not_count_as_answers_that_wait),
+        cmocka_unit_test(a_client_that_asks_on_without_reading_is_cut_off),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
