@@ -80,6 +80,7 @@ void client_free(struct fleet *f, struct client *c)
 static void heard(struct fleet *f, struct session *s)
 {
     s->close_at_ms = f->turn.mono_ms + f->c.lease_ms;
+    s->silence.overdue = false;
     f->next_scan_ms = MIN(f->next_scan_ms, s->close_at_ms);
 }
 

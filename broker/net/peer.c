@@ -58,7 +58,7 @@ void peer_heard(struct fleet *f, struct peer *p)
 {
     p->heard_ms = f->turn.mono_ms;
     p->heard_real_ms = f->turn.now_ms;
-    p->overdue = false;
+    p->silence.overdue = false;
     f->next_scan_ms = MIN(f->next_scan_ms, p->heard_ms + suspect_ms(f) + 1);
     if (p->suspect && p->session != NULL) {
         p->suspect = false;
@@ -154,15 +154,15 @@ static uint64_t rest_check(struct fleet *f, struct peer *p)
     return UINT64_MAX;
 }
 
-/* Silence is silence only once all is read that came before the lease was over: a busy turn must
- * not take a worker for lost whose heartbeat lies in the inbox. */
-static bool silent(struct fleet *f, struct peer *p)
+/* Silence is silence only once all is read that came before the time was over: a busy turn must not
+ * take somebody for lost whose heartbeat lies in the inbox. */
+static bool is_silent(struct fleet *f, struct silence *silence)
 {
-    if (!p->overdue) {
-        p->overdue = true;
-        p->overdue_mark = inbox_pushed(f->c.inbox);
+    if (!silence->overdue) {
+        silence->overdue = true;
+        silence->mark = inbox_pushed(f->c.inbox);
     }
-    return inbox_taken(f->c.inbox) >= p->overdue_mark;
+    return inbox_taken(f->c.inbox) >= silence->mark;
 }
 
 /* Returns when to look again. */
@@ -179,26 +179,31 @@ static uint64_t peer_check(struct fleet *f, struct peer *p)
     if (silence_ms < f->c.lease_ms) {
         return p->heard_ms + (p->suspect ? f->c.lease_ms : suspect_ms(f) + 1);
     }
-    if (!silent(f, p)) {
+    if (!is_silent(f, &p->silence)) {
         return f->turn.mono_ms;
     }
     lose(f, p);
     return UINT64_MAX;
 }
 
-/* We were stopped, or the machine slept: that is not the workers' silence. */
+/* We were stopped, or the machine slept: that is nobody else's silence. */
 void fleet_awake(struct fleet *f, uint64_t mono_ms)
 {
     uint64_t gap_ms = mono_ms - f->awake_ms;
+    struct session *s;
+    struct session *s_tmp;
     struct peer *p;
-    struct peer *tmp;
+    struct peer *p_tmp;
 
     f->awake_ms = mono_ms;
     if (gap_ms <= STALL_MS) {
         return;
     }
     log_warn("net: the broker stood still for %" PRIu64 " ms: leases are longer by that", gap_ms);
-    HASH_ITER (hh, f->peers, p, tmp) {
+    HASH_ITER (hh, f->sessions, s, s_tmp) {
+        s->close_at_ms += s->close_at_ms != 0 ? gap_ms : 0;
+    }
+    HASH_ITER (hh, f->peers, p, p_tmp) {
         p->heard_ms = MIN(p->heard_ms + gap_ms, mono_ms);
     }
     f->next_scan_ms = mono_ms;
@@ -216,6 +221,22 @@ static void session_overdue(struct fleet *f, struct session *s)
     }
 }
 
+/* Returns when to look again. */
+static uint64_t session_check(struct fleet *f, struct session *s)
+{
+    if (s->close_at_ms == 0) {
+        return UINT64_MAX;
+    }
+    if (s->close_at_ms > f->turn.mono_ms) {
+        return s->close_at_ms;
+    }
+    if (!s->closing && !is_silent(f, &s->silence)) {
+        return f->turn.mono_ms;
+    }
+    session_overdue(f, s);
+    return UINT64_MAX;
+}
+
 void peer_scan(struct fleet *f)
 {
     uint64_t next_ms = UINT64_MAX;
@@ -228,11 +249,8 @@ void peer_scan(struct fleet *f)
         return;
     }
     HASH_ITER (hh, f->sessions, s, s_tmp) {
-        if (s->close_at_ms != 0 && s->close_at_ms <= f->turn.mono_ms) {
-            session_overdue(f, s);
-        } else if (s->close_at_ms != 0) {
-            next_ms = MIN(next_ms, s->close_at_ms);
-        }
+        uint64_t due_ms = session_check(f, s);
+        next_ms = MIN(next_ms, due_ms);
     }
     HASH_ITER (hh, f->peers, p, p_tmp) {
         uint64_t rested_ms = rest_check(f, p);

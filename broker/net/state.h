@@ -29,15 +29,22 @@ struct out {
     struct buf content;
 };
 
+/* Somebody's time is over, by the clock. */
+struct silence {
+    bool overdue;
+    uint64_t mark; /* what the inbox had got by then */
+};
+
 struct session {
     uint32_t pipe;
     uint64_t number;       /* 0: no Hello yet */
     struct peer *peer;     /* NULL: no Hello yet, or no worker's */
     struct client *client; /* NULL: no client's */
     uint64_t close_at_ms;  /* no Hello by then, or it was refused or said Bye, or it is a client's
-                              and  silent; 0: lives */
-    bool closing;          /* what still comes is dropped */
-    bool spoke;            /* in the present turn */
+                              and silent; 0: lives */
+    struct silence silence;
+    bool closing; /* what still comes is dropped */
+    bool spoke;   /* in the present turn */
 
     uint64_t seq_in;  /* the last one processed */
     uint64_t seq_out; /* the last one sent */
@@ -74,10 +81,9 @@ struct peer {
     bool suspect;
     bool draining; /* by its own word */
     bool disk_low;
-    bool left;                /* it said Bye: gone with its session, whatever its lease */
-    uint64_t rest_until_ms;   /* gets no new work before; 0: does not rest */
-    bool overdue;             /* its lease is over, by the clock */
-    uint64_t overdue_mark;    /* what the inbox had got by then */
+    bool left;              /* it said Bye: gone with its session, whatever its lease */
+    uint64_t rest_until_ms; /* gets no new work before; 0: does not rest */
+    struct silence silence;
     bool lost;                /* in this turn */
     bool unsure;              /* made by the Hello of this turn: it goes if that is undone */
     struct fleet_worker view; /* under the fleet's lock */

@@ -222,6 +222,71 @@ static void a_broker_that_stood_still_gives_the_time_back(void **state)
     world_down(&w);
 }
 
+/* A client without a connection, heard at START_MS. */
+static void add_client(struct world *w)
+{
+    struct client *c = xcalloc(1, sizeof(*c));
+
+    c->session = session_new(w->fleet, 1);
+    c->session->client = c;
+    c->session->number = 1;
+    c->session->close_at_ms = START_MS + LEASE_MS;
+    c->actor = xstrdup("admin");
+    c->name = xstrdup("program");
+    HASH_ADD(hh, w->fleet->clients, uid, sizeof(c->uid), c);
+    w->fleet->next_scan_ms = 0;
+}
+
+static bool client_lives(const struct world *w)
+{
+    return w->fleet->clients != NULL;
+}
+
+static void a_client_is_silent_when_its_lease_is_over_and_not_before(void **state)
+{
+    struct world w;
+
+    world_up(&w);
+    add_client(&w);
+    idle_until(&w, START_MS, START_MS + LEASE_MS - 1);
+    assert_true(client_lives(&w));
+    turn_at(&w, START_MS + LEASE_MS + 10, true);
+    assert_false(client_lives(&w));
+    world_down(&w);
+}
+
+static void what_lies_unread_in_the_inbox_holds_a_client_too(void **state)
+{
+    struct world w;
+    bool resume;
+
+    world_up(&w);
+    add_client(&w);
+    idle_until(&w, START_MS, START_MS + LEASE_MS - 1);
+    inbox_push_event(w.inbox, item_new(ITEM_LOG));
+    turn_at(&w, START_MS + LEASE_MS + 500, true);
+    assert_true(client_lives(&w));
+    free(inbox_take(w.inbox, 1, 0, &resume));
+    turn_at(&w, START_MS + LEASE_MS + 1000, true);
+    assert_false(client_lives(&w));
+    world_down(&w);
+}
+
+static void a_broker_that_stood_still_gives_clients_their_time_back(void **state)
+{
+    struct world w;
+
+    world_up(&w);
+    add_client(&w);
+    idle_until(&w, START_MS, START_MS + 5000);
+    uint64_t woken_ms = START_MS + 5000 + 3600u * 1000;
+    idle_until(&w, woken_ms, woken_ms + LEASE_MS - 5001);
+    assert_true(client_lives(&w));
+    turn_at(&w, woken_ms + LEASE_MS - 5000, true);
+    assert_false(client_lives(&w));
+    world_down(&w);
+}
+
 static void a_loss_that_was_not_committed_is_found_again(void **state)
 {
     struct world w;
@@ -287,6 +352,9 @@ int main(void)
         cmocka_unit_test(a_holder_is_lost_when_its_lease_is_over_and_not_before),
         cmocka_unit_test(what_lies_unread_in_the_inbox_holds_the_lease),
         cmocka_unit_test(a_broker_that_stood_still_gives_the_time_back),
+        cmocka_unit_test(a_client_is_silent_when_its_lease_is_over_and_not_before),
+        cmocka_unit_test(what_lies_unread_in_the_inbox_holds_a_client_too),
+        cmocka_unit_test(a_broker_that_stood_still_gives_clients_their_time_back),
         cmocka_unit_test(a_loss_that_was_not_committed_is_found_again),
         cmocka_unit_test(a_worker_whose_first_hello_was_undone_is_forgotten),
         cmocka_unit_test(a_worker_that_leaves_orders_without_an_answer_rests),
