@@ -45,6 +45,13 @@ struct enqueue {
 
 /* --- from options to jobs --- */
 
+static int need_text(const struct cli *c, const char *option, const char *text)
+{
+    return text == NULL || str_is_utf8(str_from(text), NULL)
+               ? 0
+               : cli_fail(c, -E_USAGE, "--%s is no UTF-8", option);
+}
+
 /* A comma parts the names. */
 static json_t *split_list(const char *text)
 {
@@ -65,14 +72,15 @@ static int read_variables(const struct cli *c, const struct enqueue *e, json_t *
     for (size_t i = 0; i < e->variables.count; i++) {
         struct str value = str_from(e->variables.items[i]);
         struct str name;
+        int r = need_text(c, "var", e->variables.items[i]);
+        if (r < 0) {
+            return r;
+        }
         if (str_chr(value, '=') < 0) {
             return cli_fail(c, -E_USAGE, "--var wants NAME=VALUE, not `%s`", e->variables.items[i]);
         }
         str_split(&value, '=', &name);
         json_t *text = json_stringn(value.p, value.n);
-        if (text == NULL) {
-            return cli_fail(c, -E_USAGE, "the value of " STR_FMT " is no UTF-8", STR_ARG(name));
-        }
         json_array_append_new(
             list, json_pack("{s:s%, s:o, s:b}", "name", name.p, name.n, "value", text, "raw", 1));
     }
@@ -83,25 +91,30 @@ static int read_variables(const struct cli *c, const struct enqueue *e, json_t *
 static int read_wishes(const struct cli *c, struct enqueue *e)
 {
     const struct {
-        const char *field, *text;
-    } texts[] = {{"name", e->name},
-                 {"executor", e->executor},
-                 {"pool", e->pool},
-                 {"resource_group", e->group},
-                 {"timeout", e->timeout},
-                 {"keep", e->keep},
-                 {"not_before", e->not_before},
-                 {"delay", e->delay},
-                 {"cpu", e->cpu},
-                 {"memory", e->memory},
-                 {"disk", e->disk},
-                 {"on_worker_lost", e->lost}};
+        const char *option, *field, *text;
+    } texts[] = {{"name", "name", e->name},
+                 {"executor", "executor", e->executor},
+                 {"pool", "pool", e->pool},
+                 {"resource-group", "resource_group", e->group},
+                 {"timeout", "timeout", e->timeout},
+                 {"keep", "keep", e->keep},
+                 {"not-before", "not_before", e->not_before},
+                 {"delay", "delay", e->delay},
+                 {"cpu", "cpu", e->cpu},
+                 {"memory", "memory", e->memory},
+                 {"disk", "disk", e->disk},
+                 {"on-worker-lost", "on_worker_lost", e->lost}};
     int64_t priority;
     e->wishes = json_object();
-    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+    int r = need_text(c, "tags", e->tags);
+    for (size_t i = 0; i < ARRAY_LEN(texts) && r == 0; i++) {
+        r = need_text(c, texts[i].option, texts[i].text);
         if (texts[i].text != NULL) {
             json_object_set_new(e->wishes, texts[i].field, json_string(texts[i].text));
         }
+    }
+    if (r < 0) {
+        return r;
     }
     if (e->priority != NULL) {
         if (str_to_i64(str_from(e->priority), &priority) < 0) {
@@ -334,6 +347,12 @@ static int enqueue(struct cli *c, const struct client *cl, const struct enqueue 
     return r;
 }
 
+static bool is_no_time(const char *text)
+{
+    uint64_t ms;
+    return text != NULL && str_to_duration_ms(str_from(text), &ms) == 0 && ms == 0;
+}
+
 static int collect(const struct cli *c, struct enqueue *e, const char **args, size_t count)
 {
     bool from_stdin = count == 1 && strcmp(args[0], "-") == 0;
@@ -343,7 +362,7 @@ static int collect(const struct cli *c, struct enqueue *e, const char **args, si
     if (e->count == 0 || e->count > COUNT_MAX) {
         return cli_fail(c, -E_USAGE, "--count is 1 to %u", COUNT_MAX);
     }
-    if (e->follow && e->keep != NULL && strcmp(e->keep, "0") == 0) {
+    if (e->follow && is_no_time(e->keep)) {
         return cli_fail(c, -E_USAGE, "--follow needs a job that is kept: leave out --keep 0");
     }
     int r = read_wishes(c, e);
@@ -399,6 +418,7 @@ int cmd_enqueue(struct cli *c, int argc, char **argv)
     char *project = r == 0 ? list_project(c, e.project) : NULL;
     e.project = project;
     r = r == 0 && project == NULL ? -E_NOT_FOUND : r;
+    r = r < 0 ? r : need_text(c, "project", project);
     r = r < 0 ? r : client_open(c, &cl);
     if (r == 0) {
         r = enqueue(c, &cl, &e);

@@ -56,6 +56,11 @@ def a_command_runs_and_its_log_is_shown(build):
             "pwd" in davit(stack, "logs", str(ident)).stdout
         for args, text in ((["--", ], "which command"), (["--count", "0", "x"], "--count"),
                            (["--follow", "--keep", "0", "x"], "--keep 0"), (["--var", "x", "y"], "NAME=VALUE"),
+                           (["--follow", "--keep", "0s", "x"], "--keep 0"),
+                           (["--follow", "--keep", "0 min", "x"], "--keep 0"),
+                           *(([f"--{o}", b"a\xff", "x"], f"--{o} is no UTF-8") for o in (
+                               "name", "tags", "executor", "pool", "resource-group", "keep", "project")),
+                           (["--var", b"X\xff=1", "x"], "--var is no UTF-8"),
                            (["--priority", "high", "x"], "--priority")):
             done = davit(stack, "enqueue", "--project", "p", *args)
             assert done.returncode == 64 and text in done.stderr, (args, done)
