@@ -54,15 +54,12 @@ struct broker {
 static void protect_process(void)
 {
     struct rlimit none = {0, 0};
-    struct rlimit files;
+    uint64_t before;
 
     prctl(PR_SET_DUMPABLE, 0);
     setrlimit(RLIMIT_CORE, &none);
     umask(077);
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-        files.rlim_cur = files.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &files);
-    }
+    (void)os_raise_open_files(&before); /* what it has must do, then */
 }
 
 /* Before the first thread, so that all of them inherit it. */

@@ -58,6 +58,10 @@ char *os_find_program(const char *name);
 char *os_hostname(void); /* heap */
 
 /* processes */
+/* As many descriptors as the hard limit allows; *ret_before is what was allowed until now, which is
+ * for whoever is started from here: select() in somebody else's program ends at 1,024. Before the
+ * first thread. */
+int os_raise_open_files(uint64_t *ret_before);
 struct os_spawn {
     const char *const *argv;
     const char *const *envp; /* NULL: the caller's */

@@ -8,11 +8,27 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define STAT_BYTES ((size_t)4096)
 #define LOOK_MS    200 /* how often `stop` is looked at */
+
+int os_raise_open_files(uint64_t *ret_before)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0) {
+        return err_from_errno(errno);
+    }
+    uint64_t before = files.rlim_cur;
+    files.rlim_cur = files.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &files) < 0) {
+        return err_from_errno(errno);
+    }
+    *ret_before = before;
+    return 0;
+}
 
 static void set_stream(posix_spawn_file_actions_t *actions, int fd, int slot)
 {

@@ -32,7 +32,8 @@ struct agent {
     char *cache_dir;
     char *shim_program;
     char *step_program;
-    char *tags_text; /* "linux, gcc" */
+    uint64_t open_files; /* that were allowed before it took more; 0: it took none */
+    char *tags_text;     /* "linux, gcc" */
 
     bool leaving; /* SIGTERM: ends when no job is left */
     bool drained; /* the broker wants no new work taken */

@@ -139,6 +139,7 @@ static void set_resources(struct agent *a)
 int agent_init(struct agent *a, const struct worker_config *config, struct buf *why)
 {
     *a = (struct agent){.config = config, .lock_fd = -1, .was_taking_work = true};
+    (void)os_raise_open_files(&a->open_files); /* a job takes several; 1,024 are soon gone */
     a->host = os_hostname();
     a->tags_text = join_names(&config->tags);
     a->loop = agent_loop_new(a);

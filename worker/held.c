@@ -30,6 +30,7 @@ static struct exec_context context_of(const struct held *h)
         .api_url = a->session.api_url,
         .shim_program = a->shim_program,
         .step_program = a->step_program,
+        .open_files = a->open_files,
         .slot = h->slot,
         .cancel_grace_ms = a->config->cancel_grace_ms,
     };

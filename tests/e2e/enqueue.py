@@ -3,6 +3,7 @@ import concurrent.futures
 import json
 import os
 import random
+import resource
 import subprocess
 import time
 import uuid
@@ -66,6 +67,20 @@ def a_command_runs_and_its_log_is_shown(build):
             assert done.returncode == 64 and text in done.stderr, (args, done)
         done = davit(stack, "enqueue", "--project", "p", "--timeout", "soon", "x")
         assert done.returncode == 65 and "`jobs[0].timeout`" in done.stderr, done
+
+
+def a_worker_takes_more_open_files_than_it_gives(build):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
+    try:
+        with Stack(build, workers=1) as stack:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            pid = stack.workers[0].process.pid
+            assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (hard, hard)
+            done = davit(stack, "enqueue", "--project", "p", "--follow", "--", "echo $(ulimit -Sn) $(ulimit -Hn)")
+            assert done.returncode == 0 and f"300 {hard if hard >= 0 else 'unlimited'}" in done.stdout, done
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def lines_become_a_batch(build):
@@ -262,6 +277,7 @@ def nothing_is_lost_or_doubled_when_all_are_killed(build):
 if __name__ == "__main__":
     main([
         a_command_runs_and_its_log_is_shown,
+        a_worker_takes_more_open_files_than_it_gives,
         lines_become_a_batch,
         a_key_is_one_job_however_often_it_is_sent,
         a_program_enqueues_by_the_library,

@@ -22,6 +22,7 @@ struct exec_context {
     const char *step_program; /* davit-worker: runs `step NAME FOLDER` */
     uint32_t slot;
     uint64_t cancel_grace_ms;
+    uint64_t open_files; /* that a job may have; 0: as many as the worker */
 };
 
 struct executor {

@@ -224,6 +224,9 @@ static int prepare_all(struct preparation *p)
     }
     p->conf = shim_conf_new(LOG_HEAD_BYTES, LOG_TAIL_BYTES, cx->cancel_grace_ms,
                             p->spec->timeout_ms);
+    if (cx->open_files > 0) {
+        shim_conf_files(p->conf, cx->open_files);
+    }
     int steps = add_steps(p);
     r = shim_conf_write(p->conf, cx->job_dir);
     r = r == 0 ? steps : r;

@@ -64,6 +64,9 @@ static bool parse_record(struct conf *c, struct str record)
     if (strcmp(name, "timeout") == 0) {
         return record_field_u64(&record, &c->timeout_ms);
     }
+    if (strcmp(name, "files") == 0) {
+        return record_field_u64(&record, &c->open_files) && c->open_files > 0;
+    }
     if (strcmp(name, "step") == 0) {
         return parse_step(c, &record);
     }

@@ -24,6 +24,7 @@ struct conf {
     uint64_t tail_bytes;
     uint64_t grace_ms;
     uint64_t timeout_ms;
+    uint64_t open_files; /* 0: was not said */
     struct conf_step steps[SHIM_STEPS_MAX];
     size_t step_count;
 };

@@ -27,6 +27,14 @@ struct shim_conf *shim_conf_new(uint64_t head_bytes, uint64_t tail_bytes, uint64
     return c;
 }
 
+void shim_conf_files(struct shim_conf *c, uint64_t limit)
+{
+    check(limit > 0);
+    record_addz(&c->text, "files");
+    record_add_u64(&c->text, limit);
+    record_end(&c->text);
+}
+
 void shim_conf_step(struct shim_conf *c, const char *name, const char *kind, uint64_t timeout_ms,
                     const char *cwd)
 {

@@ -68,16 +68,28 @@ static int set_streams(int output_fd)
     return 0;
 }
 
-static int become_main(const struct launch *launch, const char *cgroup, int error_fd)
+static int set_limits(const struct launch *launch)
 {
     struct rlimit no_core = {0, 0};
+    struct rlimit files;
+    if (setrlimit(RLIMIT_CORE, &no_core) < 0 || getrlimit(RLIMIT_NOFILE, &files) < 0) {
+        return -1;
+    }
+    if (launch->open_files > 0) {
+        files.rlim_cur = MIN((rlim_t)launch->open_files, files.rlim_max);
+    }
+    return setrlimit(RLIMIT_NOFILE, &files);
+}
+
+static int become_main(const struct launch *launch, const char *cgroup, int error_fd)
+{
     signals_reset();
     raise_oom_score();
     if (cgroup != NULL && !cgroup_join(cgroup)) {
         return -1;
     }
-    if (setsid() < 0 || setrlimit(RLIMIT_CORE, &no_core) < 0 ||
-        set_streams(launch->output_fd) < 0 || close_all_but(error_fd) < 0) {
+    if (setsid() < 0 || set_streams(launch->output_fd) < 0 || close_all_but(error_fd) < 0 ||
+        set_limits(launch) < 0) {
         return -1;
     }
     umask(022);

@@ -12,6 +12,8 @@
  *                    the first field of a record is its name:
  *     limits   head_bytes tail_bytes grace_ms          kept head and tail of the output
  *     timeout  ms                                      of all main steps together
+ *     files    limit                                   of open files of each step; without it the
+ *                                                      shim's own
  *     step     name kind timeout_ms cwd                kind: main | after | always; timeout_ms of
  *                                                      its own, 0: none
  *     arg      ...                                     the step's argv, after its `step`
@@ -113,6 +115,7 @@ int shim_tail_parse(struct str text, struct shim_status *ret);
 struct shim_conf;
 struct shim_conf *shim_conf_new(uint64_t head_bytes, uint64_t tail_bytes, uint64_t grace_ms,
                                 uint64_t timeout_ms);
+void shim_conf_files(struct shim_conf *c, uint64_t limit);
 void shim_conf_step(struct shim_conf *c, const char *name, const char *kind, uint64_t timeout_ms,
                     const char *cwd);
 void shim_conf_arg(struct shim_conf *c, const char *arg);

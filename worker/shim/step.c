@@ -266,6 +266,7 @@ static int start(struct run *run)
         .envp = run->step->envp,
         .cwd = run->step->cwd,
         .output_fd = output_fd,
+        .open_files = run->job->conf.open_files,
     };
     int r = tree_start(&run->job->tree, &launch);
     close(output_fd);

@@ -34,6 +34,7 @@ struct launch {
     const char *const *envp;
     const char *cwd;
     int output_fd;
+    uint64_t open_files; /* at most; 0: as many as the shim */
 };
 
 /* Takes the best method that works here; `wanted` (may be NULL) names the only one to take. The

@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -249,6 +250,21 @@ static void test_a_log_line_is_one_line(void **state)
     buf_release(&text);
 }
 
+static void test_open_files_are_raised_and_what_was_before_is_told(void **state)
+{
+    struct rlimit usual;
+    struct rlimit files;
+    uint64_t before = 0;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &usual), 0);
+    files = (struct rlimit){.rlim_cur = 100, .rlim_max = usual.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
+    assert_int_equal(os_raise_open_files(&before), 0);
+    assert_int_equal(before, 100);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+    assert_int_equal(files.rlim_cur, usual.rlim_max);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &usual), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, folder_set_up, folder_tear_down)
 
 int main(void)
@@ -267,6 +283,7 @@ int main(void)
         TEST(test_a_process_inherits_neither_signals_nor_descriptors),
         TEST(test_a_process_gets_its_folder_environment_and_session),
         TEST(test_the_start_time_tells_processes_apart),
+        TEST(test_open_files_are_raised_and_what_was_before_is_told),
         TEST(test_a_log_line_is_one_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

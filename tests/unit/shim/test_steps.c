@@ -279,6 +279,19 @@ static void records_hold_any_bytes_and_end_where_they_end(void **state)
     buf_release(&text);
 }
 
+/* Whatever the worker has taken for itself. */
+static void a_step_may_open_as_many_files_as_its_conf_says(void **state)
+{
+    struct fixture *f = *state;
+    job_limits(f, PLENTY, 0, 1000, 10000);
+    shim_conf_files(f->conf, 123);
+    job_step(f, "script", "main", "ulimit -Sn; [ $(ulimit -Hn) != 123 ]");
+    job_start(f);
+    struct shim_status s = job_wait(f);
+    assert_step(&s, 0, "script", "exit", 0);
+    assert_log_has(f, &s, "123\n");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -288,6 +301,7 @@ int main(void)
         TEST(a_job_dies_before_the_worker_when_memory_is_out),
         TEST(what_cannot_be_run_is_an_error),
         TEST(a_missing_working_folder_is_an_error),
+        TEST(a_step_may_open_as_many_files_as_its_conf_says),
         TEST(a_folder_is_run_once),
         TEST(a_folder_without_a_good_conf_is_not_run),
         TEST(the_shim_outlives_who_started_it),
