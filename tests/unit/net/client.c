@@ -309,3 +309,20 @@ Pb__JobKey client_take_job(struct client *c)
     client_send_started(c, &key);
     return key;
 }
+
+Pb__HeldJob client_held(Pb__JobKey *key, Pb__HeldState state)
+{
+    Pb__HeldJob h = PB__HELD_JOB__INIT;
+
+    h.key = key;
+    h.state = state;
+    return h;
+}
+
+uint64_t fleet_violations(struct fixture *f)
+{
+    struct fleet_stats stats;
+
+    fleet_get_stats(f->fleet, &stats);
+    return stats.violations;
+}

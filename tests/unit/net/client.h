@@ -63,4 +63,9 @@ Pb__JobKey client_expect_assign(struct client *c);
 /* Acknowledges it, too, and starts the job. */
 Pb__JobKey client_take_job(struct client *c);
 
+/* How a worker lists a job that it holds; `key` by reference. */
+Pb__HeldJob client_held(Pb__JobKey *key, Pb__HeldState state);
+/* Sessions that the broker has ended for what they said. */
+uint64_t fleet_violations(struct fixture *f);
+
 #endif

@@ -16,6 +16,8 @@
  */
 
 static const struct fixture_options calm = {.listen = true};
+static const struct fixture_options hasty = {
+    .listen = true, .heartbeat_ms = 50, .lease_ms = 250, .hello_ms = 150};
 
 static void join(struct client *c, const struct fixture *f)
 {
@@ -187,12 +189,97 @@ static void a_client_that_asks_on_without_reading_is_cut_off(void **state)
     fixture_down(&f);
 }
 
+static void say_client_hello(struct client *c, const struct fixture *f, const char *uid)
+{
+    Pb__Envelope body = PB__ENVELOPE__INIT;
+    Pb__ClientHello hello = PB__CLIENT_HELLO__INIT;
+
+    client_open(c, f);
+    hello.token = pb_bytes_ref(str_from(FIXTURE_ADMIN_TOKEN));
+    hello.name = (char *)"by hand";
+    hello.uid = pb_bytes_ref(str_from(uid));
+    body.body_case = PB__ENVELOPE__BODY_CLIENT_HELLO;
+    body.client_hello = &hello;
+    client_send(c, &body);
+}
+
+static void join_as_client(struct client *c, const struct fixture *f, const char *uid)
+{
+    say_client_hello(c, f, uid);
+    const Pb__Welcome *welcome = client_expect(c, PB__ENVELOPE__BODY_WELCOME)->welcome;
+    assert_int_equal(welcome->worker_id, 0);
+    c->session = welcome->session;
+}
+
+static void a_newer_session_of_a_client_ends_the_older(void **state)
+{
+    struct fixture f;
+    struct client old;
+    struct client young;
+    struct client other;
+
+    fixture_up(&f, &calm);
+    join_as_client(&old, &f, "0123456789abcdef");
+    join_as_client(&other, &f, "0123456789abcdeX");
+    join_as_client(&young, &f, "0123456789abcdef");
+    client_expect_closed(&old);
+    client_beat(&young, NULL, 0);
+    client_expect(&young, PB__ENVELOPE__BODY_HEARTBEAT_ACK);
+    client_beat(&other, NULL, 0);
+    client_expect(&other, PB__ENVELOPE__BODY_HEARTBEAT_ACK);
+    client_close(&old);
+    client_close(&young);
+    client_close(&other);
+    fixture_down(&f);
+}
+
+static void a_silent_client_is_forgotten(void **state)
+{
+    struct fixture f;
+    struct client c;
+    struct fleet_stats stats;
+
+    fixture_up(&f, &hasty);
+    join_as_client(&c, &f, "0123456789abcdef");
+    client_expect_closed(&c);
+    fleet_get_stats(f.fleet, &stats);
+    for (int i = 0; i < 1000 && stats.clients > 0; i++) {
+        os_sleep_ms(2);
+        fleet_get_stats(f.fleet, &stats);
+    }
+    assert_int_equal(stats.clients, 0);
+    assert_int_equal(stats.violations, 0);
+    client_close(&c);
+    fixture_down(&f);
+}
+
+static void a_client_that_speaks_as_a_worker_is_cut_off(void **state)
+{
+    struct fixture f;
+    struct client c;
+    Pb__JobKey key = PB__JOB_KEY__INIT;
+
+    fixture_up(&f, &calm);
+    join_as_client(&c, &f, "0123456789abcdef");
+    client_send_started(&c, &key);
+    client_expect_closed(&c);
+    client_close(&c);
+    say_client_hello(&c, &f, "short");
+    client_expect_closed(&c);
+    client_close(&c);
+    assert_int_equal(fleet_violations(&f), 2);
+    fixture_down(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_cancel_sent_again_is_no_force),
         cmocka_unit_test(ends_of_jobs_do_not_count_as_answers_that_wait),
         cmocka_unit_test(a_client_that_asks_on_without_reading_is_cut_off),
+        cmocka_unit_test(a_newer_session_of_a_client_ends_the_older),
+        cmocka_unit_test(a_silent_client_is_forgotten),
+        cmocka_unit_test(a_client_that_speaks_as_a_worker_is_cut_off),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
