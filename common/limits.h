@@ -111,6 +111,7 @@
 #define LIMIT_NOT_BEFORE_MS (366ull * 24 * 3600 * 1000) /* how far ahead a job may be enqueued */
 #define LIMIT_ENQUEUE_BYTES (768u * KIB)  /* all of them, packed */
 #define LIMIT_POOLS 1000u
+#define LIMIT_CLASSES 4096u               /* different sets of what jobs ask for */
 #define LIMIT_POOL_PROJECTS 1000u         /* names and patterns of one pool */
 #define LIMIT_RESOURCE_GROUPS 10000u      /* with a mode, of one project */
 #define LIMIT_CLIENT_REQUESTS 32u         /* of one client, not yet answered */

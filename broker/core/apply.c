@@ -193,6 +193,7 @@ static int apply(struct core *c, const Pb__Command *cmd)
     do {
         locks_pass_on(c);
     } while (later_do(c));
+    classes_close(c);
     c->meta->applied_index++;
     c->meta->time_ms = MAX(c->meta->time_ms, c->now_ms);
     tx_put_msg(c->tx, T_META, &k, &c->meta->base);

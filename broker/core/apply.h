@@ -26,6 +26,13 @@ struct later {
     bool force;
 };
 
+/* A class whose jobs are counted by this command: its row is written once, at the end. */
+struct class_use {
+    struct class_use *next;
+    Pb__ClassRecord *row;
+};
+#define CLASS_USE_BUCKETS 16u
+
 struct core {
     struct tx *tx;
     struct arena *arena; /* the tx's */
@@ -39,6 +46,7 @@ struct core {
     struct freed_lock **freed_end;
     struct later *later_first;
     struct later **later_end;
+    struct class_use *classes[CLASS_USE_BUCKETS]; /* by id */
 };
 
 struct later *later_add(struct core *c); /* trigger.c: all zero, at the end of the list */
@@ -130,8 +138,18 @@ int plan_job_check(struct core *c, const Pb__Plan *plan, const Pb__PlanJob *job)
 /* lone.c: deletes all rows of a job without a pipeline that has ended, that of T_EXPIRE too. */
 void job_forget(struct core *c, const Pb__JobRecord *job);
 
-/* class.c: the class of what a job asks for, made if it is new; `protected`: its ref is. */
+/* class.c: what jobs ask for. A class is there for as long as a job names it, and an hour longer
+ * unless others need its room. */
+/* Whether there is room for what `jobs` ask for: -E_LIMIT. `protected`: their ref is. */
+int classes_check(struct core *c, Pb__PlanJob *const *jobs, size_t count, bool protected);
+/* The class of what a job asks for, made if it is new. */
 uint64_t class_open(struct core *c, const Pb__PlanJob *plan, bool protected);
+/* A job of the class (0: it has none) has got a row, has ended or goes on, goes: each +1, -1 or 0.
+ */
+void class_count(struct core *c, uint64_t class_id, int jobs, int unfinished);
+void classes_close(struct core *c); /* after all that a command did: writes what was counted */
+/* The oldest that nobody needs is deleted; false: none is that old. */
+bool class_expire(struct core *c);
 
 /* pool.c */
 struct key pool_key(const char *name);

@@ -5,6 +5,7 @@
 #include "common/limits.h"
 
 #include <stdarg.h>
+#include <stdlib.h>
 
 void breach(struct audit *a, const char *fmt, ...)
 {
@@ -119,11 +120,60 @@ static void audit_worker(struct audit *a, struct str key)
     }
 }
 
+static void note_class(struct audit *a, struct str key)
+{
+    a->classes[a->class_count++].id = key_read_u64(key, 0);
+}
+
+static int class_order(const void *key, const void *item)
+{
+    const uint64_t id = *(const uint64_t *)key;
+    const struct audit_class *class = item;
+
+    return id == class->id ? 0 : id < class->id ? -1 : 1;
+}
+
+static struct audit_class *find_class(const struct audit *a, uint64_t id)
+{
+    return a->class_count == 0
+               ? NULL
+               : bsearch(&id, a->classes, a->class_count, sizeof(*a->classes), class_order);
+}
+
+void audit_class_of(struct audit *a, const Pb__JobRecord *job)
+{
+    struct audit_class *class = find_class(a, job->class_id);
+
+    if (class == NULL) {
+        breach(a, "job %" PRIu64 ": there is no class %" PRIu64, job->id, job->class_id);
+        return;
+    }
+    class->jobs++;
+    class->unfinished += !job_state_terminal(job->state);
+}
+
+/* After all jobs. */
 static void audit_class(struct audit *a, struct str key)
 {
-    a->expected[T_CLASS]++;
+    const struct key k = key_bytes(key.p, key.n);
+    const Pb__ClassRecord *row = (const Pb__ClassRecord *)audit_row(
+        a, T_CLASS, &k, &pb__class_record__descriptor, true);
+    const struct audit_class *found = find_class(a, key_read_u64(key, 0));
+    struct key idle;
+
     a->expected[T_CLASS_HASH]++;
-    audit_id(a, key_read_u64(key, 0), "class");
+    if (row == NULL || found == NULL) {
+        return;
+    }
+    audit_id(a, row->id, "class");
+    if (row->id != found->id || row->jobs != found->jobs || row->unfinished != found->unfinished ||
+        (row->idle_ms != 0) != (row->jobs == 0)) {
+        breach(a, "class %" PRIu64 " counts %" PRIu64 " jobs, %" PRIu64 " unfinished", found->id,
+               row->jobs, row->unfinished);
+    }
+    idle = key_u64_u64(row->idle_ms, row->id);
+    audit_index(a, T_CLASS_IDLE, &idle, row->jobs == 0, row->id);
+    arena_release(&a->scratch);
 }
 
 static void audit_class_hash(struct audit *a, struct str key)
@@ -286,7 +336,8 @@ uint64_t core_audit(struct tx *tx, core_audit_fn fn, void *ctx)
         }
         each(&a, T_PROJECT, audit_project);
         each(&a, T_WORKER, audit_worker);
-        each(&a, T_CLASS, audit_class);
+        a.classes = xcalloc(tx_count(tx, T_CLASS) + 1, sizeof(*a.classes));
+        each(&a, T_CLASS, note_class);
         each(&a, T_CLASS_HASH, audit_class_hash);
         each(&a, T_REQUEST, audit_request);
         each(&a, T_TOKEN, audit_token);
@@ -302,6 +353,11 @@ uint64_t core_audit(struct tx *tx, core_audit_fn fn, void *ctx)
         audit_locks(&a);
         audit_events(&a);
         each(&a, T_PIPELINE_GONE, audit_one_hidden);
+        each(&a, T_CLASS, audit_class);
+        if (a.class_count > LIMIT_CLASSES) {
+            breach(&a, "%zu classes", a.class_count);
+        }
+        free(a.classes);
     }
     audit_counts(&a);
     if (!tx_ok(tx)) {

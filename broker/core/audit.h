@@ -14,6 +14,14 @@ struct audit {
     const Pb__MetaRecord *meta;
     uint64_t breaches;
     uint64_t expected[TABLE_COUNT]; /* rows that were called for */
+    struct audit_class *classes;    /* in the order of the table */
+    size_t class_count;
+};
+
+struct audit_class {
+    uint64_t id;
+    uint64_t jobs; /* that were found to name it */
+    uint64_t unfinished;
 };
 
 void breach(struct audit *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
@@ -24,6 +32,9 @@ ProtobufCMessage *audit_row(struct audit *a, enum table t, const struct key *k,
 void audit_index(struct audit *a, enum table t, const struct key *k, bool wanted, uint64_t owner);
 void audit_id(struct audit *a, uint64_t id, const char *what);
 void audit_timer(struct audit *a, uint64_t due_ms, uint64_t timer_id, const Pb__TimerRecord *want);
+
+/* The job's class, which must be there, has one more. */
+void audit_class_of(struct audit *a, const Pb__JobRecord *job);
 
 /* audit_rows.c: each of one row, by its key; of caches all of a project */
 void audit_environment(struct audit *a, struct str key);

@@ -285,14 +285,13 @@ static void audit_state(struct audit *a, const Pb__JobRecord *job)
 void audit_job(struct audit *a, struct audit_pipeline *p, uint32_t index)
 {
     const Pb__JobRecord *job = p->jobs[index];
-    const struct key class = key_u64(job->class_id);
 
     audit_id(a, job->id, "job");
     if (job->id != p->row->first_job_id + index || job->project_id != p->row->project_id) {
         breach(a, "job %" PRIu64 " has a wrong id or project", job->id);
     }
     if (!job->trigger) {
-        audit_row(a, T_CLASS, &class, &pb__class_record__descriptor, false);
+        audit_class_of(a, job);
     }
     audit_trigger(a, job);
     audit_job_environment(a, job);
@@ -312,7 +311,7 @@ void audit_lone(struct audit *a, uint64_t job_id)
                                                                 &pb__job_record__descriptor, true);
     const Pb__PlanJob *plan = (const Pb__PlanJob *)audit_row(a, T_JOB_PLAN, &k,
                                                              &pb__plan_job__descriptor, true);
-    struct key class, project;
+    struct key project;
 
     if (job == NULL || plan == NULL) {
         return;
@@ -324,9 +323,8 @@ void audit_lone(struct audit *a, uint64_t job_id)
                job_state_text(job->state));
         return;
     }
-    class = key_u64(job->class_id);
     project = key_u64(job->project_id);
-    audit_row(a, T_CLASS, &class, &pb__class_record__descriptor, false);
+    audit_class_of(a, job);
     audit_row(a, T_PROJECT, &project, &pb__project_record__descriptor, false);
     audit_state(a, job);
     if (job_state_terminal(job->state)) {

@@ -23,6 +23,7 @@
 #define CORE_CANCELING_MS        90000u  /* a cancel nobody confirmed becomes canceled */
 #define CORE_WAIT_WORKER_MS      600000u /* on_worker_lost: wait */
 #define CORE_KEEP_FAILED_MS      (7ull * 24 * 3600 * 1000) /* a job without a pipeline, at least */
+#define CORE_KEEP_CLASS_MS       3600000u                  /* what no job asks for any more */
 #define CORE_WORKER_LOSS_RETRIES 2u
 #define CORE_DEFAULT_TIMEOUT_MS  3600000u
 #define CORE_DEFAULT_EXPIRE_MS   (30ull * 24 * 3600 * 1000)

@@ -98,6 +98,18 @@ static int group_check(struct core *c, const Pb__PipelineCreate *cmd)
     return tx_error(c->tx);
 }
 
+static bool is_protected(const Pb__PipelineCreate *cmd)
+{
+    Pb__PipelineVariablesRecord vars = PB__PIPELINE_VARIABLES_RECORD__INIT;
+    Pb__PipelineRecord p = PB__PIPELINE_RECORD__INIT;
+
+    p.ref = cmd->ref;
+    p.tag = cmd->tag;
+    vars.n_predefined = cmd->n_predefined;
+    vars.predefined = cmd->predefined;
+    return ref_is_protected(&p, &vars);
+}
+
 static int create_check(struct core *c, const Pb__PipelineCreate *cmd)
 {
     int r;
@@ -202,15 +214,6 @@ static Pb__PipelineRecord *make_pipeline(struct core *c, const Pb__PipelineCreat
     return p;
 }
 
-static bool is_protected(const Pb__PipelineCreate *cmd, const Pb__PipelineRecord *p)
-{
-    Pb__PipelineVariablesRecord vars = PB__PIPELINE_VARIABLES_RECORD__INIT;
-
-    vars.n_predefined = cmd->n_predefined;
-    vars.predefined = cmd->predefined;
-    return ref_is_protected(p, &vars);
-}
-
 static Pb__JobRecord *make_job(struct core *c, const Pb__PipelineRecord *p, const Pb__PlanJob *plan,
                                uint32_t index, bool protected)
 {
@@ -229,6 +232,7 @@ static Pb__JobRecord *make_job(struct core *c, const Pb__PipelineRecord *p, cons
     job->dag = plan->dag;
     if (plan->trigger == NULL) {
         job->class_id = class_open(c, plan, protected);
+        class_count(c, job->class_id, 1, 1);
     }
     job->priority = plan->priority;
     job->resource_group = plan->resource_group;
@@ -394,12 +398,15 @@ int apply_pipeline_create(struct core *c, const Pb__PipelineCreate *cmd)
     int r = create_check(c, cmd);
 
     r = r < 0 ? r : request_known(c, cmd);
+    if (r == 0) {
+        r = classes_check(c, cmd->plan->jobs, cmd->plan->n_jobs, is_protected(cmd));
+    }
     if (r != 0) {
         return MIN(r, 0);
     }
     p = make_pipeline(c, cmd, project_open(c, cmd->project));
     stages = make_stages(c, p, cmd->plan);
-    run_init_new(&run, c, p, stages, make_jobs(c, p, cmd->plan, is_protected(cmd, p)));
+    run_init_new(&run, c, p, stages, make_jobs(c, p, cmd->plan, is_protected(cmd)));
     put_references(c, cmd, p);
     if (cmd->idempotency_key.len != 0) {
         Pb__RequestRecord row = PB__REQUEST_RECORD__INIT;

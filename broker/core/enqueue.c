@@ -134,6 +134,21 @@ static int enqueue_check(struct core *c, const Pb__JobsEnqueue *cmd)
     return r < 0 ? r : keys_check(c, cmd);
 }
 
+/* Jobs that were there before ask for nothing new. */
+static int room_check(struct core *c, const Pb__JobsEnqueue *cmd)
+{
+    Pb__PlanJob **plans = arena_array(c->arena, cmd->n_jobs, sizeof(*plans));
+    size_t n = 0;
+
+    for (size_t i = 0; i < cmd->n_jobs; i++) {
+        const ProtobufCBinaryData key = cmd->jobs[i]->idempotency_key;
+        if (key.len == 0 || request_get(c->tx, key) == NULL) {
+            plans[n++] = cmd->jobs[i]->plan;
+        }
+    }
+    return classes_check(c, plans, n, false);
+}
+
 static bool same_class(const Pb__PlanJob *a, const Pb__PlanJob *b)
 {
     if (a->n_tags != b->n_tags || a->cpu_millis != b->cpu_millis ||
@@ -178,6 +193,7 @@ static void enqueue(struct core *c, Pb__JobRecord *job, const Pb__EnqueueJob *e,
     const struct key k = key_u64(job->id);
     struct run run;
 
+    class_count(c, job->class_id, 1, 1);
     tx_put(c->tx, T_JOB_PLAN, &k, plan);
     run_init_new_lone(&run, c, job);
     if (e->not_before_ms > c->now_ms) {
@@ -197,6 +213,7 @@ static void enqueue(struct core *c, Pb__JobRecord *job, const Pb__EnqueueJob *e,
 
 int apply_jobs_enqueue(struct core *c, const Pb__JobsEnqueue *cmd)
 {
+    const Pb__PlanJob *last = NULL; /* of whom class_id is */
     struct reply_job *made;
     struct str *plans;
     uint64_t project_id, class_id = 0;
@@ -207,6 +224,7 @@ int apply_jobs_enqueue(struct core *c, const Pb__JobsEnqueue *cmd)
     }
     plans = arena_array(c->arena, cmd->n_jobs, sizeof(*plans));
     r = pack_plans(c, cmd, plans);
+    r = r < 0 ? r : room_check(c, cmd);
     if (r < 0) {
         return r;
     }
@@ -217,13 +235,14 @@ int apply_jobs_enqueue(struct core *c, const Pb__JobsEnqueue *cmd)
         const Pb__RequestRecord *old = e->idempotency_key.len != 0
                                            ? request_get(c->tx, e->idempotency_key)
                                            : NULL;
-        if (class_id == 0 || !same_class(e->plan, cmd->jobs[i - 1]->plan)) {
-            class_id = class_open(c, e->plan, false);
-        }
         if (old != NULL) {
             made[i] = (struct reply_job){.job_id = old->job_id, .duplicate = true};
             continue;
         }
+        if (last == NULL || !same_class(e->plan, last)) {
+            class_id = class_open(c, e->plan, false);
+        }
+        last = e->plan;
         Pb__JobRecord *job = make_job(c, project_id, e, class_id);
         made[i] = (struct reply_job){.job_id = job->id};
         enqueue(c, job, e, plans[i]);

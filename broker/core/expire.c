@@ -85,6 +85,7 @@ static bool forget_job(struct sweep *s, const Pb__PipelineRecord *p, uint32_t in
     tx_del(c->tx, T_JOB_VARS, &k);
     tx_del(c->tx, T_PLAN, &plan);
     tx_del(c->tx, T_JOB, &k);
+    class_count(c, job->class_id, -1, job_state_terminal(job->state) ? 0 : -1);
     return true;
 }
 
@@ -235,6 +236,12 @@ static void expire_jobs(struct sweep *s)
     }
 }
 
+static void expire_classes(struct sweep *s)
+{
+    while (!spent(s) && class_expire(s->c)) {
+    }
+}
+
 int apply_expire(struct core *c, const Pb__Expire *cmd)
 {
     struct sweep s = {.c = c, .until = tx_changes(c->tx) + cmd->max};
@@ -247,6 +254,7 @@ int apply_expire(struct core *c, const Pb__Expire *cmd)
     }
     expire_pipelines(&s, cmd->pipelines_before_ms);
     expire_jobs(&s);
+    expire_classes(&s);
     return tx_error(c->tx);
 }
 
@@ -260,6 +268,9 @@ uint64_t core_next_expiry_ms(struct tx *tx, uint64_t keep_pipelines_ms)
     }
     if (first_key(tx, T_EXPIRE, STR_NULL, &k)) {
         due_ms = key_read_u64(key_str(&k), 0);
+    }
+    if (first_key(tx, T_CLASS_IDLE, STR_NULL, &k)) {
+        due_ms = MIN(due_ms, key_read_u64(key_str(&k), 0) + CORE_KEEP_CLASS_MS);
     }
     if (keep_pipelines_ms != 0 && first_key(tx, T_PIPELINE_ENDED, STR_NULL, &k)) {
         const uint64_t ended_ms = key_read_u64(key_str(&k), 0);

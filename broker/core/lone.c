@@ -79,6 +79,7 @@ void job_forget(struct core *c, const Pb__JobRecord *job)
     tx_del(c->tx, T_JOB_VARS, &k);
     tx_del(c->tx, T_JOB_PLAN, &k);
     tx_del(c->tx, T_JOB, &k);
+    class_count(c, job->class_id, -1, 0);
 }
 
 static void ended(struct core *c, const Pb__JobRecord *job)

@@ -197,6 +197,9 @@ void job_move(struct run *run, Pb__JobRecord *job, Pb__JobState to, const char *
     }
     job_timer_clear(run, job);
     leave(run, job, flags, held);
+    if ((old_flags ^ flags) & STATE_ENDED) {
+        class_count(c, job->class_id, 0, (flags & STATE_ENDED) ? -1 : 1);
+    }
     job->state = to;
     enter(run, job, old_flags);
     if (job->resource_group[0] != '\0' && (may_be_next(from) || may_be_next(to))) {

@@ -137,26 +137,14 @@ static const char *worker_of(struct core *c, const char *pool)
     return found;
 }
 
-static bool has_ready(struct core *c, uint64_t class_id)
-{
-    const struct key prefix = key_u64(class_id);
-    struct cursor cur;
-    bool found;
-
-    tx_seek(&cur, c->tx, T_READY, key_str(&prefix), NULL);
-    found = cur.valid;
-    cursor_end(&cur);
-    return found;
-}
-
-static bool is_waited_for(struct core *c, const char *pool)
+static bool is_named(struct core *c, const char *pool)
 {
     struct cursor cur;
     bool found = false;
 
     for (tx_seek(&cur, c->tx, T_CLASS, STR_NULL, NULL); cur.valid && !found; tx_next(&cur)) {
         const Pb__ClassRecord *class = class_get(c->tx, key_read_u64(cur.key, 0));
-        found = class != NULL && strcmp(class->pool, pool) == 0 && has_ready(c, class->id);
+        found = class != NULL && strcmp(class->pool, pool) == 0 && class->unfinished > 0;
     }
     cursor_end(&cur);
     return found;
@@ -177,8 +165,8 @@ int apply_pool_delete(struct core *c, const Pb__PoolDelete *cmd)
     if (worker != NULL) {
         return reject(c, -E_CONFLICT, "worker %.60s is of that pool", worker);
     }
-    if (is_waited_for(c, cmd->name)) {
-        return reject(c, -E_CONFLICT, "jobs wait for that pool");
+    if (is_named(c, cmd->name)) {
+        return reject(c, -E_CONFLICT, "jobs that have not ended name that pool");
     }
     tx_del(c->tx, T_POOL, &k);
     pool_event(c, p->name, "deleted");

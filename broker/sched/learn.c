@@ -1,6 +1,7 @@
 #include "common/base.h"
 
 #include "broker/sched/state.h"
+#include "common/limits.h"
 
 #include <stdlib.h>
 
@@ -155,6 +156,9 @@ void sched_learn(struct sched *s, struct tx *tx, uint64_t now_ms,
             continue;
         }
         class = class_of(s, q->class_id);
+        if (class == NULL) {
+            continue; /* it came and went, and so did all its jobs */
+        }
         if ((q->left | q->entered) & STATE_HELD) {
             learn_held(s, class, q, now_ms);
         }
@@ -272,6 +276,7 @@ void sched_rebuild(struct sched *s, uint64_t now_ms)
     find_holders(s, now_ms);
     lanes_open(s);
     s->lane_limit = MAX(2 * s->lane_count, LANES_KEPT);
+    s->class_limit = HASH_COUNT(s->classes) + LIMIT_CLASSES; /* gone ones with the others */
 }
 
 struct sched *sched_new(void)

@@ -118,7 +118,7 @@ static void settle(struct sched *s, uint64_t now_ms)
     take_back(s, now_ms);
     victims_reconsider(s);
     s->round++;
-    if (s->stale || s->lane_count > s->lane_limit) {
+    if (s->stale || s->lane_count > s->lane_limit || HASH_COUNT(s->classes) > s->class_limit) {
         sched_rebuild(s, now_ms);
     }
     workers_settle(s);

@@ -209,13 +209,14 @@ struct sched {
     size_t proposed_cap;
     size_t lane_count; /* with empty ones */
     size_t lane_limit;
+    size_t class_limit;
     uint64_t rows;
     uint64_t weighed;
 };
 
 /* need.c: who wants what, and in which order */
 struct project *project_of(struct sched *s, uint64_t id);
-struct class *class_of(struct sched *s, uint64_t id);
+struct class *class_of(struct sched *s, uint64_t id); /* NULL: there is none */
 struct want *want_of(struct sched *s, struct class *class, uint64_t project_id);
 struct share *share_of(struct sched *s, struct pool *pool, struct project *project);
 /* A class and a pool have met. */

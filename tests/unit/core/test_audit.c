@@ -86,6 +86,8 @@ static int set_up(void **state)
     assert_int_equal(world_submit(w, plan_from_text(tx_arena(w->tx), "over: stage=a\n"), "old", ""),
                      0);
     assert_int_equal(world_cancel(w, w->reply.pipeline_id), 0);
+    assert_int_equal(world_enqueue(w, plan_from_text(tx_arena(w->tx), "gone: cpu=1\n"), 0), 0);
+    world_run(w, w->reply.job_id, b->worker_id, JOB_SUCCESS);
     *state = b;
     return 0;
 }
@@ -159,6 +161,7 @@ static void a_missing_row_of_any_table_is_found(void **state)
         T_ATTEMPT,
         T_CLASS,
         T_CLASS_HASH,
+        T_CLASS_IDLE,
         T_READY,
         T_ASSIGNMENT,
         T_WORKER_JOB,
@@ -231,6 +234,17 @@ static void wrong_counts_of_a_stage_are_found(void **state)
 
     s->counts[JOB_SUCCESS]++;
     tx_put_msg(b->w.tx, T_STAGE, &k, &s->base);
+    finds_damage(b);
+}
+
+static void wrong_counts_of_a_class_are_found(void **state)
+{
+    struct busy *b = *state;
+    Pb__ClassRecord *class = (Pb__ClassRecord *)class_get(b->w.tx, job(b, "ready")->class_id);
+    const struct key k = key_u64(class->id);
+
+    class->unfinished++;
+    tx_put_msg(b->w.tx, T_CLASS, &k, &class->base);
     finds_damage(b);
 }
 
@@ -369,6 +383,7 @@ int main(void)
         TEST(a_needless_row_is_found),
         TEST(a_state_that_its_indexes_deny_is_found),
         TEST(wrong_counts_of_a_stage_are_found),
+        TEST(wrong_counts_of_a_class_are_found),
         TEST(a_pipeline_that_ended_too_early_is_found),
         TEST(a_forgotten_timer_is_found),
         TEST(an_epoch_that_differs_is_found),

@@ -188,6 +188,29 @@ static void a_pool_goes_only_when_nobody_needs_it(void **state)
     assert_null(pool_get(w->tx, "fast"));
 }
 
+/* Waiting or not: what names the pool must not find it open to all. */
+static void a_pool_stays_while_a_job_that_may_run_names_it(void **state)
+{
+    static const char *const plans[] = {
+        "a: stage=a\nb: stage=b pool=fast\n",            /* created */
+        "a: when=delayed start_in=1h pool=fast\n",       /* scheduled */
+        "a: when=manual pool=fast\n",                    /* manual */
+        "a: group=g priority=1\nb: group=g pool=fast\n", /* waiting_for_resource */
+    };
+    struct world *w = *state;
+
+    assert_int_equal(set_projects(w, "fast", "demo", "group/*"), 0);
+    for (size_t i = 0; i < ARRAY_LEN(plans); i++) {
+        uint64_t p;
+        assert_int_equal(world_submit(w, plan_from_text(tx_arena(w->tx), plans[i]), "main", "1"),
+                         0);
+        p = w->reply.pipeline_id;
+        assert_int_equal(drop(w, "fast"), -E_CONFLICT);
+        assert_int_equal(world_cancel(w, p), 0);
+    }
+    assert_int_equal(drop(w, "fast"), 0);
+}
+
 /* Each move of a job that the scheduler must know of, and no other. */
 static void moves_tell_the_scheduler(void **state)
 {
@@ -232,6 +255,7 @@ int main(void)
         TEST(a_pool_lets_in_whom_it_is_for),
         TEST(an_assignment_is_checked_against_the_pool),
         TEST(a_pool_goes_only_when_nobody_needs_it),
+        TEST(a_pool_stays_while_a_job_that_may_run_names_it),
         TEST(moves_tell_the_scheduler),
     };
 
