@@ -137,9 +137,11 @@ static bool may_be_next(Pb__JobState s)
     return s == JOB_CREATED || s == JOB_SCHEDULED || s == JOB_WAITING_FOR_RESOURCE;
 }
 
-/* A job that names its pool waits no longer than the pool says. Others may be taken by any worker
- * that comes, also of no pool at all. */
-static void queue_timeout(struct run *run, Pb__JobRecord *job)
+/* A job that names its pool waits no longer than the pool says, all its waits at the same place
+ * together: one that is given back or displaced again and again must end, too. Neither the time in
+ * the hands of workers nor the wait for a resource group is the pool's. Others may be taken by any
+ * worker that comes, also of no pool at all. */
+static void queue_timeout(struct run *run, Pb__JobRecord *job, const Pb__AssignmentRecord *held)
 {
     struct core *c = run->core;
     const Pb__ClassRecord *class = NULL;
@@ -150,8 +152,11 @@ static void queue_timeout(struct run *run, Pb__JobRecord *job)
     }
     pool = class != NULL ? pool_get(c->tx, class->pool) : NULL;
     if (pool != NULL && pool->queue_timeout_ms != 0) {
+        job->waits_from_ms = held != NULL && job->waits_from_ms >= job->queued_ms
+                                 ? job->waits_from_ms + (c->now_ms - held->assigned_ms)
+                                 : c->now_ms;
         job_timer_set(run, job, PB__JOB_TIMER_KIND__JOB_TIMER_QUEUE,
-                      c->now_ms + pool->queue_timeout_ms);
+                      job->waits_from_ms + pool->queue_timeout_ms);
     }
 }
 
@@ -205,7 +210,7 @@ void job_move(struct run *run, Pb__JobRecord *job, Pb__JobState to, const char *
     if (job->resource_group[0] != '\0' && (may_be_next(from) || may_be_next(to))) {
         lock_note(c, job);
     }
-    queue_timeout(run, job);
+    queue_timeout(run, job, held);
     queue_changed(run, job, old_flags, place, held);
     environment_job_moved(run, job, from);
     run_job_changed(run, job);
