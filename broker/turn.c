@@ -209,6 +209,7 @@ void turn_free(struct turn *t)
     tx_abort(t->tx);
     journal_close(t->journal);
     sched_free(t->sched);
+    turn_forget_history(t);
     effects_release(&t->fx);
     pthread_cond_destroy(&t->told);
     pthread_mutex_destroy(&t->lock);

@@ -37,6 +37,10 @@ int turn_call(struct turn *t, struct post *p, struct reply *ret_reply);
  * commit now: then it is older than what was acknowledged, and stays so for a while. */
 int turn_fresh(struct turn *t);
 
+/* How long jobs of the class were in the hands of workers lately, on the average. False: none was
+ * since the start, or it was long ago. Any thread. */
+bool turn_typical_ms(struct turn *t, uint64_t class_id, uint64_t *ret_ms);
+
 /* Counters since the start, for /metrics. Any thread. */
 struct turn_stats {
     uint64_t turns; /* that changed something */

@@ -248,6 +248,10 @@ void turn_learn(struct turn *t)
     }
     sched_learn(t->sched, t->tx, t->now_ms, t->fx.changes + t->learned_changes,
                 t->fx.change_count - t->learned_changes);
+    if (t->fx.change_count > t->learned_changes) {
+        turn_remember(t, t->fx.changes + t->learned_changes,
+                      t->fx.change_count - t->learned_changes);
+    }
     t->learned_changes = t->fx.change_count;
 }
 

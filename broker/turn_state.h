@@ -1,7 +1,7 @@
 /* What the files of the turn share: turn.c (life and thread), turn_round.c (one round),
  * turn_apply.c (what a round applies), turn_commit.c (how it lasts), turn_replay.c (how it comes
- * back). For nobody else. Threads: the turn's, but for the atomics and what stands behind `lock`.
- */
+ * back), turn_history.c (how long jobs take). For nobody else. Threads: the turn's, but for the
+ * atomics and what stands behind `lock`. */
 #ifndef DAVIT_TURN_STATE_H
 #define DAVIT_TURN_STATE_H
 
@@ -66,6 +66,7 @@ struct turn {
     uint64_t failures;    /* of commits */
     int failure;          /* the last one */
     bool ended;           /* there will be no more */
+    struct history *history;
     struct turn_stats stats;
 };
 
@@ -100,6 +101,11 @@ uint64_t turn_tend_due_ms(const struct turn *t);
 int turn_commit(struct turn *t); /* commits what is acknowledged; likewise */
 /* The last commit, the end of the transaction, and of all that wait for a commit. */
 void turn_end_commits(struct turn *t);
+
+/* turn_history.c */
+/* What left its worker's hands. */
+void turn_remember(struct turn *t, const struct queue_change *changes, size_t count);
+void turn_forget_history(struct turn *t);
 
 /* turn_replay.c */
 /* Opens the journal of the configuration, once the store knows who it is, and applies what the

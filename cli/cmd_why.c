@@ -12,7 +12,12 @@ static void print_why(const json_t *o)
     json_t *w;
     printf("%s\n", json_text(o, "summary"));
     if (json_number(o, "position") > 0) {
-        printf("  place in its queue: %" PRIu64 "\n", json_number(o, "position"));
+        printf("  place in its queue: %" PRIu64 "%s\n", json_number(o, "position"),
+               json_is_true(json_object_get(o, "position_or_more")) ? " or later" : "");
+    }
+    if (json_is_integer(json_object_get(o, "estimate_ms"))) {
+        printf("  begins in about %" PRIu64 " s, as jobs like it went lately\n",
+               (json_number(o, "estimate_ms") + 999) / 1000);
     }
     if (json_number(o, "holder") > 0) {
         printf("  held up by job %" PRIu64 "\n", json_number(o, "holder"));
@@ -20,6 +25,10 @@ static void print_why(const json_t *o)
     json_array_foreach(json_object_get(o, "workers"), i, w)
     {
         printf("  worker %-20s %s\n", json_text(w, "name"), json_text(w, "reason"));
+    }
+    json_array_foreach(json_object_get(o, "empty_pools"), i, w)
+    {
+        printf("  pool %-22s no worker\n", json_string_value(w));
     }
 }
 

@@ -17,8 +17,12 @@ struct why {
     struct fleet *fleet;
     const Pb__JobRecord *job;
     struct buf summary;
+    struct turn *turn;
     uint64_t position; /* 0: not ready */
+    bool position_or_more;
     bool never;
+    json_t *estimate; /* ms; null: nobody can say */
+    json_t *pools;
     uint64_t holder; /* of the resource group; 0: none */
     json_t *workers;
 };
@@ -140,11 +144,43 @@ static void say_requirement(struct why *w)
     }
 }
 
+static void say_estimate(struct why *w, const struct sched_outlook *o)
+{
+    uint64_t typical_ms;
+    uint64_t wait_ms = turn_typical_ms(w->turn, w->job->class_id, &typical_ms)
+                           ? sched_wait_ms(o, typical_ms)
+                           : UINT64_MAX;
+    if (wait_ms == UINT64_MAX) {
+        return;
+    }
+    json_decref(w->estimate);
+    w->estimate = json_integer((json_int_t)wait_ms);
+    if (wait_ms > 0) {
+        buf_addf(&w->summary, ", begins in about %" PRIu64 " %s%s",
+                 wait_ms < 120000 ? (wait_ms + 999) / 1000 : (wait_ms + 59999) / 60000,
+                 wait_ms < 120000 ? "s" : "min", o->position_or_more ? " or later" : "");
+    }
+}
+
+static void say_pools(struct why *w, const struct sched_outlook *o)
+{
+    for (size_t i = 0; i < o->pool_count && i < SCHED_WHY_POOLS; i++) {
+        json_array_append_new(w->pools, json_text(o->pools[i]));
+        buf_addf(&w->summary, "%s%s", i == 0 ? "; no worker in: " : ", ", o->pools[i]);
+    }
+    if (o->pool_count > SCHED_WHY_POOLS) {
+        buf_addf(&w->summary, " and %zu more", o->pool_count - SCHED_WHY_POOLS);
+    }
+}
+
 static void say_pending(struct why *w)
 {
     struct sched_why reasons[LIMIT_PAGE];
-    size_t count = sched_why(w->tx, w->job, is_online, w->fleet, reasons, ARRAY_LEN(reasons),
-                             &w->position, &w->never);
+    struct sched_outlook o;
+    size_t count = sched_why(w->tx, w->job, is_online, w->fleet, reasons, ARRAY_LEN(reasons), &o);
+    w->position = o.position;
+    w->position_or_more = o.position_or_more;
+    w->never = o.never;
     for (size_t i = 0; i < count; i++) {
         json_array_append_new(w->workers,
                               json_pack("{s:o, s:o, s:o}", "id", json_id(reasons[i].worker_id),
@@ -156,9 +192,12 @@ static void say_pending(struct why *w)
     } else if (w->never) {
         buf_addz(&w->summary, "no known worker could ever run it");
     } else {
-        buf_addf(&w->summary, "waits for a worker, number %" PRIu64 " in its queue", w->position);
+        buf_addf(&w->summary, "waits for a worker, number %" PRIu64 "%s in its queue", w->position,
+                 w->position_or_more ? " or later" : "");
+        say_estimate(w, &o);
     }
     say_requirement(w);
+    say_pools(w, &o);
 }
 
 static void say_held(struct why *w)
@@ -226,7 +265,7 @@ static void say(struct why *w)
 
 int get_job_why(struct request *rq)
 {
-    struct why w = {.fleet = rq->api->config.fleet};
+    struct why w = {.fleet = rq->api->config.fleet, .turn = rq->api->config.turn};
     int r = api_read(rq->api, &w.tx);
     if (r < 0) {
         return r;
@@ -238,12 +277,15 @@ int get_job_why(struct request *rq)
         return r < 0 ? r : request_fail(rq, -E_NOT_FOUND, "there is no job %" PRIu64, rq->args.id);
     }
     w.workers = json_array();
+    w.pools = json_array();
+    w.estimate = json_null();
     say(&w);
-    json_t *answer = json_pack("{s:o, s:s, s:o, s:o, s:b, s:o, s:o}", "job", json_id(w.job->id),
-                               "status", job_state_text(w.job->state), "summary",
-                               json_text(buf_cstr(&w.summary)), "position", json_id(w.position),
-                               "never", (int)w.never, "holder", json_id(w.holder), "workers",
-                               w.workers);
+    json_t *answer = json_pack("{s:o, s:s, s:o, s:o, s:b, s:o, s:b, s:o, s:o, s:o}", "job",
+                               json_id(w.job->id), "status", job_state_text(w.job->state),
+                               "summary", json_text(buf_cstr(&w.summary)), "position",
+                               json_id(w.position), "position_or_more", (int)w.position_or_more,
+                               "estimate_ms", w.estimate, "never", (int)w.never, "holder",
+                               json_id(w.holder), "workers", w.workers, "empty_pools", w.pools);
     r = tx_error(w.tx);
     tx_abort(w.tx);
     buf_release(&w.summary);

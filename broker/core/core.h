@@ -81,6 +81,7 @@ struct queue_change {
     uint64_t worker_id; /* whose hands; 0: nobody's */
     uint64_t ready_seq;
     uint64_t queued_ms;
+    uint64_t held_ms; /* for how long it was in those hands, when it has left them */
     int32_t priority;
     uint8_t left;
     uint8_t entered;

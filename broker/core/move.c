@@ -166,6 +166,7 @@ static void queue_changed(struct run *run, const Pb__JobRecord *job, uint32_t ol
 {
     const uint32_t seen = STATE_READY | STATE_HELD;
     const uint32_t flags = job_flags(job, job->state);
+    const uint64_t now_ms = run->core->now_ms;
     const bool yields_no_more = job->state == JOB_CANCELING && job->interruptible;
 
     if (((old_flags ^ flags) & seen) == 0 && !yields_no_more) {
@@ -178,6 +179,7 @@ static void queue_changed(struct run *run, const Pb__JobRecord *job, uint32_t ol
                                         .worker_id = held != NULL ? held->worker_id : 0,
                                         .ready_seq = place != 0 ? place : job->ready_seq,
                                         .queued_ms = job->queued_ms,
+                                        .held_ms = held != NULL ? now_ms - held->assigned_ms : 0,
                                         .priority = job->priority,
                                         .left = (uint8_t)(old_flags & ~flags & seen),
                                         .entered = (uint8_t)(flags & ~old_flags & seen),

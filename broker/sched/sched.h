@@ -96,17 +96,33 @@ struct sched_stat {
 };
 void sched_stat(const struct sched *s, struct sched_stat *ret);
 
-/* Why a job is not running: a reason for each known worker. *ret_position is its place among the
- * ready jobs of its class (1-based; 0: it is not ready). `online` tells whether a worker has a live
- * session. *ret_never: no known worker could ever match. */
+/* Why a job is not running: a reason for each known worker. `online` tells whether a worker has a
+ * live session. */
 struct sched_why {
     uint64_t worker_id;
     const char *worker;
     const char *reason; /* "offline", "missing tags: gpu", "no free slot", "paused", "draining",
                          * "can take it" */
 };
+
+#define SCHED_WHY_POOLS 10u
+
+struct sched_outlook {
+    uint64_t position;     /* among the ready jobs of its class (1-based; 0: it is not ready) */
+    bool position_or_more; /* it was not counted any further */
+    bool never;            /* no known worker could ever match */
+    bool now;              /* some worker can take it */
+    uint32_t slots;        /* of those that take work, and could take it when it is its turn */
+    const char *pools[SCHED_WHY_POOLS]; /* would take it, but no worker is known in them */
+    size_t pool_count;                  /* more than are named, perhaps */
+};
+
 size_t sched_why(struct tx *tx, const Pb__JobRecord *job,
                  bool (*online)(void *ctx, uint64_t worker_id), void *ctx, struct sched_why *ret,
-                 size_t max, uint64_t *ret_position, bool *ret_never);
+                 size_t max, struct sched_outlook *ret_outlook);
+
+/* When it may begin, if jobs of its class have a slot for typical_ms, and the slots were for them
+ * alone. UINT64_MAX: nobody can say. */
+uint64_t sched_wait_ms(const struct sched_outlook *o, uint64_t typical_ms);
 
 #endif

@@ -2,8 +2,10 @@
 
 #include "broker/core/query.h"
 #include "broker/sched/sched.h"
+#include "common/limits.h"
 
-#define COUNTED 10000u /* rows that are counted for one answer */
+#define COUNTED     10000u /* rows that are counted for one answer */
+#define CAN_TAKE_IT "can take it"
 
 static bool listed(char *const *list, size_t n, const char *word)
 {
@@ -196,7 +198,7 @@ static const char *not_now(struct asker *q, const Pb__WorkerRecord *w, const Pb_
     }
     text = not_enough_left(q, w);
     text = text != NULL ? text : limited(q, pool);
-    return text != NULL ? text : "can take it";
+    return text != NULL ? text : CAN_TAKE_IT;
 }
 
 /* *ret_never: whatever changes by itself, it will not be this worker. */
@@ -215,29 +217,71 @@ static const char *reason(struct asker *q, const Pb__WorkerRecord *w, bool onlin
 
 /* Its place among the ready jobs of its class, as the order of the table has it: the higher
  * priority first, then by project; of more than COUNTED it is only known that they come before. */
-static uint64_t position(struct tx *tx, const Pb__JobRecord *job)
+static void find_position(struct tx *tx, const Pb__JobRecord *job, struct sched_outlook *o)
 {
     const struct key prefix = key_u64(job->class_id);
     struct cursor cur;
-    uint64_t n = 0, found = 0;
+    uint64_t n = 0;
+    bool found = false;
 
     if (job->state != JOB_PENDING) {
-        return 0;
+        return;
     }
-    for (tx_seek(&cur, tx, T_READY, key_str(&prefix), NULL); cur.valid && found == 0 && n < COUNTED;
+    for (tx_seek(&cur, tx, T_READY, key_str(&prefix), NULL); cur.valid && !found && n < COUNTED;
          tx_next(&cur)) {
         n++;
-        if (key_read_u64(cur.key, cur.key.n - sizeof(uint64_t)) == job->id) {
-            found = n;
+        found = key_read_u64(cur.key, cur.key.n - sizeof(uint64_t)) == job->id;
+    }
+    cursor_end(&cur);
+    o->position = n;
+    o->position_or_more = !found;
+}
+
+/* Pools that would take the job, in the order of their names. */
+struct pools {
+    const char **names; /* NULL: a worker is in it */
+    size_t count;
+};
+
+static struct pools pools_for(struct asker *q)
+{
+    struct arena *a = tx_arena(q->tx);
+    struct pools p = {.names = arena_array(a, LIMIT_POOLS + 1, sizeof(*p.names))};
+    const char *project = q->project != NULL ? q->project->name : "";
+    struct cursor cur;
+
+    for (tx_seek(&cur, q->tx, T_POOL, STR_NULL, NULL); cur.valid && p.count < LIMIT_POOLS;
+         tx_next(&cur)) {
+        const char *name = arena_strdup(a, cur.key);
+        if (pool_bar(pool_get(q->tx, name), name, q->class, project) == POOL_BAR_NONE) {
+            p.names[p.count++] = name;
         }
     }
     cursor_end(&cur);
-    return found != 0 ? found : n;
+    return p;
+}
+
+static void pools_strike(struct pools *p, const char *name)
+{
+    for (size_t i = 0; i < p->count; i++) {
+        if (strcmp(p->names[i], name) == 0) {
+            memmove(&p->names[i], &p->names[i + 1], (--p->count - i) * sizeof(*p->names));
+            return;
+        }
+    }
+}
+
+static void tell_pools(const struct pools *p, struct sched_outlook *o)
+{
+    o->pool_count = p->count;
+    for (size_t i = 0; i < p->count && i < SCHED_WHY_POOLS; i++) {
+        o->pools[i] = p->names[i];
+    }
 }
 
 size_t sched_why(struct tx *tx, const Pb__JobRecord *job,
                  bool (*online)(void *ctx, uint64_t worker_id), void *ctx, struct sched_why *ret,
-                 size_t max, uint64_t *ret_position, bool *ret_never)
+                 size_t max, struct sched_outlook *ret_outlook)
 {
     struct asker q = {
         .tx = tx,
@@ -245,25 +289,45 @@ size_t sched_why(struct tx *tx, const Pb__JobRecord *job,
         .class = class_get(tx, job->class_id),
         .project = project_get(tx, job->project_id),
     };
+    struct sched_outlook o = {.never = true};
+    struct pools pools = {.count = 0};
     struct cursor cur;
     size_t n = 0;
-    bool never = true;
 
+    if (q.class != NULL) {
+        pools = pools_for(&q);
+    }
     for (tx_seek(&cur, tx, T_WORKER, STR_NULL, NULL); cur.valid && q.class != NULL; tx_next(&cur)) {
         const uint64_t id = key_read_u64(cur.key, 0);
         const Pb__WorkerRecord *w = worker_get(tx, id);
         if (w == NULL) {
             break; /* the tx failed */
         }
+        const bool on = online(ctx, id);
         bool bad;
-        const char *text = reason(&q, w, online(ctx, id), &bad);
-        never = never && bad;
+        const char *text = reason(&q, w, on, &bad);
+        o.never = o.never && bad;
+        o.now = o.now || strcmp(text, CAN_TAKE_IT) == 0;
+        o.slots += !bad && on && !w->paused && !w->draining ? w->slots : 0;
+        pools_strike(&pools, w->pool);
         if (n < max) {
             ret[n++] = (struct sched_why){.worker_id = id, .worker = w->name, .reason = text};
         }
     }
     cursor_end(&cur);
-    *ret_position = position(tx, job);
-    *ret_never = never;
+    find_position(tx, job, &o);
+    tell_pools(&pools, &o);
+    *ret_outlook = o;
     return n;
+}
+
+/* Of so many slots that are all in use, one is free every typical_ms / slots; the job needs the one
+ * behind those of all before it. */
+uint64_t sched_wait_ms(const struct sched_outlook *o, uint64_t typical_ms)
+{
+    if (o->position == 0 || o->slots == 0) {
+        return UINT64_MAX;
+    }
+    check(typical_ms <= LIMIT_TIMEOUT_MS);
+    return o->now && o->position == 1 ? 0 : o->position * typical_ms / o->slots;
 }

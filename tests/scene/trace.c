@@ -250,14 +250,16 @@ void trace_spec(struct stage *s, uint64_t job_id)
 void trace_why(struct stage *s, uint64_t job_id)
 {
     struct sched_why why[ACTORS_MAX];
-    uint64_t position;
-    bool never;
+    struct sched_outlook o;
     const size_t n = sched_why(s->world.tx, job_get(s->world.tx, job_id), actor_online, s, why,
-                               ARRAY_LEN(why), &position, &never);
+                               ARRAY_LEN(why), &o);
 
-    trace(s, "%s: place %" PRIu64 "%s", trace_job(s, job_id), position,
-          never ? ", no worker could ever take it" : "");
+    trace(s, "%s: place %" PRIu64 "%s", trace_job(s, job_id), o.position,
+          o.never ? ", no worker could ever take it" : "");
     for (size_t i = 0; i < n; i++) {
         buf_addf(s->out, "  %s: %s\n", why[i].worker, why[i].reason);
+    }
+    for (size_t i = 0; i < MIN(o.pool_count, SCHED_WHY_POOLS); i++) {
+        buf_addf(s->out, "  pool %s has no worker\n", o.pools[i]);
     }
 }

@@ -248,7 +248,13 @@ static void it_runs_is_canceled_and_retried_as_any_job(void **state)
     assert_string_equal(text_of(attempt, "status"), "running");
     assert_string_equal(text_of(attempt, "worker"), "w1");
     json_decref(job);
-    json_t *why = get_json(x, 200, "/api/v1/jobs/%" PRIu64 "/why", first);
+    json_t *why = get_json(x, 200, "/api/v1/jobs/%" PRIu64 "/why", second);
+    assert_int_equal(json_integer_value(json_object_get(why, "position")), 1);
+    assert_true(json_is_false(json_object_get(why, "position_or_more")));
+    assert_true(json_is_null(json_object_get(why, "estimate_ms"))); /* nobody knows yet */
+    assert_int_equal(json_array_size(json_object_get(why, "empty_pools")), 0);
+    json_decref(why);
+    why = get_json(x, 200, "/api/v1/jobs/%" PRIu64 "/why", first);
     assert_non_null(strstr(text_of(why, "summary"), "runs on worker w1"));
     json_decref(why);
     job_log(x, first, 0, "hello\n");

@@ -21,6 +21,16 @@ static const struct fixture_options hasty = {
 static const struct fixture_options patient = {
     .listen = true, .heartbeat_ms = 200, .lease_ms = 1500};
 
+static uint64_t class_of(struct fixture *f, uint64_t job_id)
+{
+    struct tx *tx;
+
+    fixture_read(f, &tx);
+    const uint64_t id = job_get(tx, job_id)->class_id;
+    tx_abort(tx);
+    return id;
+}
+
 /* ---- from Hello to the end of a job ---- */
 
 static void a_job_goes_to_a_worker_and_ends(void **state)
@@ -28,9 +38,11 @@ static void a_job_goes_to_a_worker_and_ends(void **state)
     struct fixture f;
     struct client c;
     struct fleet_worker view;
+    uint64_t held_ms;
 
     fixture_up(&f, &calm);
     uint64_t job_id = fixture_submit(&f, 1);
+    assert_false(turn_typical_ms(f.turn, class_of(&f, job_id), &held_ms));
     client_join(&c, &f, "w1", 1);
     Pb__JobKey key = client_take_job(&c);
     assert_int_equal(key.job_id, job_id);
@@ -40,6 +52,8 @@ static void a_job_goes_to_a_worker_and_ends(void **state)
     client_send_finished(&c, &key, 6);
     assert_false(client_expect(&c, PB__ENVELOPE__BODY_FINISH_ACK)->finish_ack->stale);
     assert_int_equal(fixture_job_state(&f, job_id), JOB_SUCCESS);
+    assert_true(turn_typical_ms(f.turn, class_of(&f, job_id), &held_ms));
+    assert_in_range(held_ms, 0, 60000);
     assert_true(fleet_worker_state(f.fleet, c.worker_id, &view));
     assert_true(view.online);
     assert_int_equal(view.session, c.session);

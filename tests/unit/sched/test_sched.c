@@ -692,17 +692,62 @@ static void why_tells_the_place_in_line(void **state)
 {
     struct world *w = *state;
     struct sched_why why[4];
-    uint64_t position;
-    bool never;
+    struct sched_outlook o;
 
     worker(w, (struct offer){"w1", "x", .slots = 1, .tagged_only = true});
     submit(w, "demo", "a:\nb:\nc: priority=1\n");
-    assert_int_equal(sched_why(w->tx, world_job(w, w->reply.pipeline_id, "b"), online, NULL, why, 4,
-                               &position, &never),
-                     1);
-    assert_int_equal(position, 3);
-    assert_true(never);
+    assert_int_equal(
+        sched_why(w->tx, world_job(w, w->reply.pipeline_id, "b"), online, NULL, why, 4, &o), 1);
+    assert_int_equal(o.position, 3);
+    assert_false(o.position_or_more);
+    assert_true(o.never);
+    assert_int_equal(sched_wait_ms(&o, 1000), UINT64_MAX);
     assert_string_equal(why[0].reason, "runs no untagged jobs");
+}
+
+static void why_tells_what_it_has_not_counted(void **state)
+{
+    struct world *w = *state;
+    struct sched_why why[4];
+    struct sched_outlook o;
+
+    uint64_t p;
+
+    fill(w);
+    p = w->reply.pipeline_id;
+    worker(w, (struct offer){"w1", "x", .slots = 4});
+    sched_why(w->tx, world_job(w, p, "j1997"), online, NULL, why, 4, &o);
+    assert_string_equal(why[0].reason, "missing tags: y");
+    sched_why(w->tx, world_job(w, submit(w, "demo", "last:\n"), "last"), online, NULL, why, 4, &o);
+    assert_int_equal(o.position, 10000);
+    assert_true(o.position_or_more);
+    assert_int_equal(o.slots, 4);
+    assert_int_equal(sched_wait_ms(&o, 1000), 10000 / 4 * 1000);
+}
+
+static void why_names_pools_that_nobody_serves(void **state)
+{
+    struct world *w = *state;
+    struct sched_why why[4];
+    struct sched_outlook o;
+    uint64_t p;
+
+    set_pool(w, "empty", 0, 0, false);
+    set_pool(w, "full", 0, 0, false);
+    worker(w, (struct offer){"w1", .pool = "full", .slots = 1});
+    p = submit(w, "demo", "a:\nb:\nc: pool=empty\n");
+    sched_why(w->tx, world_job(w, p, "a"), online, NULL, why, 4, &o);
+    assert_int_equal(o.pool_count, 1);
+    assert_string_equal(o.pools[0], "empty");
+    assert_true(o.now);
+    assert_int_equal(sched_wait_ms(&o, 1000), 0);
+    assert_string_equal(assign_all(w), "a");
+    sched_why(w->tx, world_job(w, p, "b"), online, NULL, why, 4, &o);
+    assert_false(o.now);
+    assert_int_equal(sched_wait_ms(&o, 1000), 1000);
+    sched_why(w->tx, world_job(w, p, "c"), online, NULL, why, 4, &o);
+    assert_true(o.never);
+    assert_int_equal(o.pool_count, 1);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -733,6 +778,8 @@ int main(void)
         TEST(a_long_queue_costs_no_more_than_a_short_one),
         TEST(a_lane_keeps_its_order),
         TEST(why_tells_the_place_in_line),
+        TEST(why_tells_what_it_has_not_counted),
+        TEST(why_names_pools_that_nobody_serves),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
