@@ -138,7 +138,7 @@ static void wait_until(struct inbox *in, uint64_t until_ms)
     struct timespec at = {.tv_sec = (time_t)(until_ms / 1000),
                           .tv_nsec = (long)(until_ms % 1000) * 1000000L};
 
-    while (in->head == NULL && !in->stopped && !in->woken) {
+    while (until_ms != 0 && in->head == NULL && !in->stopped && !in->woken) {
         if (pthread_cond_timedwait(&in->wake, &in->lock, &at) == ETIMEDOUT) {
             return;
         }

@@ -51,8 +51,9 @@ void inbox_wake(struct inbox *in);
 void inbox_stop(struct inbox *in);
 bool inbox_stopped(struct inbox *in);
 
-/* Waits until there is something, the inbox is stopped, or the monotonic clock shows until_ms; then
- * takes at most max items, a list in order. *ret_resume: messages may be received again. */
+/* Waits until there is something, the inbox is stopped, or the monotonic clock shows until_ms; 0:
+ * does not wait, nor ask the system to. Then takes at most max items, a list in order. *ret_resume:
+ * messages may be received again. */
 struct item *inbox_take(struct inbox *in, size_t max, uint64_t until_ms, bool *ret_resume);
 
 size_t inbox_count(struct inbox *in);

@@ -159,17 +159,17 @@ static void undo(void)
 {
     sim->tx = NULL;
     sim->store_index = sim->saved_index;
-    *sim->model = *sim->mark;
+    model_copy(sim->model, sim->mark);
 }
 
 void broker_written(void)
 {
-    *sim->written = *sim->model;
+    model_copy(sim->written, sim->model);
 }
 
 void broker_flushed(void)
 {
-    *sim->mark = *sim->written;
+    model_copy(sim->mark, sim->written);
     sim->durable_index = sim->mark->applied;
 }
 
@@ -260,8 +260,8 @@ static void look_at_the_past(void)
                    " (or %" PRIu64 ")",
                    applied, sim->mark->applied, sim->written->applied);
     }
-    *sim->model = *sim->mark;
-    *sim->written = *sim->mark;
+    model_copy(sim->model, sim->mark);
+    model_copy(sim->written, sim->mark);
     if (applied > 0) {
         model_compare_all(sim->model, tx);
     }
@@ -280,7 +280,7 @@ static bool start_turn(void)
                                      .segment_bytes = sim->swarm.segment_kib * 1024ull};
     struct buf why = BUF_INIT;
 
-    *sim->model = *sim->written; /* what the journal may know */
+    model_copy(sim->model, sim->written); /* what the journal may know */
     sim->watching = true;
     const int r = turn_new(&turn, &sim->turn, &why);
     trace("broker: the turn starts: %s %s", err_code(r), buf_cstr(&why));

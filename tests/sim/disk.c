@@ -19,7 +19,8 @@ struct disk_file {
     uint8_t *now;
     uint8_t *safe; /* what a flush has made durable */
     uint64_t bytes;
-    bool record; /* commands were written that are not flushed yet */
+    uint64_t from, to; /* what was written and not flushed lies there */
+    bool record;       /* commands were written that are not flushed yet */
     struct disk_file *next;
 };
 
@@ -203,6 +204,13 @@ int disk_size(struct disk_file *f, uint64_t *ret_bytes)
     return 0;
 }
 
+static void put(struct disk_file *f, const void *p, size_t n, uint64_t offset)
+{
+    memcpy(f->now + offset, p, n);
+    f->from = f->from == f->to ? offset : MIN(f->from, offset);
+    f->to = MAX(f->to, offset + n);
+}
+
 /* Commands, and not a head or a piece that is prepared. */
 static bool is_record(const void *p, uint64_t offset)
 {
@@ -219,13 +227,13 @@ int disk_write(struct disk_file *f, const void *p, size_t n, uint64_t offset)
         return -E_IO;
     }
     if (struck(&r)) { /* as much of it as got there */
-        memcpy(f->now + offset, p, below(n + 1));
+        put(f, p, below(n + 1), offset);
         if (is_record(p, offset)) {
             broker_written();
         }
         return r;
     }
-    memcpy(f->now + offset, p, n);
+    put(f, p, n, offset);
     if (is_record(p, offset)) {
         f->record = true;
         broker_written();
@@ -249,7 +257,8 @@ int disk_flush(struct disk_file *f)
     if (struck(&r)) {
         return r;
     }
-    memcpy(f->safe, f->now, f->bytes);
+    memcpy(f->safe + f->from, f->now + f->from, f->to - f->from);
+    f->from = f->to = 0;
     if (f->record) {
         f->record = false;
         broker_flushed();
@@ -275,6 +284,7 @@ void disk_killed(bool power)
                 memcpy((from == f->now ? f->safe : f->now) + at, from + at, SECTOR);
             }
         }
+        f->from = f->to = 0;
     }
     if (d->past_count > 0 && one_in(2)) {
         d->now = d->past[below(d->past_count)];

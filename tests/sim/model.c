@@ -33,6 +33,12 @@ struct model_job *model_job(struct model *m, uint64_t id, struct model_pipeline 
     return NULL;
 }
 
+void model_copy(struct model *to, const struct model *from)
+{
+    memcpy(to, from, offsetof(struct model, pipelines));
+    memcpy(to->pipelines, from->pipelines, from->pipeline_count * sizeof(from->pipelines[0]));
+}
+
 static struct model_pipeline *pipeline(struct model *m, uint64_t id)
 {
     for (uint32_t i = 0; i < m->pipeline_count; i++) {

@@ -72,9 +72,9 @@ struct model {
     uint32_t pipeline_count;
     uint32_t worker_count;
     uint64_t touched; /* pipelines to be compared, one bit each */
-    struct model_pipeline pipelines[MODEL_PIPELINES];
     struct model_worker workers[MODEL_WORKERS];
     struct model_key keys[MODEL_KEYS];
+    struct model_pipeline pipelines[MODEL_PIPELINES]; /* the last: see model_copy */
 };
 
 /* The error that the command must get, 0 for none. Where it is 0, model_apply follows. */
@@ -84,6 +84,7 @@ void model_apply(struct model *m, const Pb__Command *cmd, const struct reply *re
 /* Compares what the last command touched with the store; ends the process where they differ. */
 void model_compare(struct model *m, struct tx *tx);
 void model_compare_all(struct model *m, struct tx *tx);
+void model_copy(struct model *to, const struct model *from); /* only what is used */
 
 struct model_job *model_job(struct model *m, uint64_t id, struct model_pipeline **ret);
 struct model_worker *model_worker(struct model *m, uint64_t id);

@@ -65,7 +65,7 @@ void swarm_draw(struct swarm *s)
         .fail = maybe(2, 10),
         .shutdown = maybe(5, 30),
         .user_ms = (uint32_t)between(200, 6000),
-        .audit = (uint32_t)between(40, 200),
+        .audit = (uint32_t)between(100, 600),
         .pipelines = (uint32_t)between(3, 14),
         .groups = maybe(2, 6),
         .manual = maybe(3, 10),

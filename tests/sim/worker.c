@@ -488,6 +488,9 @@ void worker_fate(struct worker *w)
 {
     const struct swarm *s = &sim->swarm;
 
+    if (!sim->faults) {
+        return; /* it need not look again */
+    }
     event_add_us(sim->now_us + SIM_SECOND, EV_FAULT, w->index, 0);
     if (!w->process || sim->now_us < w->stalled_until_us) {
         return;

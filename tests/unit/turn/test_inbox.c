@@ -11,6 +11,19 @@
 #include "common/limits.h"
 #include "common/os.h"
 
+static uint64_t waits; /* how often the system was asked for a wait */
+
+int __real_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *lock,
+                                  const struct timespec *at);
+int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *lock,
+                                  const struct timespec *at);
+int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *lock,
+                                  const struct timespec *at)
+{
+    waits++;
+    return __real_pthread_cond_timedwait(cond, lock, at);
+}
+
 static void free_list(struct item *items)
 {
     while (items != NULL) {
@@ -58,8 +71,21 @@ static void an_empty_inbox_waits_for_the_deadline(void **state)
     uint64_t start_ms = os_monotonic_ms();
     bool resume;
 
+    waits = 0;
     assert_null(inbox_take(in, 1, start_ms + 20, &resume));
     assert_true(os_monotonic_ms() >= start_ms + 19);
+    assert_true(waits > 0);
+    inbox_free(in);
+}
+
+static void no_deadline_is_no_wait(void **state)
+{
+    struct inbox *in = inbox_new();
+    bool resume;
+
+    waits = 0;
+    assert_null(inbox_take(in, 1, 0, &resume));
+    assert_int_equal(waits, 0);
     inbox_free(in);
 }
 
@@ -169,6 +195,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(items_come_out_in_order_and_in_portions),
         cmocka_unit_test(an_empty_inbox_waits_for_the_deadline),
+        cmocka_unit_test(no_deadline_is_no_wait),
         cmocka_unit_test(a_full_inbox_refuses_posts_and_takes_events),
         cmocka_unit_test(a_post_above_the_bytes_is_refused),
         cmocka_unit_test(receiving_stops_at_the_bound_and_resumes_once_at_its_half),
