@@ -16,11 +16,10 @@
  * transaction.
  */
 
-#define IDLE_MS    10u
-#define AGE_MS     500u
-#define CHANGES    32768u
-#define RETRY_MS   1000u
-#define PREPARE_MS 50u /* without work, before each piece of the segment that is prepared */
+#define IDLE_MS  10u
+#define AGE_MS   500u
+#define CHANGES  32768u
+#define RETRY_MS 1000u
 
 bool turn_survives(int r)
 {
@@ -113,7 +112,6 @@ static void restart_journal(struct turn *t)
     }
     int r = journal_restart(t->journal, t->index);
     t->journal_retry_ms = r < 0 ? t->mono_ms + RETRY_MS : 0;
-    t->prepare_ms = 0; /* another file */
     if (r < 0) {
         log_error(
             "turn: the journal cannot go on: %s; the store commits in every round until it can",
@@ -358,16 +356,6 @@ static int tend_journal(struct turn *t)
     return r;
 }
 
-static void prepare_journal(struct turn *t)
-{
-    if (t->journal != NULL && t->prepare_ms <= t->mono_ms) {
-        t->prepare_ms = t->mono_ms + PREPARE_MS;
-        if (t->changed_ms + PREPARE_MS <= t->mono_ms && !journal_prepare(t->journal)) {
-            t->prepare_ms = UINT64_MAX;
-        }
-    }
-}
-
 int turn_tend(struct turn *t)
 {
     int r = tend_store(t);
@@ -382,7 +370,6 @@ int turn_tend(struct turn *t)
         t->published_ends = t->saved_ends;
         bus_publish(t->c.bus, BUS_EVENTS, t->next_event - 1);
     }
-    prepare_journal(t);
     if (t->tx != NULL && t->dirty_since_ms == 0) {
         tx_abort(t->tx);
         t->tx = NULL;
@@ -397,7 +384,7 @@ uint64_t turn_tend_due_ms(const struct turn *t)
     if (t->flush_due_ms != 0) {
         due_ms = MIN(due_ms, t->flush_due_ms);
     }
-    return t->journal != NULL ? MIN(due_ms, t->prepare_ms) : due_ms;
+    return due_ms;
 }
 
 void turn_end_commits(struct turn *t)

@@ -50,7 +50,6 @@ struct turn {
     uint64_t room_bytes;       /* what the store could still grow by, at its last commit */
     bool stuck;                /* the store could not commit */
     uint64_t stuck_until_ms;   /* when it is tried again */
-    uint64_t prepare_ms;       /* when the journal may prepare more of its segment */
 
     bool full;              /* new work is refused */
     bool schedule;          /* something may fit that did not the last time */

@@ -25,8 +25,9 @@ int disk_sync(struct disk *d); /* makes names durable */
 
 struct disk_file;
 
-/* A new empty file with room for `bytes` set aside: writing within them never finds a full disk,
- * but the first write to each part costs more than later ones. -E_EXISTS. */
+/* A new file of `bytes` zeros, all of them written and flushed, so that writing within them never
+ * finds a full disk and costs no more the first time than later. It has its name once it is whole.
+ * -E_EXISTS. */
 int disk_create(struct disk *d, const char *name, uint64_t bytes, struct disk_file **ret);
 int disk_open_file(struct disk *d, const char *name, bool write, struct disk_file **ret);
 void disk_close_file(struct disk_file *f); /* NULL is fine; flushes nothing */

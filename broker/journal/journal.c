@@ -8,12 +8,8 @@
 
 #include "common/crypto.h"
 
-#define SPARE_NAME    "spare"
-#define SUFFIX        ".journal"
-#define PREPARE_BYTES (256u * 1024)
-
-/* What a segment is filled with before its first use. */
-static uint8_t zeros[PREPARE_BYTES];
+#define SPARE_NAME "spare"
+#define SUFFIX     ".journal"
 
 struct segment *journal_segment(struct journal *j)
 {
@@ -235,7 +231,6 @@ static int use_spare(struct journal *j, uint64_t first_index)
         return r;
     }
     j->names_pending = true;
-    s.prepared = MAX(s.prepared, SEGMENT_HEAD_BYTES);
     j->spare = (struct segment){.file = NULL};
     add_segment(j, &s);
     j->stat.segments++;
@@ -331,23 +326,9 @@ bool journal_has_added(const struct journal *j)
     return j->added_count > 0;
 }
 
-/* Writes zeros from `from` on, so that later writes there find blocks of their own. */
-static int prepare(struct segment *s, uint64_t from, uint64_t bytes)
-{
-    const uint64_t end = MIN(s->bytes, from + bytes);
-    int r = 0;
-
-    if (end > from) {
-        r = disk_write(s->file, zeros, (size_t)(end - from), from);
-    }
-    if (r == 0) {
-        s->prepared = MAX(s->prepared, end);
-    }
-    return r;
-}
-
 static void seal(struct journal *j, const struct segment *s)
 {
+    static const uint8_t zeros[JOURNAL_BLOCK];
     const uint64_t length = j->added.n - RECORD_HEAD_BYTES;
     const struct record_head head = {
         .length = (uint32_t)length,
@@ -381,9 +362,6 @@ int journal_write(struct journal *j)
     }
     seal(j, s);
     int r = disk_write(s->file, j->added.p, j->added.n, j->offset);
-    if (r == 0 && j->offset + bytes > s->prepared) {
-        r = prepare(s, j->offset + bytes, PREPARE_BYTES);
-    }
     if (r < 0) {
         j->began = false; /* what stands there now must not be followed by anything */
         journal_drop(j);
@@ -429,21 +407,6 @@ int journal_flush(struct journal *j)
 bool journal_is_flushed(const struct journal *j)
 {
     return !j->began || j->durable_index >= j->written_index;
-}
-
-bool journal_prepare(struct journal *j)
-{
-    if (!j->began) {
-        return false;
-    }
-    struct segment *s = journal_segment(j);
-    const uint64_t from = MAX(s->prepared, j->offset);
-    if (from >= s->bytes) {
-        return false;
-    }
-    /* What fails here fails again where it matters. */
-    return prepare(s, from, PREPARE_BYTES) == 0 && disk_flush(s->file) == 0 &&
-           s->prepared < s->bytes;
 }
 
 void journal_get_stat(const struct journal *j, struct journal_stat *ret)

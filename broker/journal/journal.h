@@ -81,10 +81,6 @@ int journal_extend(struct journal *j);
 int journal_flush(struct journal *j);
 bool journal_is_flushed(const struct journal *j);
 
-/* Prepares a piece of the segment for what will come: after it a write there costs no more than any
- * later one. Takes a few ms, so for a moment without work. False: all is prepared. */
-bool journal_prepare(struct journal *j);
-
 struct journal_stat {
     uint64_t records;
     uint64_t commands;

@@ -13,7 +13,6 @@ struct segment {
     uint64_t stamp; /* of its records */
     struct disk_file *file;
     uint64_t bytes;
-    uint64_t prepared; /* up to here every block was written once, as far as is known */
 };
 
 struct journal {

@@ -211,7 +211,7 @@ static void put(struct disk_file *f, const void *p, size_t n, uint64_t offset)
     f->to = MAX(f->to, offset + n);
 }
 
-/* Commands, and not a head or a piece that is prepared. */
+/* Commands, and not a head. */
 static bool is_record(const void *p, uint64_t offset)
 {
     return offset > 0 && ((const uint8_t *)p)[0] != 0;

@@ -297,18 +297,6 @@ static void what_looks_like_a_record_in_a_command_is_none(void **state)
     journal_close(j);
 }
 
-static void a_segment_can_be_prepared_to_its_end(void **state)
-{
-    struct journal *j = journal_with(2);
-    unsigned pieces = 0;
-
-    while (journal_prepare(j)) {
-        assert_true(++pieces < 100);
-    }
-    assert_int_equal(replay_good(j, 0).last, 2);
-    journal_close(j);
-}
-
 /* Whatever fails on the way: a restart that says so has not begun, and one that has begun goes on.
  */
 static void a_restart_that_fails_takes_nothing_until_the_next(void **state)
@@ -470,7 +458,6 @@ int main(void)
         cmocka_unit_test(damage_in_the_middle_is_told_from_a_torn_end),
         cmocka_unit_test(records_that_were_not_flushed_may_be_lost_in_any_order),
         cmocka_unit_test(what_looks_like_a_record_in_a_command_is_none),
-        cmocka_unit_test(a_segment_can_be_prepared_to_its_end),
         cmocka_unit_test(a_restart_that_fails_takes_nothing_until_the_next),
         cmocka_unit_test(a_crash_at_any_call_loses_nothing_acknowledged),
         cmocka_unit_test(a_full_disk_at_any_call_loses_nothing_acknowledged),
