@@ -64,6 +64,10 @@ struct pool_options {
     const char *max_running;
     const char *project_max_running;
     const char *queue_timeout;
+    const char *heartbeat_ms;
+    const char *suspect_ms;
+    const char *lease_ms;
+    const char *on_worker_lost;
 };
 
 static void print_pool(const json_t *p)
@@ -80,6 +84,13 @@ static void print_pool(const json_t *p)
            wait_ms > 0 ? cli_duration(wait_ms, wait, sizeof(wait)) : wait);
     printf("%s%s%s", json_flag(p, "protected") ? " protected" : "",
            json_flag(p, "locked") ? " locked" : "", json_flag(p, "preempt") ? " preempt" : "");
+    if (json_number(p, "lease_ms") > 0) {
+        printf(" lease %s", cli_duration(json_number(p, "lease_ms"), wait, sizeof(wait)));
+    }
+    if (strcmp(json_text(p, "on_worker_lost"), "requeue") != 0) {
+        printf(" lost: %s", json_text(p, "on_worker_lost"));
+    }
+    printf("%s", json_flag(p, "declared") ? " declared" : "");
     json_array_foreach(json_object_get(p, "projects"), i, project)
     {
         printf("%s%s", i == 0 ? " for " : ", ", json_string_value(project));
@@ -134,13 +145,19 @@ static int read_pool(const struct cli *c, const struct pool_options *o, json_t *
             }
         }
     }
+    if (o->on_worker_lost != NULL) {
+        json_object_set_new(body, "on_worker_lost", json_string(o->on_worker_lost));
+    }
     if (o->queue_timeout != NULL) {
         json_object_set_new(body, "queue_timeout", json_string(o->queue_timeout));
     }
     if ((r = add_flag(c, body, "protected", o->protected)) < 0 ||
         (r = add_flag(c, body, "locked", o->locked)) < 0 ||
         (r = add_flag(c, body, "preempt", o->preempt)) < 0 ||
-        (r = add_number(c, body, "max_running", o->max_running)) < 0) {
+        (r = add_number(c, body, "max_running", o->max_running)) < 0 ||
+        (r = add_number(c, body, "heartbeat_ms", o->heartbeat_ms)) < 0 ||
+        (r = add_number(c, body, "suspect_ms", o->suspect_ms)) < 0 ||
+        (r = add_number(c, body, "lease_ms", o->lease_ms)) < 0) {
         return r;
     }
     return add_number(c, body, "project_max_running", o->project_max_running);
@@ -190,6 +207,11 @@ int cmd_pools(struct cli *c, int argc, char **argv)
         {"max-running", 0, OPT_TEXT, &o.max_running, "N", "jobs in it at once; 0: no bound"},
         {"project-max-running", 0, OPT_TEXT, &o.project_max_running, "N", "the same, a project"},
         {"queue-timeout", 0, OPT_TEXT, &o.queue_timeout, "TIME", "jobs wait so long; 0: for ever"},
+        {"heartbeat-ms", 0, OPT_TEXT, &o.heartbeat_ms, "N",
+         "workers beat so often; 0: as davitd says"},
+        {"suspect-ms", 0, OPT_TEXT, &o.suspect_ms, "N", "silent for longer: no new work"},
+        {"lease-ms", 0, OPT_TEXT, &o.lease_ms, "N", "silent for so long: lost"},
+        {"on-worker-lost", 0, OPT_TEXT, &o.on_worker_lost, "HOW", "requeue, fail or wait"},
         {NULL, 0, OPT_FLAG, NULL, NULL, NULL},
     };
     struct client cl;

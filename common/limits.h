@@ -123,6 +123,9 @@
 #define LIMIT_WORKER_SLOTS 1024u
 #define LIMIT_SESSIONS 20000u             /* connections of workers */
 #define LIMIT_OTHER_FDS 2048u             /* descriptors they leave to the rest of the broker */
+#define LIMIT_HEARTBEAT_MIN_MS 20u
+#define LIMIT_HEARTBEAT_MS 60000u         /* a worker asks for no slower one */
+#define LIMIT_LEASE_MS 600000u
 #define LIMIT_LOG_BYTES (64ull * MIB)     /* of one attempt: head and tail are kept */
 #define LIMIT_LOG_WINDOW (256u * KIB)     /* unacknowledged log bytes of one job */
 #define LIMIT_JOB_ARTIFACTS 32u           /* the archive, pages, and all reports */

@@ -208,7 +208,7 @@ static void read_priority(struct compile *c, const struct node *n, struct job *j
 static void read_on_worker_lost(struct compile *c, const struct node *n, struct job *job)
 {
     static const char *const names[] = {"requeue", "fail", "wait"};
-    static const Pb__OnWorkerLost values[] = {PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE,
+    static const Pb__OnWorkerLost values[] = {PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE_ALWAYS,
                                               PB__ON_WORKER_LOST__ON_WORKER_LOST_FAIL,
                                               PB__ON_WORKER_LOST__ON_WORKER_LOST_WAIT};
     size_t i;

@@ -224,16 +224,14 @@ static int read_wishes(struct reading *in)
 /* What becomes of it when its worker is lost. */
 static int read_policy(struct reading *in)
 {
-    static const char *const texts[] = {[PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE] = "requeue",
-                                        [PB__ON_WORKER_LOST__ON_WORKER_LOST_FAIL] = "fail",
-                                        [PB__ON_WORKER_LOST__ON_WORKER_LOST_WAIT] = "wait"};
-    const char *text = texts[0];
+    const char *text = NULL;
     int r = body_text(in->rq, in->item, "on_worker_lost", LIMIT_NAME, &text);
-    for (size_t i = 0; r == 0 && i < ARRAY_LEN(texts); i++) {
-        if (strcmp(texts[i], text) == 0) {
-            in->plan->on_worker_lost = (Pb__OnWorkerLost)i;
-            return 0;
+    if (r == 0 && (!text || worker_loss_from_text(text, &in->plan->on_worker_lost))) {
+        /* of a job the word counts more than its pool's */
+        if (text && in->plan->on_worker_lost == PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE) {
+            in->plan->on_worker_lost = PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE_ALWAYS;
         }
+        return 0;
     }
     return r < 0 ? r
                  : request_fail(in->rq, -E_INVALID,

@@ -240,13 +240,38 @@ static int read_flag(struct request *rq, const json_t *body, const char *name,
     return r;
 }
 
+static int read_times(struct request *rq, const json_t *body, Pb__PoolSet *set)
+{
+    int r = read_count(rq, body, "heartbeat_ms", LIMIT_HEARTBEAT_MS, &set->has_heartbeat,
+                       &set->heartbeat_ms);
+    r = r < 0 ? r
+              : read_count(rq, body, "suspect_ms", LIMIT_LEASE_MS, &set->has_suspect,
+                           &set->suspect_ms);
+    return r < 0
+               ? r
+               : read_count(rq, body, "lease_ms", LIMIT_LEASE_MS, &set->has_lease, &set->lease_ms);
+}
+
+static int read_policy(struct request *rq, const json_t *body, Pb__PoolSet *set)
+{
+    const char *text = NULL;
+    int r = body_text(rq, body, "on_worker_lost", LIMIT_NAME, &text);
+    if (r < 0 || !text) {
+        return r;
+    }
+    set->has_on_worker_lost = true;
+    return worker_loss_from_text(text, &set->on_worker_lost)
+               ? 0
+               : request_fail(rq, -E_INVALID, "`on_worker_lost` is `requeue`, `fail` or `wait`");
+}
+
 static int read_pool(struct request *rq, const json_t *body, struct arena *arena, Pb__PoolSet *set)
 {
     uint64_t timeout_ms = UINT64_MAX;
     int r;
     if ((r = body_fields(rq, body, "",
                          "projects protected locked max_running project_max_running queue_timeout "
-                         "preempt")) < 0 ||
+                         "preempt heartbeat_ms suspect_ms lease_ms on_worker_lost")) < 0 ||
         (r = read_projects(rq, body, arena, set)) < 0 ||
         (r = read_flag(rq, body, "protected", &set->has_protected, &set->protected_)) < 0 ||
         (r = read_flag(rq, body, "locked", &set->has_locked, &set->locked)) < 0 ||
@@ -255,6 +280,7 @@ static int read_pool(struct request *rq, const json_t *body, struct arena *arena
                         &set->max_running)) < 0 ||
         (r = read_count(rq, body, "project_max_running", UINT32_MAX, &set->has_project_max_running,
                         &set->project_max_running)) < 0 ||
+        (r = read_times(rq, body, set)) < 0 || (r = read_policy(rq, body, set)) < 0 ||
         (r = body_duration(rq, body, "queue_timeout", LIMIT_TIMEOUT_MS, &timeout_ms)) < 0) {
         return r;
     }

@@ -68,25 +68,28 @@ static const char *project_name(struct tx *tx, uint64_t id)
 
 json_t *view_project(const Pb__ProjectRecord *p)
 {
-    return json_pack("{s:o, s:o, s:o, s:I, s:I}", "id", json_id(p->id), "name", json_text(p->name),
-                     "created_at", json_time(p->created_ms), "weight",
+    return json_pack("{s:o, s:o, s:o, s:I, s:I, s:b}", "id", json_id(p->id), "name",
+                     json_text(p->name), "created_at", json_time(p->created_ms), "weight",
                      (json_int_t)(p->weight > 0 ? p->weight : DEFAULT_WEIGHT), "max_running",
-                     (json_int_t)p->max_running);
+                     (json_int_t)p->max_running, "declared", (int)p->declared);
 }
 
 json_t *view_pool(const struct pool_line *p)
 {
     static const Pb__PoolRecord nothing = PB__POOL_RECORD__INIT;
     const Pb__PoolRecord *row = p->row ? p->row : &nothing;
-    return json_pack("{s:o, s:o, s:b, s:b, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:o}", "name",
-                     json_text(p->name), "projects", text_list(row->projects, row->n_projects),
-                     "protected", (int)row->protected_, "locked", (int)row->locked, "max_running",
-                     (json_int_t)row->max_running, "project_max_running",
-                     (json_int_t)row->project_max_running, "queue_timeout_ms",
-                     (json_int_t)row->queue_timeout_ms, "preempt", (int)row->preempt, "workers",
-                     (json_int_t)p->workers, "online", (json_int_t)p->online, "slots",
-                     (json_int_t)p->slots, "busy", (json_int_t)p->busy, "created_at",
-                     json_time(row->created_ms));
+    return json_pack(
+        "{s:o, s:o, s:b, s:b, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:s, s:b, s:I, s:I, s:I, "
+        "s:I, s:o}",
+        "name", json_text(p->name), "projects", text_list(row->projects, row->n_projects),
+        "protected", (int)row->protected_, "locked", (int)row->locked, "max_running",
+        (json_int_t)row->max_running, "project_max_running", (json_int_t)row->project_max_running,
+        "queue_timeout_ms", (json_int_t)row->queue_timeout_ms, "preempt", (int)row->preempt,
+        "heartbeat_ms", (json_int_t)row->heartbeat_ms, "suspect_ms", (json_int_t)row->suspect_ms,
+        "lease_ms", (json_int_t)row->lease_ms, "on_worker_lost",
+        worker_loss_text(row->on_worker_lost), "declared", (int)row->declared, "workers",
+        (json_int_t)p->workers, "online", (json_int_t)p->online, "slots", (json_int_t)p->slots,
+        "busy", (json_int_t)p->busy, "created_at", json_time(row->created_ms));
 }
 
 json_t *view_pipeline(struct tx *tx, const Pb__PipelineRecord *p)

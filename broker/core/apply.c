@@ -82,68 +82,11 @@ ProtobufCMessage *core_row(struct core *c, enum table t, const struct key *k,
 static int dispatch(struct core *c, const Pb__Command *cmd)
 {
     switch (cmd->body_case) {
-    case PB__COMMAND__BODY_INIT_STORE:
-        return apply_init_store(c, cmd->init_store);
-    case PB__COMMAND__BODY_PROJECT_CREATE:
-        return apply_project_create(c, cmd->project_create);
-    case PB__COMMAND__BODY_PIPELINE_CREATE:
-        return apply_pipeline_create(c, cmd->pipeline_create);
-    case PB__COMMAND__BODY_JOBS_ENQUEUE:
-        return apply_jobs_enqueue(c, cmd->jobs_enqueue);
-    case PB__COMMAND__BODY_PIPELINE_CANCEL:
-        return apply_pipeline_cancel(c, cmd->pipeline_cancel);
-    case PB__COMMAND__BODY_PIPELINE_RETRY:
-        return apply_pipeline_retry(c, cmd->pipeline_retry);
-    case PB__COMMAND__BODY_JOB_CANCEL:
-        return apply_job_cancel(c, cmd->job_cancel);
-    case PB__COMMAND__BODY_JOB_RETRY:
-        return apply_job_retry(c, cmd->job_retry);
-    case PB__COMMAND__BODY_JOB_PLAY:
-        return apply_job_play(c, cmd->job_play);
-    case PB__COMMAND__BODY_WORKER_HELLO:
-        return apply_worker_hello(c, cmd->worker_hello);
-    case PB__COMMAND__BODY_WORKER_SET:
-        return apply_worker_set(c, cmd->worker_set);
-    case PB__COMMAND__BODY_ASSIGN:
-        return apply_assign(c, cmd->assign);
-    case PB__COMMAND__BODY_ASSIGN_ACKED:
-        return apply_assign_acked(c, cmd->assign_acked);
-    case PB__COMMAND__BODY_JOB_STARTED:
-        return apply_job_started(c, cmd->job_started);
-    case PB__COMMAND__BODY_JOB_FINISHED:
-        return apply_job_finished(c, cmd->job_finished);
-    case PB__COMMAND__BODY_JOBS_FINISHED:
-        return apply_jobs_finished(c, cmd->jobs_finished);
-    case PB__COMMAND__BODY_JOB_LOST:
-        return apply_job_lost(c, cmd->job_lost);
-    case PB__COMMAND__BODY_JOB_RETURNED:
-        return apply_job_returned(c, cmd->job_returned);
-    case PB__COMMAND__BODY_WORKER_RECLAIMED:
-        return apply_worker_reclaimed(c, cmd->worker_reclaimed);
-    case PB__COMMAND__BODY_TIMER_FIRED:
-        return apply_timer_fired(c, cmd->timer_fired);
-    case PB__COMMAND__BODY_TOKEN_ADD:
-        return apply_token_add(c, cmd->token_add);
-    case PB__COMMAND__BODY_TRIGGER_FAILED:
-        return apply_trigger_failed(c, cmd->trigger_failed);
-    case PB__COMMAND__BODY_ENVIRONMENT_STOP:
-        return apply_environment_stop(c, cmd->environment_stop);
-    case PB__COMMAND__BODY_CACHE_SET:
-        return apply_cache_set(c, cmd->cache_set);
-    case PB__COMMAND__BODY_CLOCK_JUMPED:
-        return apply_clock_jumped(c, cmd->clock_jumped);
-    case PB__COMMAND__BODY_EXPIRE:
-        return apply_expire(c, cmd->expire);
-    case PB__COMMAND__BODY_POOL_SET:
-        return apply_pool_set(c, cmd->pool_set);
-    case PB__COMMAND__BODY_POOL_DELETE:
-        return apply_pool_delete(c, cmd->pool_delete);
-    case PB__COMMAND__BODY_PROJECT_SET:
-        return apply_project_set(c, cmd->project_set);
-    case PB__COMMAND__BODY_RESOURCE_GROUP_SET:
-        return apply_resource_group_set(c, cmd->resource_group_set);
-    case PB__COMMAND__BODY_JOB_PREEMPT:
-        return apply_job_preempt(c, cmd->job_preempt);
+#define COMMAND(CASE, name)        \
+    case PB__COMMAND__BODY_##CASE: \
+        return apply_##name(c, cmd->name);
+#include "broker/core/command.def"
+#undef COMMAND
     case PB__COMMAND__BODY__NOT_SET:
     case _PB__COMMAND__BODY__CASE_IS_INT_SIZE:
     default:

@@ -82,6 +82,15 @@ int apply_worker_set(struct core *c, const Pb__WorkerSet *cmd);
 int apply_pool_set(struct core *c, const Pb__PoolSet *cmd);
 int apply_pool_delete(struct core *c, const Pb__PoolDelete *cmd);
 int apply_project_set(struct core *c, const Pb__ProjectSet *cmd);
+/* Checks, and gives the row as the command would have it, id 0 where it is new; nothing is written.
+ */
+int pool_prepare(struct core *c, const Pb__PoolSet *cmd, Pb__PoolRecord **ret);
+int project_prepare(struct core *c, const Pb__ProjectSet *cmd);
+/* Writes the row and the event, and gives a new one its id. */
+void pool_put(struct core *c, Pb__PoolRecord *row, const char *event);
+void project_put(struct core *c, Pb__ProjectRecord *row, const char *event);
+/* configure.c */
+int apply_configure(struct core *c, const Pb__Configure *cmd);
 /* group.c */
 int apply_resource_group_set(struct core *c, const Pb__ResourceGroupSet *cmd);
 /* preempt.c */

@@ -19,11 +19,30 @@ void job_lose(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const Pb__
     }
 }
 
+/* The job's word, else that of the pool of the worker that had it. */
+static Pb__OnWorkerLost policy_of(struct run *run, const Pb__JobRecord *job)
+{
+    const Pb__AssignmentRecord *held;
+    const Pb__WorkerRecord *w;
+    const Pb__PoolRecord *pool;
+
+    if (job->on_worker_lost == PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE_ALWAYS) {
+        return PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE;
+    }
+    if (job->on_worker_lost != PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE) {
+        return job->on_worker_lost;
+    }
+    held = run_assignment(run, job);
+    w = held != NULL ? worker_get(run->core->tx, held->worker_id) : NULL;
+    pool = w != NULL ? pool_get(run->core->tx, w->pool) : NULL;
+    return pool != NULL ? pool->on_worker_lost : PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE;
+}
+
 /* The job may have done half its work: whether it may do it again is its policy. There is no holder
  * left to wait for. */
 void job_lose_started(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const Pb__Outcome *o)
 {
-    if (job->on_worker_lost == PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE) {
+    if (policy_of(run, job) == PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE) {
         job_lose(run, job, reason, o, NULL);
         return;
     }
@@ -58,7 +77,8 @@ static void wait_for_worker(struct holding *h, struct core *c)
 
 static void lose_running(struct holding *h, struct core *c, bool returned_without)
 {
-    if (h->job->on_worker_lost == PB__ON_WORKER_LOST__ON_WORKER_LOST_WAIT && !returned_without) {
+    if (policy_of(&h->run, h->job) == PB__ON_WORKER_LOST__ON_WORKER_LOST_WAIT &&
+        !returned_without) {
         wait_for_worker(h, c);
     } else {
         job_lose_started(&h->run, h->job, REASON_WORKER_LOST, NULL);

@@ -73,7 +73,7 @@ static int check_stages(struct core *c, const Pb__Plan *plan)
 static bool enums_ok(const Pb__PlanJob *job)
 {
     return (unsigned)job->when <= WHEN_DELAYED &&
-           (unsigned)job->on_worker_lost <= PB__ON_WORKER_LOST__ON_WORKER_LOST_WAIT &&
+           (unsigned)job->on_worker_lost <= PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE_ALWAYS &&
            (job->artifacts == NULL ||
             (unsigned)job->artifacts->when <= PB__ARTIFACT_WHEN__ARTIFACT_WHEN_ALWAYS);
 }

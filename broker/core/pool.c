@@ -4,6 +4,8 @@
 #include "common/limits.h"
 
 #define WEIGHT_MAX 1000u
+#define DECLARED_TEXT \
+    "%s %.60s is declared in the broker's configuration file: change it there, then reload"
 
 struct key pool_key(const char *name)
 {
@@ -60,7 +62,7 @@ static void pool_event(struct core *c, const char *name, const char *to)
     effect_add(c->fx, (struct effect){.kind = EFFECT_SETTINGS});
 }
 
-static int pool_set_check(struct core *c, const Pb__PoolSet *cmd)
+static int pool_bounds_check(struct core *c, const Pb__PoolSet *cmd)
 {
     if (!name_ok(cmd->name)) {
         return reject(c, -E_INVALID, "bad name of the pool");
@@ -76,10 +78,47 @@ static int pool_set_check(struct core *c, const Pb__PoolSet *cmd)
     if (cmd->queue_timeout_ms > LIMIT_TIMEOUT_MS) {
         return reject(c, -E_LIMIT, "the queue timeout is too long");
     }
-    if (pool_get(c->tx, cmd->name) == NULL && tx_count(c->tx, T_POOL) >= LIMIT_POOLS) {
-        return reject(c, -E_LIMIT, "there are %u pools already", LIMIT_POOLS);
+    if ((unsigned)cmd->on_worker_lost > PB__ON_WORKER_LOST__ON_WORKER_LOST_WAIT) {
+        return reject(c, -E_INVALID, "a pool's on_worker_lost is requeue, fail or wait");
     }
     return 0;
+}
+
+static const char *const losses[] = {[PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE] = "requeue",
+                                     [PB__ON_WORKER_LOST__ON_WORKER_LOST_FAIL] = "fail",
+                                     [PB__ON_WORKER_LOST__ON_WORKER_LOST_WAIT] = "wait"};
+
+const char *worker_loss_text(Pb__OnWorkerLost policy)
+{
+    return losses[(unsigned)policy < ARRAY_LEN(losses) ? (unsigned)policy : 0];
+}
+
+bool worker_loss_from_text(const char *text, Pb__OnWorkerLost *ret)
+{
+    for (size_t i = 0; i < ARRAY_LEN(losses); i++) {
+        if (strcmp(losses[i], text) == 0) {
+            *ret = (Pb__OnWorkerLost)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *pool_times_check(uint32_t heartbeat_ms, uint32_t suspect_ms, uint32_t lease_ms)
+{
+    if (heartbeat_ms == 0 && suspect_ms == 0 && lease_ms == 0) {
+        return NULL;
+    }
+    if (heartbeat_ms < LIMIT_HEARTBEAT_MIN_MS || heartbeat_ms > LIMIT_HEARTBEAT_MS) {
+        return "heartbeat_ms is 20 to 60000, and needed where suspect_ms or lease_ms is set";
+    }
+    if (lease_ms < 2 * heartbeat_ms || lease_ms > LIMIT_LEASE_MS) {
+        return "lease_ms is at least twice heartbeat_ms, at most 600000";
+    }
+    if (suspect_ms != 0 && (suspect_ms <= heartbeat_ms || suspect_ms > lease_ms)) {
+        return "suspect_ms is more than heartbeat_ms, at most lease_ms";
+    }
+    return NULL;
 }
 
 static Pb__PoolRecord *pool_open(struct core *c, char *name)
@@ -89,36 +128,75 @@ static Pb__PoolRecord *pool_open(struct core *c, char *name)
     if (p == NULL) {
         p = arena_alloc(c->arena, sizeof(*p));
         pb__pool_record__init(p);
-        p->id = core_new_id(c);
         p->name = name;
         p->created_ms = c->now_ms;
     }
     return p;
 }
 
-int apply_pool_set(struct core *c, const Pb__PoolSet *cmd)
+#define TAKE(field) row->field = cmd->has_##field ? cmd->field : row->field
+
+static void pool_take(Pb__PoolRecord *row, const Pb__PoolSet *cmd)
 {
-    const struct key k = pool_key(cmd->name);
-    Pb__PoolRecord *p;
-    int r = pool_set_check(c, cmd);
+    if (cmd->has_projects) {
+        row->projects = cmd->projects;
+        row->n_projects = cmd->n_projects;
+    }
+    row->protected_ = cmd->has_protected ? cmd->protected_ : row->protected_;
+    TAKE(locked);
+    TAKE(max_running);
+    TAKE(project_max_running);
+    row->queue_timeout_ms = cmd->has_queue_timeout ? cmd->queue_timeout_ms : row->queue_timeout_ms;
+    TAKE(preempt);
+    row->heartbeat_ms = cmd->has_heartbeat ? cmd->heartbeat_ms : row->heartbeat_ms;
+    row->suspect_ms = cmd->has_suspect ? cmd->suspect_ms : row->suspect_ms;
+    row->lease_ms = cmd->has_lease ? cmd->lease_ms : row->lease_ms;
+    TAKE(on_worker_lost);
+}
+
+int pool_prepare(struct core *c, const Pb__PoolSet *cmd, Pb__PoolRecord **ret)
+{
+    const char *bad_times;
+    Pb__PoolRecord *row;
+    int r = pool_bounds_check(c, cmd);
 
     if (r < 0) {
         return r;
     }
-    p = pool_open(c, cmd->name);
-    if (cmd->has_projects) {
-        p->projects = cmd->projects;
-        p->n_projects = cmd->n_projects;
+    row = pool_open(c, cmd->name);
+    pool_take(row, cmd);
+    bad_times = pool_times_check(row->heartbeat_ms, row->suspect_ms, row->lease_ms);
+    if (bad_times != NULL) {
+        return reject(c, -E_INVALID, "pool %.40s: %s", cmd->name, bad_times);
     }
-    p->protected_ = cmd->has_protected ? cmd->protected_ : p->protected_;
-    p->locked = cmd->has_locked ? cmd->locked : p->locked;
-    p->max_running = cmd->has_max_running ? cmd->max_running : p->max_running;
-    p->project_max_running = cmd->has_project_max_running ? cmd->project_max_running
-                                                          : p->project_max_running;
-    p->queue_timeout_ms = cmd->has_queue_timeout ? cmd->queue_timeout_ms : p->queue_timeout_ms;
-    p->preempt = cmd->has_preempt ? cmd->preempt : p->preempt;
-    tx_put_msg(c->tx, T_POOL, &k, &p->base);
-    pool_event(c, p->name, "set");
+    *ret = row;
+    return 0;
+}
+
+void pool_put(struct core *c, Pb__PoolRecord *row, const char *event)
+{
+    const struct key k = pool_key(row->name);
+
+    row->id = row->id != 0 ? row->id : core_new_id(c);
+    tx_put_msg(c->tx, T_POOL, &k, &row->base);
+    pool_event(c, row->name, event);
+}
+
+int apply_pool_set(struct core *c, const Pb__PoolSet *cmd)
+{
+    Pb__PoolRecord *row;
+    int r = pool_prepare(c, cmd, &row);
+
+    if (r < 0) {
+        return r;
+    }
+    if (row->declared) {
+        return reject(c, -E_CONFLICT, DECLARED_TEXT, "pool", row->name);
+    }
+    if (row->id == 0 && tx_count(c->tx, T_POOL) >= LIMIT_POOLS) {
+        return reject(c, -E_LIMIT, "there are %u pools already", LIMIT_POOLS);
+    }
+    pool_put(c, row, "set");
     return 0;
 }
 
@@ -161,6 +239,9 @@ int apply_pool_delete(struct core *c, const Pb__PoolDelete *cmd)
     if (p == NULL) {
         return reject(c, -E_NOT_FOUND, "no pool %.100s", cmd->name);
     }
+    if (p->declared) {
+        return reject(c, -E_CONFLICT, DECLARED_TEXT, "pool", p->name);
+    }
     worker = worker_of(c, cmd->name);
     if (worker != NULL) {
         return reject(c, -E_CONFLICT, "worker %.60s is of that pool", worker);
@@ -173,11 +254,8 @@ int apply_pool_delete(struct core *c, const Pb__PoolDelete *cmd)
     return 0;
 }
 
-int apply_project_set(struct core *c, const Pb__ProjectSet *cmd)
+int project_prepare(struct core *c, const Pb__ProjectSet *cmd)
 {
-    Pb__ProjectRecord *p;
-    struct key k;
-
     if (!name_ok(cmd->name)) {
         return reject(c, -E_INVALID, "bad project name");
     }
@@ -185,14 +263,36 @@ int apply_project_set(struct core *c, const Pb__ProjectSet *cmd)
         return reject(c, -E_INVALID, "a project's weight is 1 to %u, or 0 for the default",
                       WEIGHT_MAX);
     }
-    p = project_open(c, cmd->name);
-    p->weight = cmd->has_weight ? cmd->weight : p->weight;
-    p->max_running = cmd->has_max_running ? cmd->max_running : p->max_running;
-    k = key_u64(p->id);
-    tx_put_msg(c->tx, T_PROJECT, &k, &p->base);
+    return 0;
+}
+
+void project_put(struct core *c, Pb__ProjectRecord *row, const char *event)
+{
+    const struct key k = key_u64(row->id);
+
+    tx_put_msg(c->tx, T_PROJECT, &k, &row->base);
     event_add(c, &(struct event){
-                     .kind = EVENT_PROJECT, .project_id = p->id, .to = "set", .name = p->name});
+                     .kind = EVENT_PROJECT, .project_id = row->id, .to = event, .name = row->name});
     effect_add(c->fx, (struct effect){.kind = EFFECT_SETTINGS});
-    c->reply->project_id = p->id;
+}
+
+int apply_project_set(struct core *c, const Pb__ProjectSet *cmd)
+{
+    const Pb__ProjectRecord *before = NULL;
+    Pb__ProjectRecord *row;
+    int r = project_prepare(c, cmd);
+
+    if (r < 0) {
+        return r;
+    }
+    before = project_by_name(c->tx, cmd->name);
+    if (before != NULL && before->declared) {
+        return reject(c, -E_CONFLICT, DECLARED_TEXT, "project", before->name);
+    }
+    row = project_open(c, cmd->name);
+    TAKE(weight);
+    TAKE(max_running);
+    project_put(c, row, "set");
+    c->reply->project_id = row->id;
     return 0;
 }

@@ -63,6 +63,11 @@ uint32_t worker_job_count(struct tx *tx, uint64_t worker_id);
 bool worker_serves(const Pb__WorkerRecord *w, const Pb__ClassRecord *class);
 
 const Pb__PoolRecord *pool_get(struct tx *tx, const char *name);
+/* What is wrong with a pool's times; NULL: nothing. */
+const char *pool_times_check(uint32_t heartbeat_ms, uint32_t suspect_ms, uint32_t lease_ms);
+/* "requeue", "fail", "wait"; of a job also what it says itself. */
+const char *worker_loss_text(Pb__OnWorkerLost policy);
+bool worker_loss_from_text(const char *text, Pb__OnWorkerLost *ret);
 /* What keeps a project's jobs of a class out of a pool. `pool` NULL: one without a row, which is
  * open to all. */
 enum pool_bar {

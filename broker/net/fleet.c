@@ -74,18 +74,21 @@ uint64_t fleet_recover(struct fleet *f, struct tx *tx, uint64_t now_ms, uint64_t
 {
     struct peer *p;
     struct peer *tmp;
+    uint64_t lease_ms = 0;
 
     f->turn = (struct fleet_turn){.tx = tx, .now_ms = now_ms, .mono_ms = mono_ms};
     f->awake_ms = mono_ms;
     core_recover(tx, note_holder, f);
     HASH_ITER (hh, f->peers, p, tmp) {
         peer_load(p, tx);
+        p->times = peer_pool_times(f, p, tx);
+        lease_ms = MAX(lease_ms, p->times.lease_ms);
         peer_touch(f, p);
         peer_heard(f, p);
         peer_publish(f, p);
     }
     f->turn.tx = NULL;
-    return f->peers != NULL ? mono_ms + f->c.lease_ms : 0;
+    return f->peers != NULL ? mono_ms + lease_ms : 0;
 }
 
 uint64_t fleet_next_due_ms(const struct fleet *f)
@@ -243,8 +246,14 @@ size_t fleet_changes(struct fleet *f, struct fleet_change **ret)
 
 void fleet_committed(struct fleet *f, struct tx *tx, const struct effects *fx)
 {
+    bool settings = false;
+
     for (size_t i = 0; i < fx->count; i++) {
         effect_take(f, tx, &fx->items[i]);
+        settings |= fx->items[i].kind == EFFECT_SETTINGS;
+    }
+    if (settings) {
+        peer_settings_changed(f, tx);
     }
 }
 

@@ -53,6 +53,7 @@ static void take_over(struct fleet *f, struct session *s, const struct reply *re
     p->left = false;
     p->lost = false;
     peer_load(p, f->turn.tx);
+    p->times = peer_pool_times(f, p, f->turn.tx);
     peer_touch(f, p);
     peer_heard(f, p);
     f->capacity_changed = true;

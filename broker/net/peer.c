@@ -49,9 +49,46 @@ void peer_load(struct peer *p, struct tx *tx)
     p->record_stale = false;
 }
 
-static uint64_t suspect_ms(const struct fleet *f)
+struct times peer_pool_times(const struct fleet *f, const struct peer *p, struct tx *tx)
 {
-    return f->c.heartbeat_ms + f->c.heartbeat_ms / 2;
+    const Pb__PoolRecord *pool = p->record != NULL ? pool_get(tx, p->record->pool) : NULL;
+    struct times t = {.heartbeat_ms = f->c.heartbeat_ms, .lease_ms = f->c.lease_ms};
+
+    if (pool != NULL && pool->heartbeat_ms != 0) {
+        t = (struct times){.heartbeat_ms = pool->heartbeat_ms,
+                           .suspect_ms = pool->suspect_ms,
+                           .lease_ms = pool->lease_ms};
+    }
+    t.suspect_ms = t.suspect_ms != 0 ? t.suspect_ms : t.heartbeat_ms + t.heartbeat_ms / 2;
+    return t;
+}
+
+/* Until it has heard of its new times the worker may beat at the old pace: the longer lease counts,
+ * and it begins now. */
+static void change_times(struct fleet *f, struct peer *p, struct times t)
+{
+    p->times.lease_ms = MAX(p->times.lease_ms, t.lease_ms);
+    p->times.suspect_ms = MAX(p->times.suspect_ms, t.suspect_ms);
+    p->heard_ms = f->turn.mono_ms;
+    f->next_scan_ms = f->turn.mono_ms;
+    if (p->session != NULL) {
+        log_info("net: %s comes anew for the times of its pool", p->actor);
+        session_end(f, p->session);
+    }
+}
+
+void peer_settings_changed(struct fleet *f, struct tx *tx)
+{
+    struct peer *p;
+    struct peer *tmp;
+
+    HASH_ITER (hh, f->peers, p, tmp) {
+        struct times t = peer_pool_times(f, p, tx);
+        if (p->session != NULL ? memcmp(&t, &p->times, sizeof(t)) != 0
+                               : t.lease_ms > p->times.lease_ms) {
+            change_times(f, p, t);
+        }
+    }
 }
 
 void peer_heard(struct fleet *f, struct peer *p)
@@ -59,7 +96,7 @@ void peer_heard(struct fleet *f, struct peer *p)
     p->heard_ms = f->turn.mono_ms;
     p->heard_real_ms = f->turn.now_ms;
     p->silence.overdue = false;
-    f->next_scan_ms = MIN(f->next_scan_ms, p->heard_ms + suspect_ms(f) + 1);
+    f->next_scan_ms = MIN(f->next_scan_ms, p->heard_ms + p->times.suspect_ms + 1);
     if (p->suspect && p->session != NULL) {
         p->suspect = false;
         peer_touch(f, p);
@@ -170,14 +207,14 @@ static uint64_t peer_check(struct fleet *f, struct peer *p)
 {
     uint64_t silence_ms = f->turn.mono_ms - p->heard_ms;
 
-    if (!p->suspect && silence_ms > suspect_ms(f)) {
+    if (!p->suspect && silence_ms > p->times.suspect_ms) {
         log_info("net: %s is suspect, silent for %" PRIu64 " ms", p->actor, silence_ms);
         p->suspect = true;
         peer_touch(f, p);
         peer_publish(f, p);
     }
-    if (silence_ms < f->c.lease_ms) {
-        return p->heard_ms + (p->suspect ? f->c.lease_ms : suspect_ms(f) + 1);
+    if (silence_ms < p->times.lease_ms) {
+        return p->heard_ms + (p->suspect ? p->times.lease_ms : p->times.suspect_ms + 1);
     }
     if (!is_silent(f, &p->silence)) {
         return f->turn.mono_ms;

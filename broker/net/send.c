@@ -60,8 +60,8 @@ void send_welcome(struct fleet *f, struct session *s)
 
     welcome.session = s->number;
     welcome.worker_id = s->peer != NULL ? s->peer->worker_id : 0;
-    welcome.heartbeat_ms = f->c.heartbeat_ms;
-    welcome.lease_ms = f->c.lease_ms;
+    welcome.heartbeat_ms = s->peer != NULL ? s->peer->times.heartbeat_ms : f->c.heartbeat_ms;
+    welcome.lease_ms = s->peer != NULL ? s->peer->times.lease_ms : f->c.lease_ms;
     welcome.api_url = f->api_url;
     welcome.log_window = s->peer != NULL ? LIMIT_LOG_WINDOW : 0;
     body.body_case = PB__ENVELOPE__BODY_WELCOME;

@@ -29,6 +29,13 @@ struct out {
     struct buf content;
 };
 
+/* What the worker of a pool was promised. */
+struct times {
+    uint32_t heartbeat_ms;
+    uint32_t suspect_ms; /* silent for longer: no new work */
+    uint32_t lease_ms;   /* silent for so long: lost */
+};
+
 /* Somebody's time is over, by the clock. */
 struct silence {
     bool overdue;
@@ -75,8 +82,9 @@ struct peer {
     const Pb__WorkerRecord *record; /* in record_arena */
     struct arena record_arena;
     bool record_stale;
-    bool touched;      /* in fleet.touched */
-    uint64_t heard_ms; /* monotonic: when its lease was last renewed */
+    struct times times; /* of its Welcome; a lease that became shorter counts from the next one */
+    bool touched;       /* in fleet.touched */
+    uint64_t heard_ms;  /* monotonic: when its lease was last renewed */
     uint64_t heard_real_ms;
     bool suspect;
     bool draining; /* by its own word */
@@ -167,6 +175,10 @@ void session_close_soon(struct fleet *f, struct session *s);
 struct peer *peer_find(struct fleet *f, uint64_t worker_id);
 struct peer *peer_get(struct fleet *f, uint64_t worker_id); /* makes it if needed */
 void peer_load(struct peer *p, struct tx *tx);              /* its record, again */
+/* Those of its pool as they stand in the store, else the broker's. */
+struct times peer_pool_times(const struct fleet *f, const struct peer *p, struct tx *tx);
+/* Pools were set: who has other times from now on comes anew, and hears of them in its Welcome. */
+void peer_settings_changed(struct fleet *f, struct tx *tx);
 void peer_heard(struct fleet *f, struct peer *p);
 void peer_forget(struct fleet *f, struct peer *p);
 /* The scheduler is to be told anew of it: its record, or one of the things that make it ready to

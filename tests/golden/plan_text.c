@@ -260,7 +260,7 @@ static void add_artifacts(struct buf *out, const Pb__ArtifactSpec *a)
 
 static void add_limits(struct buf *out, const Pb__PlanJob *job)
 {
-    static const char *const lost[] = {"requeue", "fail", "wait"};
+    static const char *const lost[] = {"as the pool says", "fail", "wait", "requeue"};
     if (job->retry_max > 0) {
         buf_addf(out, "  retry: %u\n", job->retry_max);
     }

@@ -255,7 +255,7 @@ static bool set_extra(struct reader *r, struct str key, struct str v)
 static bool set_choice(struct reader *r, struct str key, struct str v)
 {
     static const char *const whens[] = {"on_success", "on_failure", "always", "manual", "delayed"};
-    static const char *const losses[] = {"requeue", "fail", "wait"};
+    static const char *const losses[] = {"requeue", "fail", "wait", "always"};
 
     if (str_eqz(key, "when")) {
         r->job->when = (Pb__When)one_of(v, whens, ARRAY_LEN(whens));

@@ -47,6 +47,17 @@ static void a_pool_is_set_piece_by_piece_and_forgotten(void **state)
     assert_int_equal(id_of(p, "project_max_running"), 2);
     assert_int_equal(id_of(p, "queue_timeout_ms"), 3600000);
     json_decref(p);
+    p = send(x, 200, "PUT", "/api/v1/pools/fast", NULL,
+             "{\"heartbeat_ms\":1000,\"suspect_ms\":2500,\"lease_ms\":4000,"
+             "\"on_worker_lost\":\"fail\"}");
+    assert_int_equal(id_of(p, "heartbeat_ms"), 1000);
+    assert_int_equal(id_of(p, "suspect_ms"), 2500);
+    assert_int_equal(id_of(p, "lease_ms"), 4000);
+    assert_string_equal(text_of(p, "on_worker_lost"), "fail");
+    assert_false(flag_of(p, "declared"));
+    json_decref(p);
+    json_decref(send(x, 400, "PUT", "/api/v1/pools/fast", NULL, "{\"lease_ms\":1999}"));
+    json_decref(send(x, 400, "PUT", "/api/v1/pools/fast", NULL, "{\"on_worker_lost\":\"cry\"}"));
     json_decref(send(x, 200, "DELETE", "/api/v1/pools/fast", NULL, NULL));
     assert_problem(x, &(struct call){.path = "/api/v1/pools/fast"}, 404, "not_found");
     assert_problem(x, &(struct call){.method = "DELETE", .path = "/api/v1/pools/fast"}, 404,

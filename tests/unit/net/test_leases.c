@@ -70,6 +70,7 @@ static uint64_t add_worker(struct world *w)
 
     hello.uid = pb_bytes_ref(STR("w1--------------"));
     hello.name = (char *)"w1";
+    hello.pool = (char *)"fast";
     hello.executors = executors;
     hello.n_executors = 1;
     hello.slots = 2;
@@ -190,6 +191,55 @@ static void a_holder_is_lost_when_its_lease_is_over_and_not_before(void **state)
     assert_true(turn_at(&w, START_MS + LEASE_MS + 10, true));
     fleet_get_stats(w.fleet, &stats);
     assert_int_equal(stats.lost, 1);
+    world_down(&w);
+}
+
+/* The pool of the worker gets these times, as somebody's command does it. */
+static void set_times(struct world *w, uint64_t mono_ms, uint32_t heartbeat_ms, uint32_t lease_ms)
+{
+    struct fleet_turn turn = {
+        .now_ms = 1700000000000u + mono_ms, .mono_ms = mono_ms, .apply = apply, .ctx = w};
+    struct post *p = post_new("test");
+    Pb__PoolSet set = PB__POOL_SET__INIT;
+
+    set.name = (char *)"fast";
+    set.has_heartbeat = set.has_lease = true;
+    set.heartbeat_ms = heartbeat_ms;
+    set.lease_ms = lease_ms;
+    post_command(p)->body_case = PB__COMMAND__BODY_POOL_SET;
+    post_command(p)->pool_set = &set;
+    assert_int_equal(tx_begin(w->store, true, &w->tx), 0);
+    turn.tx = w->tx;
+    fleet_begin(w->fleet, &turn);
+    effects_clear(&w->fx);
+    apply_post(w, p);
+    assert_int_equal(tx_commit(w->tx), 0);
+    assert_int_equal(tx_begin(w->store, false, &w->tx), 0);
+    fleet_committed(w->fleet, w->tx, &w->fx);
+    tx_abort(w->tx);
+    fleet_flush(w->fleet, turn.now_ms, mono_ms);
+}
+
+static void a_pool_has_a_lease_of_its_own(void **state)
+{
+    struct world w;
+
+    world_up(&w);
+    set_times(&w, START_MS, 10000, 30000);
+    assert_false(idle_until(&w, START_MS, START_MS + 29999));
+    assert_true(turn_at(&w, START_MS + 30010, true));
+    world_down(&w);
+}
+
+/* Its worker beats at the old pace until it has come anew. */
+static void a_lease_that_becomes_shorter_waits_for_the_next_hello(void **state)
+{
+    struct world w;
+
+    world_up(&w);
+    set_times(&w, START_MS, 100, 200);
+    assert_false(idle_until(&w, START_MS, START_MS + LEASE_MS - 1));
+    assert_true(turn_at(&w, START_MS + LEASE_MS + 10, true));
     world_down(&w);
 }
 
@@ -350,6 +400,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_holder_is_lost_when_its_lease_is_over_and_not_before),
+        cmocka_unit_test(a_pool_has_a_lease_of_its_own),
+        cmocka_unit_test(a_lease_that_becomes_shorter_waits_for_the_next_hello),
         cmocka_unit_test(what_lies_unread_in_the_inbox_holds_the_lease),
         cmocka_unit_test(a_broker_that_stood_still_gives_the_time_back),
         cmocka_unit_test(a_client_is_silent_when_its_lease_is_over_and_not_before),
