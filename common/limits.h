@@ -119,6 +119,10 @@
 #define LIMIT_WATCHED 2000000u            /* of all clients together */
 #define LIMIT_EXPIRE_BATCH 2000u          /* rows that one command deletes for their age, about */
 
+/* TLS */
+#define LIMIT_CERT_NAMES 64u              /* host names and addresses of the broker */
+#define LIMIT_CERT_NAME 253u              /* one of them */
+
 /* workers */
 #define LIMIT_WORKER_SLOTS 1024u
 #define LIMIT_SESSIONS 20000u             /* connections of workers */
