@@ -49,6 +49,16 @@ static int assign_job_check(struct core *c, const Pb__JobRecord *job, const Pb__
     return 0;
 }
 
+int assign_instead_check(struct core *c, const Pb__JobRecord *job, const Pb__WorkerRecord *w)
+{
+    struct lookup last = {0};
+
+    if (w->paused || w->draining || worker_job_count(c->tx, w->id) > w->slots) {
+        return reject(c, -E_CONFLICT, "worker %.60s takes no work", w->name);
+    }
+    return assign_job_check(c, job, w, &last);
+}
+
 static int by_id(const void *a, const void *b)
 {
     const uint64_t x = *(const uint64_t *)a;

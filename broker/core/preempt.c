@@ -2,12 +2,14 @@
 
 #include "broker/core/run.h"
 
-/* Whether the one may be taken away for the other. */
+/* Whether the one may be taken away for the other: never for nothing, so its worker must be able to
+ * take that one at once. */
 static int preempt_check(struct holding *h, struct core *c, const Pb__JobPreempt *cmd)
 {
     const Pb__JobRecord *other = job_get(c->tx, cmd->for_job_id);
+    const Pb__WorkerRecord *w = worker_get(c->tx, h->assignment->worker_id);
 
-    if (other == NULL || other->state != JOB_PENDING) {
+    if (other == NULL || w == NULL || other->state != JOB_PENDING) {
         return reject(c, -E_CONFLICT, "job %" PRIu64 " does not wait for a worker",
                       cmd->for_job_id);
     }
@@ -17,7 +19,7 @@ static int preempt_check(struct holding *h, struct core *c, const Pb__JobPreempt
     if (h->job->state == JOB_CANCELING || h->assignment->waiting) {
         return reject(c, -E_CONFLICT, "job %" PRIu64 " is on its way out", cmd->job_id);
     }
-    return 0;
+    return assign_instead_check(c, other, w);
 }
 
 /* It goes back to its old place and costs no budget: nothing went wrong. */

@@ -152,6 +152,9 @@ void job_reset(struct run *run, Pb__JobRecord *job);
 void job_retry(struct run *run, Pb__JobRecord *job); /* one that ended */
 void job_play(struct run *run, Pb__JobRecord *job);  /* one that is manual, or delayed */
 
+/* assign.c: whether the worker may be given the job as soon as one that it has now is gone. */
+int assign_instead_check(struct core *c, const Pb__JobRecord *job, const Pb__WorkerRecord *w);
+
 /* attempt.c */
 struct holding {
     struct run run;

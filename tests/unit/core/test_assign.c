@@ -259,6 +259,48 @@ static void one_end_may_take_the_next_job_away(void **state)
     assert_string_equal(world_state(w, p, "y"), "canceled");
 }
 
+static int preempt(struct fleet_of_two *f, uint64_t job_id, uint64_t for_job_id)
+{
+    Pb__JobPreempt body = PB__JOB_PREEMPT__INIT;
+
+    body.job_id = job_id;
+    body.epoch = job_get(f->w.tx, job_id)->epoch;
+    body.for_job_id = for_job_id;
+    return WORLD_APPLY(&f->w, "scheduler", JOB_PREEMPT, &body);
+}
+
+static void nobody_is_displaced_for_what_the_worker_cannot_take(void **state)
+{
+    struct fleet_of_two *f = *state;
+    struct world *w = &f->w;
+    uint64_t p, slow;
+
+    assert_int_equal(
+        world_submit(w,
+                     plan_from_text(tx_arena(w->tx), "slow: interruptible=yes\n"
+                                                     "urgent: priority=1\n"
+                                                     "docker: priority=1 executor=docker\n"
+                                                     "elsewhere: priority=1 pool=other\n"
+                                                     "later: priority=1 stage=later\n"),
+                     "main", "2"),
+        0);
+    p = w->reply.pipeline_id;
+    slow = world_job_id(w, p, "slow");
+    assert_int_equal(world_assign(w, slow, f->w1), 0);
+    assert_int_equal(preempt(f, slow, world_job_id(w, p, "docker")), -E_CONFLICT);
+    assert_int_equal(preempt(f, slow, world_job_id(w, p, "elsewhere")), -E_CONFLICT);
+    assert_int_equal(preempt(f, slow, world_job_id(w, p, "later")), -E_CONFLICT);
+    set(f, true, false);
+    assert_int_equal(preempt(f, slow, world_job_id(w, p, "urgent")), -E_CONFLICT);
+    set(f, false, true);
+    assert_int_equal(preempt(f, slow, world_job_id(w, p, "urgent")), -E_CONFLICT);
+    set(f, false, false);
+    assert_string_equal(world_state(w, p, "slow"), "assigned");
+    assert_int_equal(preempt(f, slow, world_job_id(w, p, "urgent")), 0);
+    assert_string_equal(world_state(w, p, "slow"), "pending");
+    assert_int_equal(world_assign(w, world_job_id(w, p, "urgent"), f->w1), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -273,6 +315,7 @@ int main(void)
         TEST(a_connection_brings_what_was_not_acknowledged_and_its_cancels),
         TEST(several_jobs_end_or_none),
         TEST(one_end_may_take_the_next_job_away),
+        TEST(nobody_is_displaced_for_what_the_worker_cannot_take),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
