@@ -1,6 +1,7 @@
 #include "common/base.h"
 
 #include "broker/core/audit.h"
+#include "common/limits.h"
 
 /* The timer that a job's state calls for; -1: none. */
 static int wanted_timer(const Pb__JobRecord *job, const Pb__AssignmentRecord *held)
@@ -127,11 +128,25 @@ void audit_artifacts(struct audit *a, uint64_t job_id, uint64_t attempts)
     }
 }
 
+static uint64_t root_of(struct tx *tx, uint64_t pipeline_id)
+{
+    const Pb__PipelineRecord *p = pipeline_get(tx, pipeline_id);
+
+    for (uint32_t i = 0; p != NULL && p->parent_job_id != 0 && i < LIMIT_PIPELINE_DEPTH; i++) {
+        const Pb__JobRecord *above = job_get(tx, p->parent_job_id);
+        p = above != NULL ? pipeline_get(tx, above->pipeline_id) : NULL;
+    }
+    return p != NULL && p->id != pipeline_id ? p->id : 0;
+}
+
 static void audit_next(struct audit *a, const Pb__JobRecord *job)
 {
     const struct key next = lock_next_key(job);
     struct str v;
 
+    if (job->root_pipeline_id != 0 && job->root_pipeline_id != root_of(a->tx, job->pipeline_id)) {
+        breach(a, "job %" PRIu64 " stands in line for another pipeline", job->id);
+    }
     audit_index(a, T_RESOURCE_NEXT, &next, lock_is_next(job), job->id);
     if (tx_get(a->tx, T_RESOURCE_NEXT, &next, &v) && !str_eq(v, lock_next_value(job))) {
         breach(a, "job %" PRIu64 " (%s) is otherwise among those that are next", job->id,

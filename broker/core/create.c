@@ -284,11 +284,13 @@ static Pb__JobRecord **make_jobs(struct core *c, const Pb__PipelineRecord *p, co
                                  bool protected)
 {
     Pb__JobRecord **jobs = arena_array(c->arena, plan->n_jobs, sizeof(Pb__JobRecord *));
+    const uint64_t root_id = p->parent_job_id != 0 ? family_root(c, p)->id : 0;
 
     for (uint32_t i = 0; i < plan->n_jobs; i++) {
         const struct key k = key_u64_u64(p->id, i);
         jobs[i] = make_job(c, p, plan->jobs[i], i, protected);
         if (jobs[i]->resource_group[0] != '\0') {
+            jobs[i]->root_pipeline_id = root_id;
             lock_note(c, jobs[i]);
         }
         tx_put_msg(c->tx, T_PLAN, &k, &plan->jobs[i]->base);

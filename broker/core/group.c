@@ -8,7 +8,12 @@
  *
  * The modes look at pipelines, oldest or newest, that still have a job for the group: one that is
  * created, delayed or waits. The table resource_next has a row for each, in the order of pipelines;
- * a job without a pipeline is its own. */
+ * a job without a pipeline is its own.
+ *
+ * A pipeline and all child pipelines below it stand at one place. A job that comes later in the
+ * parent is upcoming while the trigger job before it waits for the child: were the child behind its
+ * parent, the two would wait for each other. So whoever is at the end of the line never waits for
+ * this group but in it: what stops all of its jobs that are not there yet is its own. */
 
 #define NEXT_WAITS "w"
 
@@ -21,6 +26,9 @@ static bool is_upcoming(const Pb__JobRecord *job)
 
 static uint64_t order_of(const Pb__JobRecord *job)
 {
+    if (job->root_pipeline_id != 0) {
+        return job->root_pipeline_id;
+    }
     return job->pipeline_id != 0 ? job->pipeline_id : job->id;
 }
 
