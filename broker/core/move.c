@@ -137,6 +137,26 @@ static bool may_be_next(Pb__JobState s)
     return s == JOB_CREATED || s == JOB_SCHEDULED || s == JOB_WAITING_FOR_RESOURCE;
 }
 
+/* As the job's pool says now; 0: it has no pool, or that waits for ever. */
+static uint64_t queue_timeout_of(struct core *c, const Pb__JobRecord *job)
+{
+    const Pb__ClassRecord *class = NULL;
+    const Pb__PoolRecord *pool;
+
+    if (tx_count(c->tx, T_POOL) > 0) {
+        class = class_get(c->tx, job->class_id);
+    }
+    pool = class != NULL ? pool_get(c->tx, class->pool) : NULL;
+    return pool != NULL ? pool->queue_timeout_ms : 0;
+}
+
+uint64_t job_queue_deadline_ms(struct core *c, const Pb__JobRecord *job)
+{
+    const uint64_t timeout_ms = queue_timeout_of(c, job);
+
+    return timeout_ms != 0 ? job->waits_from_ms + timeout_ms : 0;
+}
+
 /* A job that names its pool waits no longer than the pool says, all its waits at the same place
  * together: one that is given back or displaced again and again must end, too. Neither the time in
  * the hands of workers nor the wait for a resource group is the pool's. Others may be taken by any
@@ -144,19 +164,12 @@ static bool may_be_next(Pb__JobState s)
 static void queue_timeout(struct run *run, Pb__JobRecord *job, const Pb__AssignmentRecord *held)
 {
     struct core *c = run->core;
-    const Pb__ClassRecord *class = NULL;
-    const Pb__PoolRecord *pool;
 
-    if ((job_flags(job, job->state) & STATE_READY) && tx_count(c->tx, T_POOL) > 0) {
-        class = class_get(c->tx, job->class_id);
-    }
-    pool = class != NULL ? pool_get(c->tx, class->pool) : NULL;
-    if (pool != NULL && pool->queue_timeout_ms != 0) {
+    if ((job_flags(job, job->state) & STATE_READY) && queue_timeout_of(c, job) != 0) {
         job->waits_from_ms = held != NULL && job->waits_from_ms >= job->queued_ms
                                  ? job->waits_from_ms + (c->now_ms - held->assigned_ms)
                                  : c->now_ms;
-        job_timer_set(run, job, PB__JOB_TIMER_KIND__JOB_TIMER_QUEUE,
-                      job->waits_from_ms + pool->queue_timeout_ms);
+        job_timer_set(run, job, PB__JOB_TIMER_KIND__JOB_TIMER_QUEUE, job_queue_deadline_ms(c, job));
     }
 }
 

@@ -80,6 +80,8 @@ struct key ready_key(const Pb__JobRecord *job);
 void job_set_allow_failure(struct run *run, Pb__JobRecord *job, bool allow);
 void job_timer_set(struct run *run, Pb__JobRecord *job, Pb__JobTimerKind kind, uint64_t due_ms);
 void job_timer_clear(struct run *run, Pb__JobRecord *job);
+/* Until when a pending job may wait, as its pool says now; 0: for ever. */
+uint64_t job_queue_deadline_ms(struct core *c, const Pb__JobRecord *job);
 
 /* lock.c: resource groups. The holder is whoever has a T_RESOURCE_HOLD row. */
 struct key lock_key(const Pb__JobRecord *job);

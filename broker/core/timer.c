@@ -74,7 +74,22 @@ static void timed_out(struct run *run, Pb__JobRecord *job)
     job_start_canceling(run, job, true, reason_text(REASON_JOB_TIMEOUT));
 }
 
-/* Every case moves the job, which takes the timer's row away. */
+/* What its pool said when it began to wait may be too short by now: a longer time, or none, saves
+ * those that wait. The shorter one is for others: nobody's time ends before it was told. */
+static void queued_too_long(struct run *run, Pb__JobRecord *job)
+{
+    const uint64_t due_ms = job_queue_deadline_ms(run->core, job);
+
+    if (due_ms == 0) {
+        job_timer_clear(run, job);
+    } else if (due_ms > run->core->now_ms) {
+        job_timer_set(run, job, PB__JOB_TIMER_KIND__JOB_TIMER_QUEUE, due_ms);
+    } else {
+        job_fail_saying(run, job, REASON_STUCK, 0, "stuck: its pool did not take it in time");
+    }
+}
+
+/* Every case moves the job or its timer, which takes the timer's row away. */
 static void job_timer_fired(struct run *run, Pb__JobRecord *job, Pb__JobTimerKind kind)
 {
     switch (kind) {
@@ -97,7 +112,7 @@ static void job_timer_fired(struct run *run, Pb__JobRecord *job, Pb__JobTimerKin
         job_fail_for_good(run, job, REASON_WORKER_LOST, 0);
         break;
     case PB__JOB_TIMER_KIND__JOB_TIMER_QUEUE:
-        job_fail_saying(run, job, REASON_STUCK, 0, "stuck: its pool did not take it in time");
+        queued_too_long(run, job);
         break;
     case _PB__JOB_TIMER_KIND_IS_INT_SIZE:
     default:
