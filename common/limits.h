@@ -131,6 +131,7 @@
 #define LIMIT_HEARTBEAT_MS 60000u         /* a worker asks for no slower one */
 #define LIMIT_LEASE_MS 600000u
 #define LIMIT_LOG_BYTES (64ull * MIB)     /* of one attempt: head and tail are kept */
+#define LIMIT_MASK_BYTES (2u * MIB)       /* all forms of a job's secrets that are looked for */
 #define LIMIT_LOG_WINDOW (256u * KIB)     /* unacknowledged log bytes of one job */
 #define LIMIT_JOB_ARTIFACTS 32u           /* the archive, pages, and all reports */
 #define LIMIT_JOB_UPLOADS (32ull * 1024 * MIB)       /* with one job's token: artifacts, caches */

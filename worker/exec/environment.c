@@ -6,6 +6,7 @@
 #include <sys/utsname.h>
 
 #include "common/limits.h"
+#include "common/mask_forms.h"
 #include "common/os.h"
 
 /* Linux takes 32 pages an entry of the environment, with its name, '=' and NUL. */
@@ -264,6 +265,44 @@ void environment_to_conf(const struct vars *vars, struct shim_conf *conf)
             shim_conf_env(conf, vars->items[i].name, vars->items[i].value);
         }
     }
+}
+
+/* The forms as the shim will take them, counted by a mask of our own so that it does not fail. */
+struct hiding {
+    struct shim_conf *conf;
+    struct mask *mask;
+};
+
+static int hide_form(void *ctx, enum mask_kind kind, struct str form)
+{
+    struct hiding *h = ctx;
+    shim_conf_mask(h->conf, kind, form);
+    return mask_add(h->mask, kind, form);
+}
+
+/* A file variable holds a path: what is secret of it is what it was given as. */
+static struct str secret_of(const struct var *var, const Pb__JobSpec *spec)
+{
+    const Pb__Variable *v = var->file ? find_last(spec, var->name) : NULL;
+    return v != NULL ? pb_str(v->value) : var->value;
+}
+
+int environment_mask(const struct vars *vars, const Pb__JobSpec *spec, struct shim_conf *conf,
+                     struct buf *why)
+{
+    struct hiding h = {.conf = conf, .mask = mask_new()};
+    int r = mask_forms(str_from(spec->token), hide_form, &h);
+    for (size_t i = 0; r == 0 && i < vars->count; i++) {
+        if (vars->items[i].masked) {
+            r = mask_forms(secret_of(&vars->items[i], spec), hide_form, &h);
+        }
+    }
+    mask_free(h.mask);
+    if (r == -E_LIMIT) {
+        buf_addz(why, "the job's masked variables are too many, or too long, to be looked for in "
+                      "its output");
+    }
+    return r;
 }
 
 void environment_remove_files(const char *job_dir)

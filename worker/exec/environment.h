@@ -13,6 +13,9 @@ int environment_variables(const struct exec_context *cx, const Pb__JobSpec *spec
 /* Adds the environment to the conf's present step: of the worker's own only what every program
  * needs, then the variables. */
 void environment_to_conf(const struct vars *vars, struct shim_conf *conf);
+/* What the job must not print: its masked variables and its token, in all forms. -E_LIMIT. */
+int environment_mask(const struct vars *vars, const Pb__JobSpec *spec, struct shim_conf *conf,
+                     struct buf *why);
 void environment_remove_files(const char *job_dir);
 
 #endif

@@ -227,9 +227,10 @@ static int prepare_all(struct preparation *p)
     if (cx->open_files > 0) {
         shim_conf_files(p->conf, cx->open_files);
     }
-    int steps = add_steps(p);
+    int masked = environment_mask(&p->vars, p->spec, p->conf, p->why);
+    int steps = masked < 0 ? masked : add_steps(p);
     r = shim_conf_write(p->conf, cx->job_dir);
-    r = r == 0 ? steps : r;
+    r = steps < 0 ? steps : r;
     return r < 0 ? r : prepared_write(cx->job_dir, p->spec, &p->vars);
 }
 

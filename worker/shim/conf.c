@@ -50,6 +50,17 @@ static bool parse_list(struct str *record, const char ***list, size_t *count, si
     return true;
 }
 
+static bool parse_mask(struct conf *c, enum mask_kind kind, struct str *record)
+{
+    const char *field;
+    while ((field = record_field(record)) != NULL) {
+        if (mask_add(c->mask, kind, str_from(field)) < 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool parse_record(struct conf *c, struct str record)
 {
     const char *name = record_field(&record);
@@ -66,6 +77,12 @@ static bool parse_record(struct conf *c, struct str record)
     }
     if (strcmp(name, "files") == 0) {
         return record_field_u64(&record, &c->open_files) && c->open_files > 0;
+    }
+    if (strcmp(name, "mask") == 0) {
+        return parse_mask(c, MASK_PLAIN, &record);
+    }
+    if (strcmp(name, "mask_wrapped") == 0) {
+        return parse_mask(c, MASK_WRAPPED, &record);
     }
     if (strcmp(name, "step") == 0) {
         return parse_step(c, &record);
@@ -99,7 +116,7 @@ int conf_load(struct conf *c, const char *folder)
     char *path = os_path_join(folder, "shim.conf");
     struct str record;
     bool ok = true;
-    *c = (struct conf){0};
+    *c = (struct conf){.mask = mask_new()};
     int r = os_read_file(path, CONF_MAX, &c->text);
     free(path);
     if (r == 0) {
@@ -122,5 +139,6 @@ void conf_release(struct conf *c)
         free(c->steps[i].envp);
     }
     buf_release(&c->text);
+    mask_free(c->mask);
     *c = (struct conf){0};
 }

@@ -2,6 +2,7 @@
 #ifndef DAVIT_SHIM_CONF_H
 #define DAVIT_SHIM_CONF_H
 
+#include "common/mask.h"
 #include "worker/shim/shim.h"
 
 enum step_kind { STEP_MAIN, STEP_AFTER, STEP_ALWAYS };
@@ -25,6 +26,7 @@ struct conf {
     uint64_t grace_ms;
     uint64_t timeout_ms;
     uint64_t open_files; /* 0: was not said */
+    struct mask *mask;
     struct conf_step steps[SHIM_STEPS_MAX];
     size_t step_count;
 };

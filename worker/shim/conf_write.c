@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "common/crypto.h"
 #include "common/os.h"
 #include "worker/shim/record.h"
 #include "worker/shim/shim.h"
@@ -32,6 +33,18 @@ void shim_conf_files(struct shim_conf *c, uint64_t limit)
     check(limit > 0);
     record_addz(&c->text, "files");
     record_add_u64(&c->text, limit);
+    record_end(&c->text);
+}
+
+void shim_conf_mask(struct shim_conf *c, enum mask_kind kind, struct str text)
+{
+    struct str part;
+    record_addz(&c->text, kind == MASK_PLAIN ? "mask" : "mask_wrapped");
+    while (str_split(&text, '\0', &part)) {
+        if (part.n > 0) {
+            record_add(&c->text, part);
+        }
+    }
     record_end(&c->text);
 }
 
@@ -77,6 +90,7 @@ int shim_conf_write(struct shim_conf *c, const char *folder)
     char *path = os_path_join(folder, "shim.conf");
     int r = os_put_file(path, c->text.p, c->text.n, 0600);
     free(path);
+    crypto_wipe(c->text.p, c->text.n);
     buf_release(&c->text);
     free(c);
     return r;

@@ -126,7 +126,9 @@ int job_open(struct job *j)
     r = r < 0 ? r : open_signals(j);
     r = r < 0 ? r : open_fifo(j);
     r = r < 0 ? r : reserve_status(j);
-    r = r < 0 ? r : output_open(&j->output, j->folder, j->conf.head_bytes, j->conf.tail_bytes);
+    r = r < 0 ? r
+              : output_open(&j->output, j->folder, j->conf.head_bytes, j->conf.tail_bytes,
+                            j->conf.mask);
     return r < 0 ? r : describe_method(j);
 }
 

@@ -28,9 +28,11 @@ static int create(const char *folder, const char *name, int *ret_fd)
     return r;
 }
 
-int output_open(struct output *o, const char *folder, uint64_t head_limit, uint64_t tail_limit)
+int output_open(struct output *o, const char *folder, uint64_t head_limit, uint64_t tail_limit,
+                struct mask *mask)
 {
-    *o = (struct output){.head_limit = head_limit, .tail_limit = tail_limit, .last_byte = '\n'};
+    *o = (struct output){
+        .head_limit = head_limit, .tail_limit = tail_limit, .last_byte = '\n', .mask = mask};
     int r = create(folder, "spool", &o->spool_fd);
     if (r == 0) {
         r = create(folder, "tail", &o->tail_fd);
@@ -106,7 +108,7 @@ static void ring_add(struct output *o, const char *p, size_t n)
     }
 }
 
-void output_add(struct output *o, uint32_t stream, const char *p, size_t n)
+static void keep(struct output *o, uint32_t stream, const char *p, size_t n)
 {
     if (n == 0) {
         return;
@@ -117,10 +119,34 @@ void output_add(struct output *o, uint32_t stream, const char *p, size_t n)
     o->last_byte = p[n - 1];
 }
 
+static void keep_shown(struct output *o, uint32_t stream)
+{
+    keep(o, stream, o->shown.p, o->shown.n);
+    buf_clear(&o->shown);
+}
+
+void output_add(struct output *o, uint32_t stream, const char *p, size_t n)
+{
+    if (mask_is_empty(o->mask)) {
+        keep(o, stream, p, n);
+        return;
+    }
+    mask_feed(o->mask, str_of(p, n), &o->shown);
+    keep_shown(o, stream);
+}
+
+/* What may have been the beginning of a secret, and was none. */
+static void let_go(struct output *o)
+{
+    mask_end(o->mask, &o->shown);
+    keep_shown(o, STREAM_JOB);
+}
+
 void output_say(struct output *o, const char *fmt, ...)
 {
     struct buf line = BUF_INIT;
     va_list ap;
+    let_go(o);
     if (o->last_byte != '\n') {
         buf_add_char(&line, '\n');
     }
@@ -128,7 +154,7 @@ void output_say(struct output *o, const char *fmt, ...)
     buf_vaddf(&line, fmt, ap);
     va_end(ap);
     buf_add_char(&line, '\n');
-    output_add(o, STREAM_DAVIT, line.p, line.n);
+    keep(o, STREAM_DAVIT, line.p, line.n);
     buf_release(&line);
 }
 
@@ -142,11 +168,13 @@ void output_describe(const struct output *o, struct shim_status *ret)
 
 void output_close(struct output *o, struct shim_status *ret)
 {
+    let_go(o);
     fsync(o->spool_fd);
     if (o->ring_bytes > 0) {
         fsync(o->tail_fd);
     }
     close(o->spool_fd);
     close(o->tail_fd);
+    buf_release(&o->shown);
     output_describe(o, ret);
 }

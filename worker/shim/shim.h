@@ -14,6 +14,8 @@
  *     timeout  ms                                      of all main steps together
  *     files    limit                                   of open files of each step; without it the
  *                                                      shim's own
+ *     mask     TEXT ...                                is hidden wherever the job prints it;
+ *     mask_wrapped TEXT ...                            likewise, with blanks in between
  *     step     name kind timeout_ms cwd                kind: main | after | always; timeout_ms of
  *                                                      its own, 0: none
  *     arg      ...                                     the step's argv, after its `step`
@@ -65,6 +67,7 @@
 
 #include "common/buf.h"
 #include "common/err.h"
+#include "common/mask.h"
 
 /* One frame of the spool: this header (little-endian, packed), then `length` bytes. */
 #define SPOOL_MAGIC 0x4c505344u /* "DSPL" */
@@ -116,6 +119,8 @@ struct shim_conf;
 struct shim_conf *shim_conf_new(uint64_t head_bytes, uint64_t tail_bytes, uint64_t grace_ms,
                                 uint64_t timeout_ms);
 void shim_conf_files(struct shim_conf *c, uint64_t limit);
+/* The job's output is to show no such text; what stands between NUL bytes counts as one each. */
+void shim_conf_mask(struct shim_conf *c, enum mask_kind kind, struct str text);
 void shim_conf_step(struct shim_conf *c, const char *name, const char *kind, uint64_t timeout_ms,
                     const char *cwd);
 void shim_conf_arg(struct shim_conf *c, const char *arg);
