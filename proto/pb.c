@@ -154,19 +154,6 @@ void pb_pack(const ProtobufCMessage *m, struct buf *out)
     }
 }
 
-ProtobufCMessage *pb_copy(struct arena *arena, const ProtobufCMessage *m)
-{
-    struct buf packed = BUF_INIT;
-    ProtobufCMessage *copy;
-
-    check(arena->limit == 0);
-    pb_pack(m, &packed);
-    copy = unpack(arena, m->descriptor, packed.p, packed.n);
-    buf_release(&packed);
-    check(copy);
-    return copy;
-}
-
 struct str pb_str(ProtobufCBinaryData b)
 {
     return str_of(b.data, b.len);

@@ -38,8 +38,15 @@ int pb_unpack_own(struct arena *arena, const ProtobufCMessageDescriptor *desc, s
 void pb_pack(const ProtobufCMessage *m, struct buf *out);
 #define PB_PACK(m, out) pb_pack(&(m)->base, (out))
 
-/* A deep copy in the arena (pack and unpack). Never NULL. */
+/* A deep copy in the arena. Never NULL. It packs to the same bytes as its model. */
 ProtobufCMessage *pb_copy(struct arena *arena, const ProtobufCMessage *m);
+
+/* The same in one block of memory, which begins with the message: aligned for a uint64_t, freed or
+ * moved as a whole. A tenth of the work of packing and unpacking. */
+size_t pb_block_size(const ProtobufCMessage *m);
+ProtobufCMessage *pb_block_make(const ProtobufCMessage *m, void *block); /* pb_block_size bytes */
+/* A copy of a block of n bytes that pb_block_make or this function has made. */
+ProtobufCMessage *pb_block_copy(const ProtobufCMessage *block, size_t n, void *to);
 
 /* bytes fields */
 struct str pb_str(ProtobufCBinaryData b);
