@@ -17,7 +17,7 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
-#include "broker/store/tx.h"
+#include "broker/store/memtable.h"
 #include "common/limits.h"
 
 struct store {
@@ -46,8 +46,10 @@ struct tx {
     uint64_t reads;
     uint64_t table_changes[TABLE_COUNT];
     struct arena arena;
-    struct buf packed; /* scratch of tx_put_msg */
+    struct buf packed; /* scratch */
     struct walk *walks;
+    struct memtable *mem;            /* of a write transaction; NULL: it only reads */
+    struct key *bounds[TABLE_COUNT]; /* flush.c */
 };
 
 /* LMDB's return value, or an errno, as ours. */
@@ -58,6 +60,20 @@ bool store_is_remote_fs(uint64_t f_type);
 
 /* Ends all walks of a transaction that is about to end. */
 void walks_end(struct tx *tx);
+
+/* A row's value in packed form: in the row, or in the arena of the tx. */
+struct str mem_value(struct tx *tx, const struct mem_row *row);
+
+/* flush.c: from memory to LMDB. */
+/* True: LMDB has no row of that key, nor of a greater one. False, too, when the tx has failed. */
+bool is_beyond(struct tx *tx, enum table t, struct str key);
+/* row_write, for all that is written to a table. */
+int write_through(struct tx *tx, enum table t, struct str key, struct str value);
+/* No walk may be open: the oldest rows until no more than `keep` are left; or all of them, table by
+ * table in the order of their keys. What fails is the tx's error. */
+void flush_oldest(struct tx *tx, size_t keep);
+void flush_all(struct tx *tx);
+void bounds_free(struct tx *tx);
 
 enum row_kind { ROW_INLINE = 0, ROW_CHUNKED = 1 };
 

@@ -3,6 +3,8 @@
  * Sticky error: the first failure (full map, I/O, damaged row) stays in the tx; later reads find
  * nothing, later writes do nothing, tx_commit returns it. "Not found" is no failure. After a read
  * assert nothing about data unless tx_ok(tx).
+ * What is written stays in memory at first: a row that comes and goes between two commits costs no
+ * work in LMDB. A full map may therefore show only at tx_rest, tx_save or tx_commit.
  * Values above LIMIT_STORE_VALUE are split into chunk rows and put together again on reading; the
  * caller never sees it.
  * Ownership: what tx_get and cursors return belongs to the tx: valid until its next write or end.
@@ -59,7 +61,8 @@ int tx_commit(struct tx *tx);
 /* Commits, and goes on as a new transaction under the same name. On failure it has the error,
  * nothing that was changed since the last commit is in the store, and it can only be aborted. */
 int tx_save(struct tx *tx);
-/* Ends all walks and what tx_get, cursors and the arena have given; the transaction goes on. */
+/* Ends all walks and what tx_get, cursors and the arena have given; the transaction goes on. Of
+ * what is in memory the oldest is handed on to LMDB if there is much. */
 void tx_rest(struct tx *tx);
 /* NULL is fine; for read transactions the normal end. */
 void tx_abort(struct tx *tx);
@@ -79,8 +82,8 @@ bool tx_has(struct tx *tx, enum table t, const struct key *k);
 void tx_put(struct tx *tx, enum table t, const struct key *k, struct str value); /* replaces */
 void tx_del(struct tx *tx, enum table t, const struct key *k); /* no error if absent */
 
-/* Rows as messages, unpacked into tx_arena(tx). A row that does not unpack is -E_CORRUPT, sticky.
- */
+/* Rows as messages in tx_arena(tx), the caller's own. A row that does not unpack is -E_CORRUPT,
+ * sticky. A table holds messages of one kind. */
 ProtobufCMessage *tx_get_msg(struct tx *tx, enum table t, const struct key *k,
                              const ProtobufCMessageDescriptor *desc); /* NULL: none */
 void tx_put_msg(struct tx *tx, enum table t, const struct key *k, const ProtobufCMessage *m);

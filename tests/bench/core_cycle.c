@@ -105,6 +105,7 @@ static void cycle(struct cycle *c)
     Pb__FinishedJob **list = xcalloc(c->batch, sizeof(Pb__FinishedJob *));
     Pb__Outcome o = PB__OUTCOME__INIT;
 
+    tx_rest(c->tx); /* as a turn does */
     apply(c, PB__COMMAND__BODY_JOBS_ENQUEUE, c->enqueue);
     for (size_t i = 0; i < c->batch; i++) {
         c->ids[i] = c->reply.jobs[i].job_id;
