@@ -15,6 +15,7 @@
 /* What is received at once while no message has begun: small messages come whole, several together,
  * and each costs one wake-up of nng. It is kept for every pipe, so it is not larger. */
 #define AHEAD_BYTES 2048u
+#define KEPT_BYTES  2048u /* likewise, of each of the two that are sent from */
 
 static const uint8_t greeting[LENGTH_BYTES] = {0, 'S', 'P', 0, 0, 0x31, 0, 0};
 static const uint8_t greeting_wanted[LENGTH_BYTES] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
@@ -25,10 +26,10 @@ struct wire_msg {
     uint8_t bytes[];
 };
 
-struct frame {
-    struct frame *next;
-    size_t n;
-    uint8_t bytes[];
+/* What goes out: messages with their heads, one behind the other. */
+struct batch {
+    struct buf bytes;
+    size_t messages;
 };
 
 struct pipe_io {
@@ -49,13 +50,22 @@ struct pipe_io {
     size_t got;
 
     pthread_mutex_t lock; /* guards what follows, and starting an aio against pipe_free */
-    struct frame *frames; /* the first is being sent */
-    struct frame **frames_tail;
-    size_t sent;   /* bytes of the first */
-    size_t unsent; /* frames */
-    bool ended;    /* nothing is started any more */
-    bool told;     /* `down` was called */
+    struct batch sending; /* nng has it, but for what was sent */
+    size_t sent;          /* bytes of it */
+    struct batch waiting; /* what came meanwhile: it follows as one */
+    bool ended;           /* nothing is started any more */
+    bool told;            /* `down` was called */
 };
+
+/* A pipe that was busy once keeps no more than this. */
+static void batch_clear(struct batch *b)
+{
+    if (b->bytes.cap > KEPT_BYTES) {
+        buf_release(&b->bytes);
+    }
+    buf_clear(&b->bytes);
+    b->messages = 0;
+}
 
 struct str wire_msg_body(const struct wire_msg *msg)
 {
@@ -210,12 +220,21 @@ static void on_received(void *arg)
     }
 }
 
-/* With the lock held. */
+/* With the lock held: goes on with what is being sent, else with what waits. */
 static void send_rest(struct pipe_io *io)
 {
-    struct frame *first = io->frames;
+    struct batch *b = &io->sending;
 
-    start(io, io->send_aio, nng_stream_send, first->bytes + io->sent, first->n - io->sent);
+    if (io->sent == b->bytes.n) {
+        const struct batch done = *b;
+        *b = io->waiting;
+        io->waiting = done;
+        batch_clear(&io->waiting);
+        io->sent = 0;
+    }
+    if (b->messages > 0) {
+        start(io, io->send_aio, nng_stream_send, b->bytes.p + io->sent, b->bytes.n - io->sent);
+    }
 }
 
 static void on_sent(void *arg)
@@ -228,68 +247,50 @@ static void on_sent(void *arg)
         return;
     }
     pthread_mutex_lock(&io->lock);
-    struct frame *first = io->frames;
     io->sent += nng_aio_count(io->send_aio);
-    if (io->sent == first->n) {
-        io->frames = first->next;
-        io->frames_tail = io->frames != NULL ? io->frames_tail : &io->frames;
-        io->sent = 0;
-        io->unsent--;
-        free(first);
-    }
-    if (io->frames != NULL) {
-        send_rest(io);
-    }
+    send_rest(io);
     pthread_mutex_unlock(&io->lock);
 }
 
-static void enqueue(struct pipe *p, struct frame *frame)
+void pipe_send(struct pipe *p, struct str head, struct str body)
 {
     struct pipe_io *io = p->io;
+    const uint64_t length = htobe64(REQUEST_BYTES + head.n + body.n);
 
     pthread_mutex_lock(&io->lock);
-    *io->frames_tail = frame;
-    io->frames_tail = &frame->next;
-    io->unsent++;
-    bool flooded = io->unsent > WIRE_UNSENT_MAX;
-    if (io->frames == frame) {
-        send_rest(io);
-    }
+    struct batch *b = &io->waiting;
+    buf_add(&b->bytes, &length, sizeof(length));
+    buf_add(&b->bytes, request, sizeof(request));
+    buf_add_str(&b->bytes, head);
+    buf_add_str(&b->bytes, body);
+    b->messages++;
+    bool flooded = b->messages + io->sending.messages > WIRE_UNSENT_MAX;
     pthread_mutex_unlock(&io->lock);
     if (flooded) {
         go_down(p);
     }
 }
 
-void pipe_send(struct pipe *p, struct str head, struct str body)
+void pipe_flush(struct pipe *p)
 {
-    size_t n = REQUEST_BYTES + head.n + body.n;
-    struct frame *frame = xmalloc(sizeof(*frame) + LENGTH_BYTES + n);
-    uint64_t length = htobe64(n);
-    uint8_t *at = frame->bytes;
+    struct pipe_io *io = p->io;
 
-    frame->next = NULL;
-    frame->n = LENGTH_BYTES + n;
-    memcpy(at, &length, LENGTH_BYTES);
-    memcpy(at + LENGTH_BYTES, request, REQUEST_BYTES);
-    at += LENGTH_BYTES + REQUEST_BYTES;
-    if (head.n > 0) {
-        memcpy(at, head.p, head.n);
+    pthread_mutex_lock(&io->lock);
+    if (io->sending.messages == 0 && io->waiting.messages > 0) {
+        send_rest(io);
     }
-    if (body.n > 0) {
-        memcpy(at + head.n, body.p, body.n);
-    }
-    enqueue(p, frame);
+    pthread_mutex_unlock(&io->lock);
 }
 
 static void send_greeting(struct pipe *p)
 {
-    struct frame *frame = xmalloc(sizeof(*frame) + sizeof(greeting));
+    struct pipe_io *io = p->io;
 
-    frame->next = NULL;
-    frame->n = sizeof(greeting);
-    memcpy(frame->bytes, greeting, sizeof(greeting));
-    enqueue(p, frame);
+    pthread_mutex_lock(&io->lock);
+    buf_add(&io->waiting.bytes, greeting, sizeof(greeting));
+    io->waiting.messages++;
+    pthread_mutex_unlock(&io->lock);
+    pipe_flush(p);
 }
 
 struct pipe *pipe_new(uint32_t id, nng_stream *stream, const struct pipe_events *events)
@@ -303,7 +304,8 @@ struct pipe *pipe_new(uint32_t id, nng_stream *stream, const struct pipe_events 
     io->events = *events;
     io->stream = stream;
     io->limit = LIMIT_HELLO;
-    io->frames_tail = &io->frames;
+    buf_init(&io->sending.bytes, 0);
+    buf_init(&io->waiting.bytes, 0);
     if (nng_aio_alloc(&io->receive_aio, on_received, p) != 0 ||
         nng_aio_alloc(&io->send_aio, on_sent, p) != 0) {
         pipe_free(p);
@@ -325,11 +327,8 @@ void pipe_free(struct pipe *p)
     nng_aio_free(io->receive_aio);
     nng_aio_free(io->send_aio);
     nng_stream_free(io->stream);
-    while (io->frames != NULL) {
-        struct frame *next = io->frames->next;
-        free(io->frames);
-        io->frames = next;
-    }
+    buf_release(&io->sending.bytes);
+    buf_release(&io->waiting.bytes);
     wire_msg_free(io->msg);
     pthread_mutex_destroy(&io->lock);
     free(io);

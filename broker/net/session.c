@@ -334,6 +334,7 @@ static void flush(struct fleet *f, struct session *s)
     if (s->beat_due) {
         send_beat(f, s);
     }
+    wire_flush(f->wire, s->pipe);
 }
 
 void session_flush_all(struct fleet *f, uint64_t mono_ms)
@@ -357,6 +358,8 @@ void session_flush_all(struct fleet *f, uint64_t mono_ms)
         }
     }
     while (f->acks != NULL && f->acks->ack_due_ms <= mono_ms) {
-        send_beat(f, f->acks);
+        struct session *quiet = f->acks;
+        send_beat(f, quiet);
+        wire_flush(f->wire, quiet->pipe);
     }
 }

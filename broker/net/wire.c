@@ -229,6 +229,15 @@ void wire_send(struct wire *w, uint32_t pipe, struct str head, struct str body)
     }
 }
 
+void wire_flush(struct wire *w, uint32_t pipe)
+{
+    struct pipe *p = find(w, pipe);
+
+    if (p != NULL) {
+        pipe_flush(p);
+    }
+}
+
 void wire_close_pipe(struct wire *w, uint32_t pipe)
 {
     struct pipe *p = find(w, pipe);

@@ -10,8 +10,8 @@
  *
  * A pipe is one connection and has a number that is never used again. It goes by wire_close_pipe
  * alone, which the owner also calls for ITEM_PIPE_DOWN.
- * Threads: wire_send, wire_resume and wire_close_pipe on the turn's, the rest on main's. Callbacks
- * of nng only push into the inbox. */
+ * Threads: wire_send, wire_flush, wire_resume and wire_close_pipe on the turn's, the rest on
+ * main's. Callbacks of nng only push into the inbox. */
 #ifndef DAVIT_WIRE_H
 #define DAVIT_WIRE_H
 
@@ -26,9 +26,11 @@ void wire_close(struct wire *w);
 
 /* Receives again after the inbox was full. */
 void wire_resume(struct wire *w);
-/* Sends head and body as one message; never blocks. Nothing happens when the pipe is gone; a peer
- * that reads nothing for WIRE_UNSENT_MAX messages loses its pipe. */
+/* Adds head and body, one message, to what wire_flush then sends in one; neither blocks. Nothing
+ * happens when the pipe is gone; a peer that reads nothing for WIRE_UNSENT_MAX messages loses it.
+ */
 void wire_send(struct wire *w, uint32_t pipe, struct str head, struct str body);
+void wire_flush(struct wire *w, uint32_t pipe);
 void wire_close_pipe(struct wire *w, uint32_t pipe);
 
 #define WIRE_UNSENT_MAX 256u
