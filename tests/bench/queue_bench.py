@@ -28,6 +28,9 @@ CHOICES = {
     "nats": (("", 1), ("", 2), ("", 4)),
     "rabbitmq": (("", 1), ("", 2), ("", 4), ("", 8)),
 }
+# These are also tried with a connection for each job in flight: nothing to send together, as where
+# each job is submitted and taken by a process of its own.
+APART = ("davit", "redis-list", "redis-stream")
 NAMES = {
     "davit": ("Davit", "each step"),
     "redis-list": ("Redis lists, appendfsync always", "each step"),
@@ -124,6 +127,9 @@ def cycles(bench, all_servers):
             if server.system == "davit":
                 sides.append((title + ", records kept 1 h", server,
                               ["--variant", "keep", "--connections", connections]))
+            if window > 1 and server.system in APART:
+                sides.append((f"{NAMES[server.system][0]}, {window} in flight, a connection each",
+                              server, ["--connections", window]))
         alternate(bench, sides, ("--window", window, *times(bench)))
 
 
