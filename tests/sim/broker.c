@@ -8,7 +8,8 @@
 /* The broker's life: started, stepped, killed, started again on what the disk has. */
 
 #define REAL_START_MS 1000000000000ull /* some day in 2001 */
-#define ZONE_MS       1000000000ull    /* the monotonic clock is another one */
+#define DAY_MS        86400000ull
+#define ZONE_MS       1000000000ull /* the monotonic clock is another one */
 
 int __real_tx_save(struct tx *tx);
 int __wrap_tx_save(struct tx *tx);
@@ -108,7 +109,7 @@ static void note_fences(const struct effects *fx, size_t from)
         const struct effect *e = &fx->items[i];
         for (uint32_t k = 0; e->kind == EFFECT_CANCEL && k < sim->worker_count; k++) {
             if (sim->workers[k].worker_id == e->worker_id &&
-                e->cancel_kind == PB__CANCEL_KIND__CANCEL_FENCED) {
+                e->cancel_kind == PB__CANCEL_KIND__CANCEL_FENCED && !e->displaced) {
                 sim->workers[k].fenced_us = sim->now_us;
             }
         }
@@ -159,6 +160,10 @@ static void undo(void)
 {
     sim->tx = NULL;
     sim->store_index = sim->saved_index;
+    sim->given_unsure = true;
+    while (sim->end_count > 0 && sim->ends[sim->end_count - 1].index > sim->written->applied) {
+        sim->end_count--;
+    }
     model_copy(sim->model, sim->mark);
 }
 
@@ -277,7 +282,8 @@ static bool start_turn(void)
                                      .fleet = sim->fleet,
                                      .clock = clocks,
                                      .journal = sim->swarm.segment_kib != 0 ? "journal" : NULL,
-                                     .segment_bytes = sim->swarm.segment_kib * 1024ull};
+                                     .segment_bytes = sim->swarm.segment_kib * 1024ull,
+                                     .keep_pipelines_ms = sim->swarm.keep_s * 1000ull};
     struct buf why = BUF_INIT;
 
     model_copy(sim->model, sim->written); /* what the journal may know */
@@ -353,6 +359,10 @@ static void misfortune(void)
 {
     if (strikes(sim->swarm.clock_jump)) {
         sim->clock_off_ms += (int64_t)between(0, 120000) - 60000;
+        if (one_in(sim->swarm.leap)) {
+            sim->clock_off_ms += (int64_t)between(DAY_MS, 9 * DAY_MS);
+            sim->leaps++;
+        }
         trace("broker: its clock is off by %" PRId64 " ms", sim->clock_off_ms);
     }
 }
@@ -373,6 +383,8 @@ void broker_step(uint64_t wish)
         return;
     }
     misfortune();
+    sim->given_count = 0;
+    sim->given_unsure = false;
     const int r = turn_step(sim->turn);
     if (r < 0 || sim->dead) {
         if (!sim->dead && (r != -E_IO || !sim->faults)) {

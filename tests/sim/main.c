@@ -158,6 +158,9 @@ static void add(struct run_result *sum, const struct run_result *r)
     sum->refused += r->refused;
     sum->starts += r->starts;
     sum->audits += r->audits;
+    sum->shares.count += r->shares.count;
+    sum->shares.sum += r->shares.sum;
+    sum->shares.worst = MAX(sum->shares.worst, r->shares.worst);
     sum->hash ^= r->hash;
 }
 
@@ -210,6 +213,12 @@ int main(int argc, char **argv)
     const uint64_t start_us = os_monotonic_us();
     const uint64_t failed = play_all(&o, players, &sum);
     const uint64_t took_ms = (os_monotonic_us() - start_us) / 1000 + 1;
+    if (sum.shares.count > 0) {
+        printf("shares: %" PRIu64
+               " slots for which projects stood beside each other; above its share"
+               " by %" PRIu64 " thousandths of a job, at most %" PRIu64 " (below 1000)\n",
+               sum.shares.count, sum.shares.sum / sum.shares.count, sum.shares.worst);
+    }
     printf("seeds %" PRIu64 "..%" PRIu64 ": %" PRIu64 " good, %" PRIu64 " bad; %" PRIu64
            " steps, %" PRIu64 " commands, %" PRIu64 " refused, %" PRIu64 " starts, %" PRIu64
            " audits; %" PRIu64 " seeds/s; hash %016" PRIx64 "\n",

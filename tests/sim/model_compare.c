@@ -46,9 +46,13 @@ static void compare_job(const struct model_job *j, struct tx *tx)
 
 static void compare_pipeline(const struct model_pipeline *p, struct tx *tx)
 {
-    const Pb__PipelineRecord *row = pipeline_get(tx, p->id);
+    const Pb__PipelineRecord *row = p->id != 0 ? pipeline_get(tx, p->id) : NULL;
     const bool ended = model_pipeline_ended(p);
 
+    if (p->id == 0) {
+        compare_job(&p->jobs[0], tx);
+        return;
+    }
     if (row == NULL) {
         breach_now("pipeline %" PRIu64 " is not there", p->id);
     }
@@ -60,12 +64,16 @@ static void compare_pipeline(const struct model_pipeline *p, struct tx *tx)
         breach_now("pipeline %" PRIu64 " is %s, its jobs say %s", p->id, status_text(row->status),
                    ended ? status_text(model_outcome(p, (1u << p->count) - 1)) : "not ended");
     }
+    if (row->family_ended_ms != p->ended_ms) {
+        breach_now("pipeline %" PRIu64 " ended at %" PRIu64 ", it should be %" PRIu64, p->id,
+                   row->family_ended_ms, p->ended_ms);
+    }
 }
 
 void model_compare(struct model *m, struct tx *tx)
 {
     for (uint32_t i = 0; i < m->pipeline_count; i++) {
-        if (m->touched & (1ull << i)) {
+        if (m->pipelines[i].touched) {
             compare_pipeline(&m->pipelines[i], tx);
         }
     }

@@ -4,17 +4,6 @@
 
 /* How a pipeline goes on: again and again the whole of it is looked at, until nothing moves. */
 
-bool model_ended(uint8_t state)
-{
-    return state == JOB_SUCCESS || state == JOB_FAILED || state == JOB_CANCELED ||
-           state == JOB_SKIPPED;
-}
-
-bool model_held(uint8_t state)
-{
-    return state == JOB_ASSIGNED || state == JOB_RUNNING || state == JOB_CANCELING;
-}
-
 static bool optional(const struct model_job *j)
 {
     return j->state == JOB_MANUAL && j->may_fail;
@@ -103,11 +92,51 @@ static bool wanted(const struct model_job *j, Pb__Status came)
     return came == STATUS_SUCCESS || (came == STATUS_SKIPPED && !j->dag);
 }
 
-void model_move(struct model_job *j, uint8_t state)
+void model_timer(struct model_job *j, enum model_timer timer, uint64_t due_ms)
 {
+    j->timer = (uint8_t)timer;
+    j->due_ms = due_ms;
+}
+
+/* A place in the queue is kept in the hands of workers, and lost by whatever else comes. */
+static void take_place(struct model *m, struct model_job *j)
+{
+    const bool queues = j->state == JOB_PENDING || j->state == JOB_WAITING_FOR_RESOURCE;
+
+    if (queues && j->arrival == 0) {
+        j->arrival = m->applied;
+        j->queued_ms = m->now_ms;
+        j->waited = false;
+    } else if (!queues && !model_held(j->state)) {
+        j->arrival = 0;
+    }
+}
+
+/* All waits for a worker of its pool at the same place together are bounded; what was before the
+ * pool had a bound does not count. */
+static void wait_in_pool(struct model *m, struct model_job *j, bool was_held)
+{
+    const struct model_pool *pool = &m->pools[j->pool];
+    const bool bounded = j->pool != 0 && pool->there && pool->queue_timeout_ms != 0;
+
+    if (bounded) {
+        const uint64_t waited_ms = was_held && j->waited ? j->waited_ms : 0;
+        j->waits_from_ms = m->now_ms - waited_ms;
+        model_timer(j, TIMER_QUEUE, j->waits_from_ms + pool->queue_timeout_ms);
+    }
+    j->waited = bounded;
+}
+
+void model_move(struct model *m, struct model_job *j, uint8_t state)
+{
+    const bool was_held = model_held(j->state);
+
+    if (state == JOB_ASSIGNED) {
+        j->waited_ms = m->now_ms - j->waits_from_ms;
+    }
+    model_timer(j, TIMER_NONE, 0);
     j->state = state;
-    j->timer = TIMER_NONE;
-    j->due_ms = 0;
+    take_place(m, j);
     if (!model_held(state)) {
         j->worker = 0;
         j->acked = false;
@@ -115,17 +144,22 @@ void model_move(struct model_job *j, uint8_t state)
     }
     if (state == JOB_PENDING) {
         j->started = false;
+        j->pending_at = m->applied;
+        wait_in_pool(m, j, was_held);
+    }
+    if (model_ended(state)) {
+        j->ended_ms = m->now_ms;
+        watch_end(m, j);
     }
 }
 
 /* With a resource group it waits first; model_groups lets it in. */
 void model_queue(struct model *m, struct model_job *j)
 {
-    j->arrival = m->applied;
-    model_move(j, j->group != 0 ? JOB_WAITING_FOR_RESOURCE : JOB_PENDING);
+    model_move(m, j, j->group != 0 ? JOB_WAITING_FOR_RESOURCE : JOB_PENDING);
 }
 
-void model_settle(struct model *m, struct model_pipeline *p, uint64_t now_ms)
+static void decide_all(struct model *m, struct model_pipeline *p)
 {
     bool moved;
 
@@ -139,13 +173,12 @@ void model_settle(struct model *m, struct model_pipeline *p, uint64_t now_ms)
             }
             moved = true;
             if (!wanted(j, came)) {
-                model_move(j, JOB_SKIPPED);
+                model_move(m, j, JOB_SKIPPED);
             } else if (j->when == WHEN_MANUAL) {
-                model_move(j, JOB_MANUAL);
+                model_move(m, j, JOB_MANUAL);
             } else if (j->when == WHEN_DELAYED) {
-                model_move(j, JOB_SCHEDULED);
-                j->timer = TIMER_DELAY;
-                j->due_ms = now_ms + j->start_in_ms;
+                model_move(m, j, JOB_SCHEDULED);
+                model_timer(j, TIMER_DELAY, m->now_ms + j->start_in_ms);
             } else {
                 model_queue(m, j);
             }
@@ -153,8 +186,21 @@ void model_settle(struct model *m, struct model_pipeline *p, uint64_t now_ms)
     } while (moved);
 }
 
+void model_settle(struct model *m, struct model_pipeline *p)
+{
+    if (p->id != 0) {
+        decide_all(m, p);
+        if (!model_pipeline_ended(p)) {
+            p->ended_ms = 0;
+        } else if (p->ended_ms == 0) {
+            p->ended_ms = m->now_ms;
+        }
+    }
+    model_touch(p);
+}
+
 /* A job runs anew: those after it that were skipped get another chance. */
-void model_unskip(struct model_pipeline *p, uint32_t index)
+void model_unskip(struct model *m, struct model_pipeline *p, uint32_t index)
 {
     uint32_t after = 1u << index;
     uint32_t old;
@@ -172,62 +218,7 @@ void model_unskip(struct model_pipeline *p, uint32_t index)
     } while (after != old);
     for (uint32_t i = 0; i < p->count; i++) {
         if (i != index && (after & (1u << i)) && p->jobs[i].state == JOB_SKIPPED) {
-            model_move(&p->jobs[i], JOB_CREATED);
+            model_move(m, &p->jobs[i], JOB_CREATED);
         }
-    }
-}
-
-static bool holds(const struct model_job *j)
-{
-    return j->state == JOB_PENDING || model_held(j->state);
-}
-
-/* Who holds the group, and since when the oldest waits for it; UINT64_MAX: nobody does. */
-static bool taken(const struct model *m, uint8_t group, uint64_t *ret_first)
-{
-    bool held = false;
-
-    *ret_first = UINT64_MAX;
-    for (uint32_t i = 0; i < m->pipeline_count; i++) {
-        for (uint32_t k = 0; k < m->pipelines[i].count; k++) {
-            const struct model_job *j = &m->pipelines[i].jobs[k];
-            if (j->group == group && j->state == JOB_WAITING_FOR_RESOURCE) {
-                *ret_first = MIN(*ret_first, j->arrival);
-            }
-            held = held || (j->group == group && holds(j));
-        }
-    }
-    return held;
-}
-
-/* Of those who wait longest for a free group one must have got it: which, says the store. */
-static void admit(struct model *m, struct tx *tx, uint8_t group)
-{
-    uint64_t first;
-
-    if (taken(m, group, &first) || first == UINT64_MAX) {
-        return;
-    }
-    for (uint32_t i = 0; i < m->pipeline_count; i++) {
-        for (uint32_t k = 0; k < m->pipelines[i].count; k++) {
-            struct model_job *j = &m->pipelines[i].jobs[k];
-            if (j->group != group || j->state != JOB_WAITING_FOR_RESOURCE || j->arrival != first) {
-                continue;
-            }
-            const Pb__JobRecord *row = job_get(tx, j->id);
-            if (row != NULL && row->state == JOB_PENDING) {
-                model_move(j, JOB_PENDING);
-                m->touched |= 1ull << i;
-                return;
-            }
-        }
-    }
-    breach_now("resource group %u is free, and none of those who wait longest has got it", group);
-}
-
-void model_groups(struct model *m, struct tx *tx)
-{
-    for (uint8_t g = 1; g <= MODEL_GROUPS; g++) {
-        admit(m, tx, g);
     }
 }

@@ -61,7 +61,7 @@ static void maybe_break(uint32_t pipe)
     }
 }
 
-uint32_t net_connect(uint32_t worker)
+uint32_t net_connect(uint32_t owner)
 {
     if (!sim->up || !sim->listening) {
         return 0;
@@ -71,7 +71,7 @@ uint32_t net_connect(uint32_t worker)
         sim->links = xrealloc(sim->links, sim->link_cap * sizeof(*sim->links));
     }
     const uint32_t pipe = sim->link_count++;
-    sim->links[pipe] = (struct link){.worker = worker,
+    sim->links[pipe] = (struct link){.owner = owner,
                                      .broker_open = true,
                                      .worker_open = true,
                                      .up_us = sim->now_us,

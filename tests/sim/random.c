@@ -74,6 +74,13 @@ void swarm_draw(struct swarm *s)
         .wait_policy = maybe(2, 6),
         .long_jobs = maybe(2, 10),
         .logs = maybe(1, 3),
+        .keep_s = maybe(20, 200),
+        .leap = maybe(2, 10),
+        .clients = one_in(3) ? 0 : (uint32_t)between(1, SIM_CLIENTS),
+        .lists = (uint32_t)between(1, 20),
+        .pools = maybe(2, 4),
+        .settings = maybe(3, 15),
+        .rank = one_in(3) ? (uint32_t)between(0, 1) : (uint32_t)between(2, 100),
         .skew = one_in(2) ? 0 : (uint32_t)between(5, 30),
     };
 }

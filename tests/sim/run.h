@@ -10,6 +10,11 @@ struct run_options {
     bool paranoid; /* audits after every command, replays always */
 };
 
+/* See fair.c. In thousandths of a job. */
+struct run_shares {
+    uint64_t count, sum, worst;
+};
+
 /* Sums over seeds. */
 struct run_result {
     uint64_t seeds;
@@ -18,6 +23,7 @@ struct run_result {
     uint64_t refused;
     uint64_t starts;
     uint64_t audits;
+    struct run_shares shares;
     uint64_t hash;
 };
 

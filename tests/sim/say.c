@@ -65,7 +65,7 @@ void say_hello(struct worker *w)
     Pb__Hello hello = PB__HELLO__INIT;
     char *executor = (char *)"shell";
     char *tags[3];
-    char name[16];
+    char name[16], pool[] = "x0";
     uint8_t uid[16] = {(uint8_t)(w->index + 1)};
     struct list list;
 
@@ -81,6 +81,8 @@ void say_hello(struct worker *w)
         }
     }
     worker.slots = w->slots;
+    pool[1] = (char)('0' + w->pool);
+    worker.pool = w->pool != 0 ? pool : (char *)"";
     worker.run_untagged = w->untagged;
     fill(&list, w);
     hello.token = pb_bytes_ref(str_from(SIM_TOKEN));

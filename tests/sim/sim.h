@@ -11,10 +11,13 @@
 #include "broker/blob/logs.h"
 #include "broker/turn_run.h"
 #include "tests/sim/model.h"
+#include "tests/sim/run.h"
 
 #define SIM_WORKERS 5u
 #define SIM_HELD    12u /* jobs in a worker's hands */
+#define SIM_CLIENTS 3u
 #define SIM_TOKEN   "the worker token"
+#define SIM_USER    "the user token"
 #define SIM_MS      UINT64_C(1000)
 #define SIM_SECOND  UINT64_C(1000000)
 #define SIM_NEVER   UINT64_MAX
@@ -54,7 +57,14 @@ struct swarm {
     uint32_t wait_policy;
     uint32_t long_jobs;
     uint32_t logs;
-    uint32_t skew; /* percent that a worker's clock may be off */
+    uint32_t keep_s;   /* how long pipelines are kept; 0: for ever */
+    uint32_t leap;     /* of jumps of the clock: by days */
+    uint32_t clients;  /* that enqueue jobs */
+    uint32_t lists;    /* that each enqueues */
+    uint32_t pools;    /* workers and jobs: one in so many has one */
+    uint32_t settings; /* of what users do: one in so many changes settings */
+    uint32_t rank;     /* jobs have priorities up to this */
+    uint32_t skew;     /* percent that a worker's clock may be off */
 };
 
 /* ---- events ---- */
@@ -69,6 +79,7 @@ enum event_kind {
     EV_FAULT,       /* a: worker; fate looks at it, once a second */
     EV_LOG,         /* a: index of a log; bytes are on the disk */
     EV_USER,
+    EV_CLIENT, /* a: client; its own clock */
 };
 
 struct event {
@@ -83,7 +94,7 @@ struct event {
 
 /* ---- network: one link a connection; its number is the pipe's ---- */
 struct link {
-    uint32_t worker;
+    uint32_t owner;   /* a worker, or from SIM_WORKERS on a client */
     bool broker_open; /* the broker has the pipe */
     bool worker_open;
     bool to_broker_dead; /* what is sent vanishes */
@@ -128,6 +139,7 @@ struct worker {
     uint32_t index;
     uint32_t slots;
     uint32_t tags;
+    uint32_t pool;
     bool untagged;
     uint32_t skew;    /* percent of true time */
     bool process;     /* it is there */
@@ -166,6 +178,68 @@ struct request {
 
 #define SIM_REQUESTS 40u
 
+/* ---- clients ---- */
+#define ASKS        8u
+#define ASK_JOBS    8u
+#define CLIENT_JOBS 120u
+
+enum ask_kind { ASK_NONE, ASK_ENQUEUE, ASK_CANCEL, ASK_QUERY };
+
+/* A request. An answered list under keys is kept for a while: it may be sent again. */
+struct ask {
+    enum ask_kind kind;
+    uint64_t number; /* 0: not sent in this session */
+    uint64_t seed;   /* of its jobs */
+    uint64_t job_id; /* ASK_CANCEL */
+    bool keyed, notify, again, answered;
+    bool waits; /* for an answer, in this session */
+    bool bad;   /* keys that were used for something else */
+    uint32_t count;
+    uint64_t ids[ASK_JOBS]; /* that it was answered with */
+    uint64_t not_before_ms;
+};
+
+struct client_job {
+    uint64_t id;
+    bool watched;   /* in this session: its end will be told */
+    uint64_t asked; /* the query that asked for it */
+};
+
+struct client {
+    uint32_t index;
+    uint32_t pipe; /* 0: none */
+    uint64_t session;
+    uint64_t back_us, heard_us, beat_due_us, ack_due_us, next_us;
+    uint64_t stalled_until_us;
+    uint64_t wake_us;
+    uint64_t seq_out, seq_in;
+    uint64_t last_number;
+    uint32_t lives;
+    uint32_t lists; /* that it has enqueued */
+    struct ask asks[ASKS];
+    struct client_job jobs[CLIENT_JOBS]; /* whose end it does not know */
+    uint32_t job_count;
+};
+
+/* An end of a job without a pipeline, of which clients may hear. */
+struct sim_end {
+    uint64_t index; /* of the command */
+    uint64_t job_id, attempt;
+    uint8_t state;
+};
+
+/* A job that was given to a worker in this round. */
+struct given {
+    uint64_t job_id, worker_id;
+    uint64_t index; /* of the command */
+    uint64_t arrival;
+    int32_t band;
+    uint8_t project, pool;
+    bool displacing; /* it got the slot of one that gave way */
+};
+
+#define GIVEN_MAX 64u
+
 struct sim {
     uint64_t seed;
     uint64_t random;
@@ -189,6 +263,9 @@ struct sim {
 
     struct worker workers[SIM_WORKERS];
     uint32_t worker_count;
+    struct client clients[SIM_CLIENTS];
+    uint32_t pools_served; /* by workers, one bit each */
+    uint64_t leaps;
     struct request requests[SIM_REQUESTS];
     uint32_t submitted;
 
@@ -213,6 +290,14 @@ struct sim {
     uint64_t idle_since_us; /* a job and a slot that match, since */
     uint64_t idle_job, idle_worker;
 
+    struct given given[GIVEN_MAX]; /* in this round */
+    uint32_t given_count;
+    bool given_unsure;        /* something was undone, or somebody gave way */
+    struct run_shares shares; /* by how much projects were above theirs */
+    struct sim_end *ends;
+    size_t end_count, end_cap;
+
+    uint64_t stamps;
     struct model *model;
     struct model *mark;     /* what is safe */
     struct model *written;  /* what is written and may be safe; not less than `mark` */
@@ -255,9 +340,9 @@ void event_add_bytes(uint64_t at_us, enum event_kind kind, uint32_t a, const voi
                      const void *q, size_t m);
 
 /* net.c: and the functions of broker/net/wire.h */
-uint32_t net_connect(uint32_t worker);                 /* the new pipe; 0: nobody listens */
-void net_send(uint32_t pipe, const void *p, size_t n); /* by a worker */
-void net_close(uint32_t pipe);                         /* by a worker */
+uint32_t net_connect(uint32_t owner);                  /* the new pipe; 0: nobody listens */
+void net_send(uint32_t pipe, const void *p, size_t n); /* by its owner */
+void net_close(uint32_t pipe);                         /* likewise */
 void net_to_broker(uint32_t pipe, char *bytes, size_t n);
 void net_broker_down(uint32_t pipe);
 void net_broker_killed(void);
@@ -285,6 +370,12 @@ void broker_flushed(void);
 void watch_step(void);
 void watch_audit(struct tx *tx);
 void watch_replay(void);
+void watch_end(const struct model *m, const struct model_job *j);
+void watch_kept(void); /* nothing is there that is too old */
+/* fair.c: who comes first */
+void watch_assign(const struct model *m, const struct model_worker *w, const struct model_job *j,
+                  bool displacing);
+void watch_round(void);
 
 /* worker.c */
 void worker_init(struct worker *w, uint32_t index);
@@ -294,7 +385,24 @@ void worker_message(uint32_t pipe, const char *p, size_t n);
 void worker_down(uint32_t pipe);
 void worker_heal(struct worker *w);
 
+/* client.c */
+void client_init(uint32_t index);
+void client_event(struct client *c);
+void client_message(uint32_t pipe, const char *p, size_t n);
+void client_down(uint32_t pipe);
+void client_heal(struct client *c);
+bool client_is_done(const struct client *c);
+void client_say_what_hangs(const struct client *c);
+
+/* settings.c */
+void settings_change(void);
+void settings_open(void); /* for everybody; at the end */
+
 /* user.c */
+void user_wish(struct arena *a, Pb__PlanJob *job, uint64_t *seed); /* what jobs can ask for */
+uint64_t user_next(uint64_t *seed);
+bool user_chance(uint64_t *seed, uint32_t n);
+void user_submit(struct post *p); /* its answer is judged */
 void user_event(void);
 void user_finish(void); /* plays what waits for people; at the end */
 

@@ -10,15 +10,15 @@
 
 #define HASH_BYTES 32u
 
-static uint64_t next(uint64_t *seed)
+uint64_t user_next(uint64_t *seed)
 {
     *seed = *seed * 6364136223846793005u + 1442695040888963407u;
     return *seed >> 33;
 }
 
-static bool chance(uint64_t *seed, uint32_t n)
+bool user_chance(uint64_t *seed, uint32_t n)
 {
-    return n != 0 && next(seed) % n == 0;
+    return n != 0 && user_next(seed) % n == 0;
 }
 
 /* ---- plans ---- */
@@ -28,7 +28,7 @@ static void add_needs(struct arena *a, Pb__PlanJob *job, uint32_t index, uint64_
     job->dag = true;
     job->needs = arena_array(a, index + 1, sizeof(*job->needs));
     for (uint32_t i = 0; i < index; i++) {
-        if (chance(seed, 2)) {
+        if (user_chance(seed, 2)) {
             Pb__Need *need = arena_alloc(a, sizeof(*need));
             pb__need__init(need);
             need->job = i;
@@ -37,45 +37,56 @@ static void add_needs(struct arena *a, Pb__PlanJob *job, uint32_t index, uint64_
     }
 }
 
-static void add_wishes(struct arena *a, Pb__PlanJob *job, uint64_t *seed)
+/* A pool that some worker is of, or none. */
+static void wish_pool(struct arena *a, Pb__PlanJob *job, uint64_t *seed)
+{
+    const uint64_t pool = 1 + user_next(seed) % MODEL_POOLS;
+
+    if (user_chance(seed, sim->swarm.pools) && (sim->pools_served & (1u << pool))) {
+        job->pool = arena_printf(a, "x%u", (unsigned)pool);
+    }
+}
+
+void user_wish(struct arena *a, Pb__PlanJob *job, uint64_t *seed)
 {
     static char *const tags[] = {(char *)"a", (char *)"b", (char *)"c"};
     const struct swarm *s = &sim->swarm;
 
-    if (chance(seed, s->groups)) {
-        job->resource_group = arena_printf(a, "g%u", 1 + (unsigned)(next(seed) % 3));
+    if (user_chance(seed, s->groups)) {
+        job->resource_group = arena_printf(a, "g%u", 1 + (unsigned)(user_next(seed) % 3));
     }
     job->tags = arena_array(a, 3, sizeof(*job->tags));
     for (uint32_t i = 0; i < 3; i++) {
-        if (chance(seed, s->tags) && chance(seed, 2)) {
+        if (user_chance(seed, s->tags) && user_chance(seed, 2)) {
             job->tags[job->n_tags++] = tags[i];
         }
     }
-    if (chance(seed, s->wait_policy)) {
-        job->on_worker_lost = (Pb__OnWorkerLost)(1 + next(seed) % 2);
+    if (user_chance(seed, s->wait_policy)) {
+        job->on_worker_lost = (Pb__OnWorkerLost)(1 + user_next(seed) % 2);
     }
-    job->retry_max = (uint32_t)(next(seed) % 3);
-    if (chance(seed, 4)) {
+    job->retry_max = (uint32_t)(user_next(seed) % 3);
+    if (user_chance(seed, 4)) {
         job->retry_when = arena_alloc(a, sizeof(*job->retry_when));
         job->retry_when[0] = (char *)"script_failure";
         job->n_retry_when = 1;
     }
-    job->priority = (int32_t)(next(seed) % 5) - 2;
-    job->timeout_ms = chance(seed, 3) ? 60000 : 0;
-    job->interruptible = chance(seed, 2);
+    job->priority = (int32_t)(user_next(seed) % (2 * s->rank + 1)) - (int32_t)s->rank;
+    wish_pool(a, job, seed);
+    job->timeout_ms = user_chance(seed, 3) ? 60000 : 0;
+    job->interruptible = user_chance(seed, 2);
 }
 
 static void set_when(Pb__PlanJob *job, uint64_t *seed)
 {
-    if (chance(seed, sim->swarm.manual)) {
+    if (user_chance(seed, sim->swarm.manual)) {
         job->when = WHEN_MANUAL;
-    } else if (chance(seed, sim->swarm.delayed)) {
+    } else if (user_chance(seed, sim->swarm.delayed)) {
         job->when = WHEN_DELAYED;
-        job->start_in_ms = 1000 * (1 + next(seed) % 40);
-    } else if (chance(seed, 4)) {
-        job->when = chance(seed, 2) ? WHEN_ALWAYS : WHEN_ON_FAILURE;
+        job->start_in_ms = 1000 * (1 + user_next(seed) % 40);
+    } else if (user_chance(seed, 4)) {
+        job->when = user_chance(seed, 2) ? WHEN_ALWAYS : WHEN_ON_FAILURE;
     }
-    job->allow_failure = chance(seed, 4);
+    job->allow_failure = user_chance(seed, 4);
 }
 
 static Pb__PlanJob *make_job(struct arena *a, uint32_t index, uint64_t *seed)
@@ -88,25 +99,25 @@ static Pb__PlanJob *make_job(struct arena *a, uint32_t index, uint64_t *seed)
     job->script = arena_array(a, 1, sizeof(*job->script));
     job->script[0] = pb_bytes(a, STR("true"));
     job->n_script = 1;
-    if (chance(seed, 3)) {
+    if (user_chance(seed, 3)) {
         add_needs(a, job, index, seed);
     }
     set_when(job, seed);
-    add_wishes(a, job, seed);
+    user_wish(a, job, seed);
     return job;
 }
 
 static Pb__Plan *make_plan(struct arena *a, uint64_t seed)
 {
     Pb__Plan *plan = arena_alloc(a, sizeof(*plan));
-    const uint32_t count = 1 + (uint32_t)(next(&seed) % MODEL_PLAN);
+    const uint32_t count = 1 + (uint32_t)(user_next(&seed) % MODEL_PLAN);
     uint32_t stage = 0;
 
     pb__plan__init(plan);
     plan->stages = arena_array(a, MODEL_PLAN, sizeof(*plan->stages));
     plan->jobs = arena_array(a, MODEL_PLAN, sizeof(*plan->jobs));
     for (uint32_t i = 0; i < count; i++) {
-        stage += i > 0 && chance(&seed, 3);
+        stage += i > 0 && user_chance(&seed, 3);
         if (plan->n_stages <= stage) {
             plan->stages[plan->n_stages++] = arena_printf(a, "stage %u", stage);
         }
@@ -141,6 +152,11 @@ static void answered(void *ctx, int r, const struct reply *reply)
     }
 }
 
+void user_submit(struct post *p)
+{
+    submit(p, answered, NULL);
+}
+
 static void submitted(void *ctx, int r, const struct reply *reply)
 {
     struct request *q = ctx;
@@ -152,12 +168,23 @@ static void submitted(void *ctx, int r, const struct reply *reply)
     }
     judge(r);
     trace("user: pipeline %" PRIu64 " %s", reply->pipeline_id, err_code(r));
-    if (r == 0 && q->id != 0 && q->id != reply->pipeline_id) {
+    if (r == 0 && q->id != 0 && q->id != reply->pipeline_id && sim->leaps == 0) {
         breach_now("a submit under the same key made another pipeline");
     }
-    q->acknowledged = r == 0;
+    /* A key that was forgotten meanwhile may have been taken for something else. */
+    q->acknowledged = r == 0 || (r == -E_KEY_REUSED && sim->leaps > 0);
     q->id = r == 0 ? reply->pipeline_id : 0;
     q->used = true;
+}
+
+static void make_protected(struct arena *a, Pb__PipelineCreate *c)
+{
+    c->predefined = arena_array(a, 1, sizeof(*c->predefined));
+    c->predefined[0] = arena_alloc(a, sizeof(*c->predefined[0]));
+    pb__variable__init(c->predefined[0]);
+    c->predefined[0]->name = (char *)"CI_COMMIT_REF_PROTECTED";
+    c->predefined[0]->value = pb_bytes(a, STR("true"));
+    c->n_predefined = 1;
 }
 
 static void post_pipeline(struct request *q, uint8_t key, uint8_t hash)
@@ -169,7 +196,10 @@ static void post_pipeline(struct request *q, uint8_t key, uint8_t hash)
 
     pb__pipeline_create__init(c);
     c->plan = make_plan(a, q->seed);
-    c->project = arena_strdup(a, STR("demo"));
+    c->project = arena_printf(a, "p%u", 1 + (unsigned)(q->seed % MODEL_PROJECTS));
+    if (q->seed / 64 % 4 == 0) {
+        make_protected(a, c);
+    }
     c->ref = arena_strdup(a, STR("main"));
     c->origin = arena_strdup(a, STR("api"));
     if (key != 0) {
@@ -216,7 +246,7 @@ static uint64_t some_pipeline(void)
 {
     const struct model *m = sim->model;
 
-    return m->pipeline_count > 0 ? m->pipelines[below(m->pipeline_count)].id : 1;
+    return m->pipeline_count > 0 ? MAX(1u, m->pipelines[below(m->pipeline_count)].id) : 1;
 }
 
 static uint64_t some_job(void)
@@ -307,6 +337,10 @@ void user_event(void)
     if (!sim->up || sim->durable_index < 3) {
         return;
     }
+    if (sim->faults && one_in(sim->swarm.settings)) {
+        settings_change();
+        return;
+    }
     switch (below(12)) {
     case 0:
         change_job();
@@ -345,6 +379,7 @@ void user_finish(void)
         return;
     }
     submit_again();
+    settings_open();
     for (uint32_t i = 0; i < m->worker_count; i++) {
         if (m->workers[i].paused || m->workers[i].draining) {
             post_worker(m->workers[i].id, false, false);

@@ -10,6 +10,7 @@
 /* What is looked at while the broker works. */
 
 #define IDLE_MAX_US (1200 * SIM_MS) /* a round and the time to the next */
+#define OLD_MAX_MS  10000u
 
 static void audit_line(void *ctx, const char *text)
 {
@@ -53,7 +54,8 @@ static bool find_idle(uint64_t *ret_job, uint64_t *ret_worker)
         for (uint32_t p = 0; p < m->pipeline_count; p++) {
             for (uint32_t k = 0; k < m->pipelines[p].count; k++) {
                 const struct model_job *j = &m->pipelines[p].jobs[k];
-                if (j->state == JOB_PENDING && model_serves(row, j)) {
+                if (j->state == JOB_PENDING && model_serves(m, row, j) &&
+                    model_project_may(m, row, j) && model_pool_may(m, row)) {
                     *ret_job = j->id;
                     *ret_worker = row->id;
                     return true;
@@ -106,6 +108,7 @@ void watch_step(void)
 {
     watch_idle();
     watch_holders();
+    watch_round();
 }
 
 /* The same commands on an empty store make the same store. */
@@ -151,4 +154,31 @@ void watch_replay(void)
     check(os_remove_tree(buf_cstr(&dir)) == 0);
     buf_release(&dir);
     buf_release(&why);
+}
+
+void watch_end(const struct model *m, const struct model_job *j)
+{
+    if (!j->lone) {
+        return;
+    }
+    if (sim->end_count == sim->end_cap) {
+        sim->end_cap = MAX(64u, 2 * sim->end_cap);
+        sim->ends = xrealloc(sim->ends, sim->end_cap * sizeof(*sim->ends));
+    }
+    sim->ends[sim->end_count++] = (struct sim_end){
+        .index = m->applied, .job_id = j->id, .attempt = j->attempt, .state = j->state};
+}
+
+void watch_kept(void)
+{
+    const struct model *m = sim->model;
+
+    for (uint32_t i = 0; i < m->pipeline_count; i++) {
+        const struct model_pipeline *p = &m->pipelines[i];
+        const uint64_t old_ms = model_old_ms(p, sim->swarm.keep_s * 1000ull);
+        if (old_ms < m->now_ms && m->now_ms - old_ms > OLD_MAX_MS) {
+            breach_now("pipeline %" PRIu64 ", job %" PRIu64 " is kept %" PRIu64 " ms too long",
+                       p->id, p->jobs[0].id, m->now_ms - old_ms);
+        }
+    }
 }

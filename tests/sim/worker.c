@@ -38,6 +38,8 @@ void worker_init(struct worker *w, uint32_t index)
     w->slots = (uint32_t)between(1, 3);
     w->tags = index == 0 ? 7 : (uint32_t)below(8);
     w->untagged = index == 0 || one_in(2);
+    w->pool = one_in(sim->swarm.pools) ? (uint32_t)between(1, MODEL_POOLS - 1) : 0;
+    sim->pools_served |= 1u << w->pool;
     w->skew = 100 - sim->swarm.skew + (uint32_t)below(2 * sim->swarm.skew + 1);
     w->lives = 1;
     w->process = true;
@@ -99,7 +101,7 @@ static void dial(struct worker *w)
 
 void worker_down(uint32_t pipe)
 {
-    struct worker *w = &sim->workers[sim->links[pipe].worker];
+    struct worker *w = &sim->workers[sim->links[pipe].owner];
 
     sim->links[pipe].worker_open = false;
     if (w->pipe == pipe) {
@@ -339,7 +341,7 @@ static void take_body(struct worker *w, const Pb__Envelope *e)
 
 void worker_message(uint32_t pipe, const char *p, size_t n)
 {
-    struct worker *w = &sim->workers[sim->links[pipe].worker];
+    struct worker *w = &sim->workers[sim->links[pipe].owner];
     struct arena arena;
     Pb__Envelope *e;
 

@@ -130,6 +130,16 @@ static void take_worker(const struct event *e)
     }
 }
 
+static void take_client(const struct event *e)
+{
+    struct client *c = &sim->clients[e->a];
+
+    if (c->wake_us == e->b) {
+        c->wake_us = SIM_NEVER;
+        client_event(c);
+    }
+}
+
 static void take(const struct event *e)
 {
     switch (e->kind) {
@@ -143,14 +153,22 @@ static void take(const struct event *e)
         net_to_broker(e->a, e->bytes, e->n);
         break;
     case EV_TO_WORKER:
-        worker_message(e->a, e->bytes, e->n);
+        if (sim->links[e->a].owner < SIM_WORKERS) {
+            worker_message(e->a, e->bytes, e->n);
+        } else {
+            client_message(e->a, e->bytes, e->n);
+        }
         free(e->bytes);
         break;
     case EV_BROKER_DOWN:
         net_broker_down(e->a);
         break;
     case EV_WORKER_DOWN:
-        worker_down(e->a);
+        if (sim->links[e->a].owner < SIM_WORKERS) {
+            worker_down(e->a);
+        } else {
+            client_down(e->a);
+        }
         break;
     case EV_WORKER:
         take_worker(e);
@@ -163,6 +181,9 @@ static void take(const struct event *e)
         break;
     case EV_USER:
         user_event();
+        break;
+    case EV_CLIENT:
+        take_client(e);
         break;
     }
 }
@@ -184,11 +205,21 @@ static void step(void)
 
 /* ---- a world ---- */
 
+static void add_token(Pb__TokenAdd *add, struct arena *a, const char *token, const char *role)
+{
+    uint8_t hash[SHA256_BYTES];
+
+    pb__token_add__init(add);
+    crypto_sha256(token, strlen(token), hash);
+    add->hash = pb_bytes(a, str_of(hash, sizeof(hash)));
+    add->name = (char *)role;
+    add->role = (char *)role;
+}
+
 static void setup_post(int which)
 {
     struct post *p = post_new("setup");
     struct arena *a = post_arena(p);
-    uint8_t hash[SHA256_BYTES];
 
     if (which == 0) {
         Pb__InitStore *init = arena_alloc(a, sizeof(*init));
@@ -199,11 +230,7 @@ static void setup_post(int which)
         post_command(p)->init_store = init;
     } else {
         Pb__TokenAdd *add = arena_alloc(a, sizeof(*add));
-        pb__token_add__init(add);
-        crypto_sha256(SIM_TOKEN, strlen(SIM_TOKEN), hash);
-        add->hash = pb_bytes(a, str_of(hash, sizeof(hash)));
-        add->name = (char *)"worker";
-        add->role = (char *)"worker";
+        add_token(add, a, which == 1 ? SIM_TOKEN : SIM_USER, which == 1 ? "worker" : "user");
         post_command(p)->body_case = PB__COMMAND__BODY_TOKEN_ADD;
         post_command(p)->token_add = add;
     }
@@ -238,10 +265,14 @@ static void begin(uint64_t seed, const struct run_options *o)
     broker_start();
     setup_post(0);
     setup_post(1);
+    setup_post(2);
     sim->faults = true;
     sim->worker_count = (uint32_t)between(1, SIM_WORKERS);
     for (uint32_t i = 0; i < sim->worker_count; i++) {
         worker_init(&sim->workers[i], i);
+    }
+    for (uint32_t i = 0; i < sim->swarm.clients; i++) {
+        client_init(i);
     }
     event_add_us(between(0, SIM_SECOND), EV_USER, 0, 0);
 }
@@ -269,6 +300,11 @@ static bool all_ended(void)
             }
         }
     }
+    for (uint32_t i = 0; i < sim->swarm.clients; i++) {
+        if (!client_is_done(&sim->clients[i])) {
+            return false;
+        }
+    }
     return sim->up;
 }
 
@@ -294,6 +330,9 @@ static void say_what_hangs(void)
             }
         }
     }
+    for (uint32_t i = 0; i < sim->swarm.clients; i++) {
+        client_say_what_hangs(&sim->clients[i]);
+    }
 }
 
 /* Faults stop, people are patient: now all must come to its end. */
@@ -306,6 +345,9 @@ static void peace(void)
     sim->faults = false;
     for (uint32_t i = 0; i < sim->worker_count; i++) {
         worker_heal(&sim->workers[i]);
+    }
+    for (uint32_t i = 0; i < sim->swarm.clients; i++) {
+        client_heal(&sim->clients[i]);
     }
     sim->swarm.user_ms = 3600 * 1000;
     if (sim->swarm.map_kib != 0 && sim->up) { /* somebody gives it more room */
@@ -334,6 +376,7 @@ static void end(void)
     check(tx_begin(sim->store, false, &tx) == 0);
     watch_audit(tx);
     model_compare_all(sim->model, tx);
+    watch_kept();
     tx_abort(tx);
     if (sim->paranoid || sim->seed % 8 == 0) {
         watch_replay();
@@ -355,6 +398,7 @@ static void release(void)
     free(sim->written);
     disk_release();
     free(sim->log_ends);
+    free(sim->ends);
     buf_release(&sim->log);
     free(sim->dir);
     free(sim);
@@ -375,6 +419,9 @@ void run_seed(uint64_t seed, const struct run_options *o, struct run_result *ret
     ret->refused += sim->refused;
     ret->starts += sim->starts;
     ret->audits += sim->audits;
+    ret->shares.count += sim->shares.count;
+    ret->shares.sum += sim->shares.sum;
+    ret->shares.worst = MAX(ret->shares.worst, sim->shares.worst);
     ret->hash = ret->hash * 31 + sim->hash;
     release();
 }
