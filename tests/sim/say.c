@@ -106,6 +106,7 @@ void say_heartbeat(struct worker *w)
     beat.n_jobs = list.count;
     beat.disk_low = sim->now_us < w->disk_low_until_us;
     beat.draining = worker_unable(w) && !beat.disk_low;
+    w->said_unable = worker_unable(w);
     w->unable_us = worker_unable(w) ? sim->now_us : w->unable_us;
     e.body_case = PB__ENVELOPE__BODY_HEARTBEAT;
     e.heartbeat = &beat;

@@ -159,6 +159,7 @@ struct worker {
     bool drain;   /* told by the broker */
     bool leaving; /* says Bye once it holds nothing */
     bool bye_said;
+    bool said_unable;
     uint64_t unable_us; /* when it last said that it takes nothing */
     uint64_t fenced_us; /* when the broker last took something from it for want of an answer */
     uint32_t lives;

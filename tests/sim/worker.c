@@ -94,6 +94,7 @@ static void dial(struct worker *w)
     w->ack_due_us = 0;
     w->bye_said = false;
     w->drain = false;
+    w->said_unable = false;
     w->heard_us = sim->now_us;
     w->beat_due_us = SIM_NEVER;
     say_hello(w);
@@ -121,6 +122,17 @@ struct held *worker_held(struct worker *w, const Pb__JobKey *key)
         }
     }
     return NULL;
+}
+
+/* Slots that are taken: what was given back leaves its slot free. */
+static uint32_t taken(const struct worker *w)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < SIM_HELD; i++) {
+        n += w->held[i].state != HELD_GONE && w->held[i].state != HELD_BACK;
+    }
+    return n;
 }
 
 static uint32_t busy(const struct worker *w)
@@ -173,7 +185,7 @@ static void take_spec(struct worker *w, const Pb__JobKey *key)
                        .job_id = key->job_id,
                        .attempt = key->attempt,
                        .epoch = key->epoch};
-    if (worker_unable(w) || busy(w) > w->slots) {
+    if (worker_unable(w) || taken(w) > w->slots) {
         h->state = HELD_BACK;
         say_return(w, h);
         h->back_seq = w->seq_out;
@@ -407,7 +419,8 @@ static void tell_ends(struct worker *w)
 
 static void speak(struct worker *w)
 {
-    const bool beat = sim->now_us >= w->beat_due_us;
+    /* Whether it takes work it says at once. */
+    const bool beat = sim->now_us >= w->beat_due_us || worker_unable(w) != w->said_unable;
     const bool ack = w->ack_due_us != 0 && sim->now_us >= w->ack_due_us;
 
     if (w->session != 0 && (beat || ack)) {

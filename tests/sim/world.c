@@ -274,6 +274,9 @@ static void begin(uint64_t seed, const struct run_options *o)
     for (uint32_t i = 0; i < sim->swarm.clients; i++) {
         client_init(i);
     }
+    for (uint32_t i = 0; i < 6 && sim->swarm.settings != 0; i++) {
+        settings_change();
+    }
     event_add_us(between(0, SIM_SECOND), EV_USER, 0, 0);
 }
 
