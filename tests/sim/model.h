@@ -97,6 +97,7 @@ struct model_project {
 struct model_pool {
     bool there, is_protected, locked, preempt;
     uint8_t projects; /* one bit a project; 0: all */
+    uint8_t on_lost;
     uint32_t max_running, project_max_running;
     uint64_t queue_timeout_ms;
 };

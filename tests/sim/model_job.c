@@ -131,9 +131,22 @@ static void lose(struct model *m, struct model_job *j)
     }
 }
 
+/* The job's word, or else that of its worker's pool. */
+static uint8_t policy(const struct model *m, const struct model_job *j)
+{
+    const struct model_worker *w = model_worker(m, j->worker);
+
+    if (j->on_lost == PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE) {
+        return m->pools[w->pool].on_lost;
+    }
+    return j->on_lost == PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE_ALWAYS
+               ? (uint8_t)PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE
+               : j->on_lost;
+}
+
 static void lose_started(struct model *m, struct model_job *j)
 {
-    if (j->on_lost == PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE) {
+    if (policy(m, j) == PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE) {
         lose(m, j);
     } else {
         model_move(m, j, JOB_FAILED);
@@ -194,7 +207,7 @@ static void lost(struct model *m, struct model_job *j, bool returned_without)
         end_canceling(m, j);
     } else if (j->state == JOB_ASSIGNED) {
         lose(m, j);
-    } else if (j->on_lost == PB__ON_WORKER_LOST__ON_WORKER_LOST_WAIT && !returned_without) {
+    } else if (policy(m, j) == PB__ON_WORKER_LOST__ON_WORKER_LOST_WAIT && !returned_without) {
         j->waiting = true;
         model_timer(j, TIMER_WAIT, m->now_ms + WAIT_WORKER_MS);
     } else {
@@ -280,6 +293,20 @@ static void forget_key(struct model *m, uint64_t due_ms)
     breach_now("a timer fired that nothing waits for");
 }
 
+/* By what its pool says now. */
+static void waited_too_long(struct model *m, struct model_job *j)
+{
+    const struct model_pool *pool = &m->pools[j->pool];
+    const bool bounded = pool->there && pool->queue_timeout_ms != 0;
+    const uint64_t due_ms = j->waits_from_ms + pool->queue_timeout_ms;
+
+    if (bounded && due_ms <= m->now_ms) {
+        model_move(m, j, JOB_FAILED);
+    } else {
+        model_timer(j, bounded ? TIMER_QUEUE : TIMER_NONE, bounded ? due_ms : 0);
+    }
+}
+
 void model_apply_timer(struct model *m, const Pb__TimerFired *c, const struct reply *reply)
 {
     struct model_job *j = model_job(m, reply->job_id, NULL);
@@ -306,8 +333,10 @@ void model_apply_timer(struct model *m, const Pb__TimerFired *c, const struct re
         end_canceling(m, j);
         break;
     case TIMER_WAIT:
-    case TIMER_QUEUE:
         model_move(m, j, JOB_FAILED);
+        break;
+    case TIMER_QUEUE:
+        waited_too_long(m, j);
         break;
     case TIMER_NONE:
         break;

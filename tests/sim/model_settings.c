@@ -48,6 +48,7 @@ static void set_pool(struct model_pool *p, const Pb__PoolSet *c)
     p->is_protected = c->has_protected ? c->protected_ : p->is_protected;
     p->locked = c->has_locked ? c->locked : p->locked;
     p->preempt = c->has_preempt ? c->preempt : p->preempt;
+    p->on_lost = c->has_on_worker_lost ? (uint8_t)c->on_worker_lost : p->on_lost;
     p->max_running = c->has_max_running ? c->max_running : p->max_running;
     p->project_max_running = c->has_project_max_running ? c->project_max_running
                                                         : p->project_max_running;
@@ -90,6 +91,11 @@ int model_foretell_preempt(const struct model *m, const Pb__JobPreempt *c)
     }
     if (!model_held(j->state) || j->epoch != c->epoch) {
         return -E_STALE_EPOCH;
+    }
+    const struct model_worker *w = model_worker(m, j->worker);
+    if (w->paused || w->draining || model_used(m, w->id) > w->slots ||
+        (other != NULL && !model_serves(m, w, other))) {
+        return -E_CONFLICT;
     }
     return other != NULL && other->state == JOB_PENDING && j->interruptible &&
                    j->priority < other->priority && j->state != JOB_CANCELING && !j->waiting

@@ -38,6 +38,8 @@ static void set_pool(uint64_t pool)
     c->project_max_running = (uint32_t)below(3);
     c->has_queue_timeout = one_in(3);
     c->queue_timeout_ms = one_in(2) ? 0 : between(1000, 60000);
+    c->has_on_worker_lost = one_in(3);
+    c->on_worker_lost = (Pb__OnWorkerLost)below(3);
     c->has_preempt = one_in(2);
     c->preempt = !one_in(3);
     user_submit(p);

@@ -62,7 +62,7 @@ void user_wish(struct arena *a, Pb__PlanJob *job, uint64_t *seed)
         }
     }
     if (user_chance(seed, s->wait_policy)) {
-        job->on_worker_lost = (Pb__OnWorkerLost)(1 + user_next(seed) % 2);
+        job->on_worker_lost = (Pb__OnWorkerLost)(1 + user_next(seed) % 3);
     }
     job->retry_max = (uint32_t)(user_next(seed) % 3);
     if (user_chance(seed, 4)) {
