@@ -164,11 +164,29 @@ static void undo(void)
     while (sim->end_count > 0 && sim->ends[sim->end_count - 1].index > sim->written->applied) {
         sim->end_count--;
     }
-    model_copy(sim->model, sim->mark);
+    model_copy(sim->model, sim->swarm.relaxed_ms != 0 ? sim->written : sim->mark);
+}
+
+static void keep_past(void)
+{
+    if (sim->past_count == sim->past_cap) {
+        sim->past_cap = MAX(16u, 2 * sim->past_cap);
+        sim->past = xrealloc(sim->past, sim->past_cap * sizeof(struct model *));
+        for (size_t i = sim->past_count; i < sim->past_cap; i++) {
+            sim->past[i] = xcalloc(1, sizeof(struct model));
+        }
+    }
+    model_copy(sim->past[sim->past_count++], sim->written);
 }
 
 void broker_written(void)
 {
+    if (sim->swarm.relaxed_ms != 0 && sim->written->applied != sim->mark->applied) {
+        keep_past();
+    }
+    if (sim->unflushed_us == 0 && sim->model->applied != sim->mark->applied) {
+        sim->unflushed_us = sim->now_us;
+    }
     model_copy(sim->written, sim->model);
 }
 
@@ -176,6 +194,19 @@ void broker_flushed(void)
 {
     model_copy(sim->mark, sim->written);
     sim->durable_index = sim->mark->applied;
+    sim->past_count = 0;
+    sim->unflushed_us = 0;
+}
+
+/* Nothing gets out before it is safe; where durability is relaxed, before the kernel has it. */
+void broker_acknowledge(const char *what)
+{
+    const uint64_t safe = sim->swarm.relaxed_ms != 0 ? sim->written->applied : sim->durable_index;
+
+    if (sim->model->applied > safe) {
+        breach_now("%s leaves before what it tells of is safe", what);
+    }
+    sim->acknowledged_index = sim->model->applied;
 }
 
 /* Before, after, or in the midst of a commit nothing may go wrong that cannot be mended. */
@@ -250,6 +281,40 @@ static void look_at_the_store(void)
     tx_abort(tx);
 }
 
+/* With relaxed durability what was not flushed is there up to some record, when the power goes. */
+static const struct model *past_at(uint64_t applied)
+{
+    if (applied == sim->written->applied) {
+        return sim->written;
+    }
+    for (size_t i = 0; i < sim->past_count; i++) {
+        if (sim->past[i]->applied == applied) {
+            return sim->past[i];
+        }
+    }
+    return applied == sim->mark->applied ? sim->mark : NULL;
+}
+
+/* Who has heard of what is gone begins anew; the world knows of it only what is there. */
+static void lose_the_future(void)
+{
+    trace("broker: has lost %" PRIu64 " commands that were acknowledged",
+          sim->acknowledged_index - sim->model->applied);
+    sim->losses++;
+    sim->acknowledged_index = sim->model->applied;
+    while (sim->end_count > 0 && sim->ends[sim->end_count - 1].index > sim->model->applied) {
+        sim->end_count--;
+    }
+    user_was_lost();
+    logs_were_lost();
+    for (uint32_t i = 0; i < sim->worker_count; i++) {
+        worker_was_lost(&sim->workers[i]);
+    }
+    for (uint32_t i = 0; i < sim->swarm.clients; i++) {
+        client_restart(&sim->clients[i]);
+    }
+}
+
 /* What a kill has left is what was safe, and perhaps what was being made safe, and nothing else. */
 static void look_at_the_past(void)
 {
@@ -258,15 +323,20 @@ static void look_at_the_past(void)
     check(tx_begin(sim->store, false, &tx) == 0);
     const Pb__MetaRecord *meta = meta_get(tx);
     const uint64_t applied = meta != NULL ? meta->applied_index : 0;
-    if (applied == sim->written->applied) {
-        broker_flushed();
-    } else if (applied != sim->mark->applied) {
-        breach_now("%" PRIu64 " commands are there after a start, it should be %" PRIu64
-                   " (or %" PRIu64 ")",
-                   applied, sim->mark->applied, sim->written->applied);
+    const struct model *m = past_at(applied);
+    const bool lost = applied < sim->acknowledged_index;
+    if (m == NULL || (lost && (sim->swarm.relaxed_ms == 0 || !sim->power_gone))) {
+        breach_now("%" PRIu64 " commands are there after a start; %" PRIu64 " were safe, %" PRIu64
+                   " written, %" PRIu64 " acknowledged",
+                   applied, sim->mark->applied, sim->written->applied, sim->acknowledged_index);
     }
-    model_copy(sim->model, sim->mark);
-    model_copy(sim->written, sim->mark);
+    model_copy(sim->model, m);
+    model_copy(sim->written, sim->model);
+    broker_flushed();
+    if (lost) {
+        lose_the_future();
+    }
+    sim->power_gone = false;
     if (applied > 0) {
         model_compare_all(sim->model, tx);
     }
@@ -283,6 +353,7 @@ static bool start_turn(void)
                                      .clock = clocks,
                                      .journal = sim->swarm.segment_kib != 0 ? "journal" : NULL,
                                      .segment_bytes = sim->swarm.segment_kib * 1024ull,
+                                     .relaxed_ms = sim->swarm.relaxed_ms,
                                      .keep_pipelines_ms = sim->swarm.keep_s * 1000ull};
     struct buf why = BUF_INIT;
 
@@ -350,7 +421,9 @@ void broker_kill(const char *why)
     trace("broker: killed (%s)", why);
     broker_end();
     logs_killed();
-    disk_killed(strikes(sim->swarm.power));
+    const bool power = strikes(sim->swarm.power);
+    sim->power_gone = sim->power_gone || power;
+    disk_killed(power);
     event_add_us(sim->now_us + between(SIM_MS, one_in(4) ? 40 * SIM_SECOND : 2 * SIM_SECOND),
                  EV_START, 0, 0);
 }
@@ -392,6 +465,11 @@ void broker_step(uint64_t wish)
         }
         broker_kill("in a round");
         return;
+    }
+    if (sim->unflushed_us != 0 &&
+        sim->now_us - sim->unflushed_us > (sim->swarm.relaxed_ms + 1) * SIM_MS) {
+        breach_now("what was written waits for the disk for %" PRIu64 " ms",
+                   (sim->now_us - sim->unflushed_us) / SIM_MS);
     }
     watch_step();
     const uint64_t next_us = (turn_next_step_ms(sim->turn) - ZONE_MS) * SIM_MS;

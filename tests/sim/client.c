@@ -283,6 +283,14 @@ void client_heal(struct client *c)
     hang_up(c, SIM_SECOND);
 }
 
+void client_restart(struct client *c)
+{
+    hang_up(c, between(100 * SIM_MS, 5 * SIM_SECOND));
+    memset(c->asks, 0, sizeof(c->asks));
+    c->job_count = 0;
+    c->lives++;
+}
+
 void client_say_what_hangs(const struct client *c)
 {
     for (uint32_t i = 0; i < ASKS; i++) {
@@ -584,11 +592,7 @@ static void act(struct client *c)
 static void fate(struct client *c)
 {
     if (strikes(sim->swarm.crash)) {
-        const uint32_t lives = c->lives + 1;
-        hang_up(c, between(100 * SIM_MS, 5 * SIM_SECOND));
-        memset(c->asks, 0, sizeof(c->asks));
-        c->job_count = 0;
-        c->lives = lives;
+        client_restart(c);
     } else if (strikes(sim->swarm.worker_stall)) {
         c->stalled_until_us = sim->now_us + between(SIM_SECOND, 20 * SIM_SECOND);
     } else if (strikes(sim->swarm.bye)) {

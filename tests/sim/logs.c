@@ -100,6 +100,17 @@ void logs_killed(void)
     }
 }
 
+void logs_were_lost(void)
+{
+    for (size_t i = 0; i < sim->log_count; i++) {
+        struct sim_log *l = &sim->logs[i];
+        const struct model_job *j = model_job(sim->model, l->job_id, NULL);
+        if (j == NULL || l->attempt > j->attempt) {
+            l->written = l->durable = 0;
+        }
+    }
+}
+
 uint64_t logs_durable(struct logs *l, uint64_t job_id, uint64_t attempt)
 {
     const struct sim_log *log = find(job_id, attempt);

@@ -158,6 +158,7 @@ static void add(struct run_result *sum, const struct run_result *r)
     sum->refused += r->refused;
     sum->starts += r->starts;
     sum->audits += r->audits;
+    sum->losses += r->losses;
     sum->shares.count += r->shares.count;
     sum->shares.sum += r->shares.sum;
     sum->shares.worst = MAX(sum->shares.worst, r->shares.worst);
@@ -221,9 +222,9 @@ int main(int argc, char **argv)
     }
     printf("seeds %" PRIu64 "..%" PRIu64 ": %" PRIu64 " good, %" PRIu64 " bad; %" PRIu64
            " steps, %" PRIu64 " commands, %" PRIu64 " refused, %" PRIu64 " starts, %" PRIu64
-           " audits; %" PRIu64 " seeds/s; hash %016" PRIx64 "\n",
+           " audits, %" PRIu64 " losses; %" PRIu64 " seeds/s; hash %016" PRIx64 "\n",
            o.first, o.last, sum.seeds, failed, sum.steps, sum.commands, sum.refused, sum.starts,
-           sum.audits, sum.seeds * 1000 / took_ms, sum.hash);
+           sum.audits, sum.losses, sum.seeds * 1000 / took_ms, sum.hash);
     munmap(players, JOBS_MAX * sizeof(*players));
     return failed > 0;
 }

@@ -74,6 +74,7 @@ void swarm_draw(struct swarm *s)
         .wait_policy = maybe(2, 6),
         .long_jobs = maybe(2, 10),
         .logs = maybe(1, 3),
+        .relaxed_ms = one_in(4) ? (uint32_t)between(5, 1500) : 0,
         .keep_s = maybe(20, 200),
         .leap = maybe(2, 10),
         .clients = one_in(3) ? 0 : (uint32_t)between(1, SIM_CLIENTS),

@@ -23,6 +23,7 @@ struct run_result {
     uint64_t refused;
     uint64_t starts;
     uint64_t audits;
+    uint64_t losses; /* starts that had less than was acknowledged, as relaxed durability may */
     struct run_shares shares;
     uint64_t hash;
 };

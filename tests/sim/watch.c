@@ -92,8 +92,9 @@ static void watch_holders(void)
     for (uint32_t i = 0; i < sim->worker_count; i++) {
         for (uint32_t k = 0; k < SIM_HELD; k++) {
             const struct held *h = &sim->workers[i].held[k];
-            const struct model_job *j = h->state != HELD_GONE ? model_job(m, h->job_id, NULL)
-                                                              : NULL;
+            const struct model_job *j = h->state != HELD_GONE && !h->lost
+                                            ? model_job(m, h->job_id, NULL)
+                                            : NULL;
             if (j != NULL && model_held(j->state) && j->epoch == h->epoch &&
                 j->worker != sim->workers[i].worker_id) {
                 breach_now("job %" PRIu64 " is in the hands of worker %" PRIu64

@@ -135,6 +135,21 @@ static uint32_t taken(const struct worker *w)
     return n;
 }
 
+/* The broker may give the same attempt under the same epoch to somebody else now: that is what
+ * relaxed durability costs. Who has it keeps it until he is told that it is not his. */
+void worker_was_lost(struct worker *w)
+{
+    const struct model *m = sim->model;
+
+    if (w->worker_id != 0 && model_worker(m, w->worker_id) == NULL) {
+        w->worker_id = 0;
+    }
+    for (uint32_t i = 0; i < SIM_HELD; i++) {
+        struct held *h = &w->held[i];
+        h->lost = model_holder(m, h->job_id, h->attempt, h->epoch, w->worker_id) == NULL;
+    }
+}
+
 static uint32_t busy(const struct worker *w)
 {
     uint32_t n = 0;
@@ -170,9 +185,13 @@ static void take_spec(struct worker *w, const Pb__JobKey *key)
 {
     struct held *h = worker_held(w, key);
 
-    if (h != NULL) {
+    if (h != NULL && !h->lost) {
         h->ack_owed = true;
         return;
+    }
+    if (h != NULL) {
+        h->state = HELD_GONE; /* another one of the same name */
+        h = NULL;
     }
     for (uint32_t i = 0; i < SIM_HELD && h == NULL; i++) {
         h = w->held[i].state == HELD_GONE ? &w->held[i] : NULL;

@@ -402,6 +402,10 @@ static void release(void)
     disk_release();
     free(sim->log_ends);
     free(sim->ends);
+    for (size_t i = 0; i < sim->past_cap; i++) {
+        free(sim->past[i]);
+    }
+    free(sim->past);
     buf_release(&sim->log);
     free(sim->dir);
     free(sim);
@@ -422,6 +426,7 @@ void run_seed(uint64_t seed, const struct run_options *o, struct run_result *ret
     ret->refused += sim->refused;
     ret->starts += sim->starts;
     ret->audits += sim->audits;
+    ret->losses += sim->losses;
     ret->shares.count += sim->shares.count;
     ret->shares.sum += sim->shares.sum;
     ret->shares.worst = MAX(ret->shares.worst, sim->shares.worst);
