@@ -11,7 +11,8 @@
 void watch_assign(const struct model *m, const struct model_worker *w, const struct model_job *j,
                   bool displacing)
 {
-    if (!model_project_may(m, w, j) || !model_pool_may(m, w)) {
+    /* One that gives way to another does not make a pool any fuller, whose limit came later. */
+    if (!model_project_may(m, w, j) || (!displacing && !model_pool_may(m, w))) {
         breach_now("job %" PRIu64 " is given to worker %" PRIu64
                    ", and its project or pool is at its limit",
                    j->id, w->id);
