@@ -22,6 +22,11 @@ void arena_init(struct arena *a, size_t limit)
     *a = (struct arena){.limit = limit};
 }
 
+void arena_init_small(struct arena *a, size_t n)
+{
+    *a = (struct arena){.first = n};
+}
+
 void arena_release(struct arena *a)
 {
     if (a == NULL) {
@@ -32,7 +37,7 @@ void arena_release(struct arena *a)
         free(a->head);
         a->head = next;
     }
-    arena_init(a, a->limit);
+    *a = (struct arena){.limit = a->limit, .first = a->first};
 }
 
 void arena_clear(struct arena *a)
@@ -57,7 +62,8 @@ static struct arena_block *arena_block_for(struct arena *a, size_t n)
     if (head != NULL && head->cap - head->used >= n) {
         return head;
     }
-    size_t usual = head != NULL ? MIN(2 * head->cap, BLOCK_BYTES_MAX) : BLOCK_BYTES;
+    size_t first = a->first != 0 ? a->first : BLOCK_BYTES;
+    size_t usual = head != NULL ? MIN(2 * head->cap, BLOCK_BYTES_MAX) : first;
     size_t cap = MAX(n, usual);
     struct arena_block *block = xcalloc(1, sizeof(*block) + cap);
     block->cap = cap;

@@ -81,7 +81,7 @@ static void heard(struct fleet *f, struct session *s)
 {
     s->close_at_ms = f->turn.mono_ms + f->c.lease_ms;
     s->silence.overdue = false;
-    f->next_scan_ms = MIN(f->next_scan_ms, s->close_at_ms);
+    session_look(f, s, s->close_at_ms);
 }
 
 void client_hello_take(struct fleet *f, struct session *s, const Pb__Envelope *e)

@@ -14,7 +14,7 @@ struct fleet *fleet_new(const struct fleet_config *config)
     f->c.heartbeat_ms = config->heartbeat_ms != 0 ? config->heartbeat_ms : FLEET_HEARTBEAT_MS;
     f->c.lease_ms = config->lease_ms != 0 ? config->lease_ms : FLEET_LEASE_MS;
     f->c.hello_ms = config->hello_ms != 0 ? config->hello_ms : FLEET_HELLO_MS;
-    f->next_scan_ms = UINT64_MAX;
+    deadlines_init(f);
     arena_init(&f->arena, 0);
     buf_init(&f->head, 0);
     buf_init(&f->body, 0);
@@ -40,6 +40,7 @@ void fleet_free(struct fleet *f)
     HASH_ITER (hh, f->peers, p, p_tmp) {
         peer_forget(f, p);
     }
+    deadlines_release(f);
     arena_release(&f->arena);
     buf_release(&f->head);
     buf_release(&f->body);
@@ -93,7 +94,7 @@ uint64_t fleet_recover(struct fleet *f, struct tx *tx, uint64_t now_ms, uint64_t
 
 uint64_t fleet_next_due_ms(const struct fleet *f)
 {
-    uint64_t due_ms = f->next_scan_ms;
+    uint64_t due_ms = deadlines_next_ms(f);
 
     if (f->capacity_changed) {
         return 0;
@@ -196,7 +197,7 @@ void fleet_drop_item(struct item *item)
 
 void fleet_tick(struct fleet *f)
 {
-    peer_scan(f);
+    deadlines_pass(f);
 }
 
 bool fleet_take_capacity_change(struct fleet *f)
@@ -259,20 +260,12 @@ void fleet_committed(struct fleet *f, struct tx *tx, const struct effects *fx)
 
 static void forget_lost(struct fleet *f)
 {
-    struct peer *p;
-    struct peer *tmp;
-
-    if (!f->lost_now) {
-        return;
-    }
-    f->lost_now = false;
-    HASH_ITER (hh, f->peers, p, tmp) {
-        if (p->lost) {
-            pthread_mutex_lock(&f->lock);
-            f->stats.lost += !p->left;
-            pthread_mutex_unlock(&f->lock);
-            peer_forget(f, p);
-        }
+    while (f->lost != NULL) {
+        struct peer *p = f->lost;
+        pthread_mutex_lock(&f->lock);
+        f->stats.lost += !p->left;
+        pthread_mutex_unlock(&f->lock);
+        peer_forget(f, p);
     }
 }
 
@@ -295,16 +288,14 @@ void fleet_failed(struct fleet *f)
         }
     }
     HASH_ITER (hh, f->peers, p, p_tmp) {
-        p->lost = false;
+        peer_keep(f, p);
         p->record_stale = true;
         peer_touch(f, p);
         if (p->unsure) { /* its worker may never have been: another may get the id */
             peer_forget(f, p);
         }
     }
-    f->lost_now = false;
     f->capacity_changed = true;
-    f->next_scan_ms = 0;
 }
 
 void fleet_resume(struct fleet *f)

@@ -51,7 +51,7 @@ static void take_over(struct fleet *f, struct session *s, const struct reply *re
     p->draining = false;
     p->disk_low = false;
     p->left = false;
-    p->lost = false;
+    peer_keep(f, p);
     peer_load(p, f->turn.tx);
     p->times = peer_pool_times(f, p, f->turn.tx);
     peer_touch(f, p);

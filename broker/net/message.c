@@ -252,7 +252,7 @@ void message_take(struct fleet *f, struct session *s, struct str bytes)
 {
     Pb__Envelope *e;
 
-    arena_release(&f->arena);
+    arena_clear(&f->arena);
     int r = PB_UNPACK(&f->arena, envelope, bytes.p, bytes.n, LIMIT_WIRE_MESSAGE, &e);
     if (r < 0) {
         session_violation(f, s, "no message of ours");

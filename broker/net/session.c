@@ -24,8 +24,9 @@ struct session *session_new(struct fleet *f, uint32_t pipe)
     struct session *s = xcalloc(1, sizeof(*s));
 
     s->pipe = pipe;
+    s->deadline.session = s;
     s->close_at_ms = f->turn.mono_ms + f->c.hello_ms;
-    f->next_scan_ms = MIN(f->next_scan_ms, s->close_at_ms);
+    session_look(f, s, s->close_at_ms);
     HASH_ADD(hh, f->sessions, pipe, sizeof(s->pipe), s);
     session_count(f);
     return s;
@@ -94,6 +95,7 @@ void session_end(struct fleet *f, struct session *s)
     ack_done(f, s);
     not_dirty(f, s);
     drop_queue(s);
+    deadline_clear(f, &s->deadline);
     s->ended = true;
     LL_PREPEND2(f->ended, s, ended_next);
     if (s->client != NULL) {
@@ -105,8 +107,9 @@ void session_end(struct fleet *f, struct session *s)
         s->peer->session = NULL;
         s->peer->suspect = true;
         peer_touch(f, s->peer);
-        s->peer->lost |= s->peer->left;
-        f->lost_now |= s->peer->left;
+        if (s->peer->left) {
+            peer_lose(f, s->peer);
+        }
         peer_publish(f, s->peer);
         s->peer = NULL;
     }
@@ -138,7 +141,7 @@ void session_close_soon(struct fleet *f, struct session *s)
 {
     s->closing = true;
     s->close_at_ms = f->turn.mono_ms + CLOSE_MS;
-    f->next_scan_ms = MIN(f->next_scan_ms, s->close_at_ms);
+    session_look(f, s, s->close_at_ms);
 }
 
 void session_refuse(struct fleet *f, struct session *s, int why, const char *text,

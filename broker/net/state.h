@@ -12,6 +12,7 @@
 
 #include "broker/net/fleet_turn.h"
 #include "broker/net/wire.h"
+#include "common/heap.h"
 #include "common/limits.h"
 #include "proto/envelope.h"
 
@@ -36,6 +37,15 @@ struct times {
     uint32_t lease_ms;   /* silent for so long: lost */
 };
 
+/* When its owner is looked at: never after the moment that counts, often before it, as what puts
+ * that off says nothing. Whoever looks says when again. */
+struct deadline {
+    struct heap_node node; /* in fleet.deadlines; in none: nothing will be over by itself */
+    uint64_t at_ms;        /* monotonic */
+    struct peer *peer;     /* of one of the two */
+    struct session *session;
+};
+
 /* Somebody's time is over, by the clock. */
 struct silence {
     bool overdue;
@@ -50,6 +60,7 @@ struct session {
     uint64_t close_at_ms;  /* no Hello by then, or it was refused or said Bye, or it is a client's
                               and silent; 0: lives */
     struct silence silence;
+    struct deadline deadline;
     bool closing; /* what still comes is dropped */
     bool spoke;   /* in the present turn */
 
@@ -92,7 +103,9 @@ struct peer {
     bool left;              /* it said Bye: gone with its session, whatever its lease */
     uint64_t rest_until_ms; /* gets no new work before; 0: does not rest */
     struct silence silence;
-    bool lost;                /* in this turn */
+    struct deadline deadline;
+    bool lost; /* in this turn: in fleet.lost */
+    struct peer *lost_prev, *lost_next;
     bool unsure;              /* made by the Hello of this turn: it goes if that is undone */
     struct fleet_worker view; /* under the fleet's lock */
     UT_hash_handle hh;
@@ -136,13 +149,14 @@ struct fleet {
     struct arena arena;     /* of the present message */
     struct buf head;        /* scratch, and so is the next */
     struct buf body;
-    uint64_t next_scan_ms;
-    uint64_t awake_ms; /* when the turn last looked */
+    struct heap deadlines;
+    uint64_t next_scan_ms; /* not before, whatever is due */
+    uint64_t awake_ms;     /* when the turn last looked */
     bool capacity_changed;
     uint64_t *touched; /* workers whose readiness may be another one than was told */
     size_t touched_count;
     size_t touched_cap;
-    bool lost_now; /* some peer's `lost` is set */
+    struct peer *lost; /* go after the commit */
     pthread_mutex_t lock;
     struct fleet_stats stats; /* under the lock too */
 };
@@ -187,8 +201,19 @@ void peer_touch(struct fleet *f, struct peer *p);
 void peer_publish(struct fleet *f, struct peer *p);
 /* It is there but left an order without an answer: others come first for a while. */
 void peer_rest(struct fleet *f, struct peer *p);
-/* Whether the worker's jobs can still be said to be its own. */
-void peer_scan(struct fleet *f);
+/* Its jobs are not its own from this turn on, or are so again: it goes after the commit. */
+void peer_lose(struct fleet *f, struct peer *p);
+void peer_keep(struct fleet *f, struct peer *p);
+
+/* deadline.c: whose time is over. Costs O(log n) for each that is looked at, and nothing for each
+ * that is heard of in time. */
+void deadlines_init(struct fleet *f);
+void deadlines_release(struct fleet *f);
+void peer_look(struct fleet *f, struct peer *p, uint64_t at_ms);       /* at the latest */
+void session_look(struct fleet *f, struct session *s, uint64_t at_ms); /* likewise */
+void deadline_clear(struct fleet *f, struct deadline *d);
+uint64_t deadlines_next_ms(const struct fleet *f);
+void deadlines_pass(struct fleet *f);
 
 /* message.c */
 void message_take(struct fleet *f, struct session *s, struct str bytes);

@@ -322,7 +322,7 @@ void sched_worker(struct sched *s, uint64_t worker_id, const Pb__WorkerRecord *r
     if (w == NULL) {
         w = xcalloc(1, sizeof(*w));
         w->id = worker_id;
-        arena_init(&w->arena, 0);
+        arena_init_small(&w->arena, WORKER_ROOM);
         HASH_ADD(hh, s->workers, id, sizeof(w->id), w);
     }
     worker_leave(s, w);

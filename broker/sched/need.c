@@ -4,7 +4,7 @@
 
 /* Who wants what, and in which order. */
 
-static struct ask *ask_at(const struct node *n)
+static struct ask *ask_at(const struct heap_node *n)
 {
     return HEAP_ITEM(n, struct ask, node);
 }
@@ -36,19 +36,19 @@ bool ask_before(const struct ask *a, const struct ask *b)
     return x->seq != y->seq ? x->seq < y->seq : x->job_id < y->job_id;
 }
 
-static bool ask_node_before(const struct node *a, const struct node *b)
+static bool ask_node_before(const struct heap_node *a, const struct heap_node *b)
 {
     return ask_before(ask_at(a), ask_at(b));
 }
 
-bool want_due_before(const struct node *a, const struct node *b)
+bool want_due_before(const struct heap_node *a, const struct heap_node *b)
 {
     return HEAP_ITEM(a, struct want, node)->due_ms < HEAP_ITEM(b, struct want, node)->due_ms;
 }
 
 struct ask *demand_top(const struct demand *d)
 {
-    struct node *n = heap_top(&d->asks);
+    struct heap_node *n = heap_top(&d->asks);
 
     return n != NULL ? ask_at(n) : NULL;
 }

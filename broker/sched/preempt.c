@@ -6,7 +6,7 @@
  * a worker, the workers of a group, the groups of a pool. So one look tells that a pool or a group
  * has nobody who would have to give way. */
 
-static struct held *held_at(const struct node *n)
+static struct held *held_at(const struct heap_node *n)
 {
     return HEAP_ITEM(n, struct held, yield);
 }
@@ -35,18 +35,18 @@ static bool less_to_lose(const struct held *a, const struct held *b)
     return a->since_ms != b->since_ms ? a->since_ms > b->since_ms : a->job_id > b->job_id;
 }
 
-bool held_yields_before(const struct node *a, const struct node *b)
+bool held_yields_before(const struct heap_node *a, const struct heap_node *b)
 {
     return less_to_lose(held_at(a), held_at(b));
 }
 
-bool worker_yields_before(const struct node *a, const struct node *b)
+bool worker_yields_before(const struct heap_node *a, const struct heap_node *b)
 {
     return less_to_lose(worker_least(HEAP_ITEM(a, struct worker, yield)),
                         worker_least(HEAP_ITEM(b, struct worker, yield)));
 }
 
-bool group_yields_before(const struct node *a, const struct node *b)
+bool group_yields_before(const struct heap_node *a, const struct heap_node *b)
 {
     return less_to_lose(group_least(HEAP_ITEM(a, struct group, yield)),
                         group_least(HEAP_ITEM(b, struct group, yield)));

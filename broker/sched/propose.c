@@ -6,7 +6,7 @@
 
 static struct demand *group_demand(const struct group *g)
 {
-    struct node *n = heap_top(&g->bids);
+    struct heap_node *n = heap_top(&g->bids);
 
     return n != NULL ? HEAP_ITEM(n, struct bid, node)->demand : NULL;
 }
@@ -113,7 +113,7 @@ static void take_back(struct sched *s, uint64_t now_ms)
 
 static void settle(struct sched *s, uint64_t now_ms)
 {
-    struct node *n;
+    struct heap_node *n;
 
     take_back(s, now_ms);
     victims_reconsider(s);

@@ -18,8 +18,8 @@
 
 #include "broker/core/query.h"
 #include "broker/core/state.h"
-#include "broker/sched/heap.h"
 #include "broker/sched/sched.h"
+#include "common/heap.h"
 
 struct word { /* a tag that some class asks for */
     char *text;
@@ -80,7 +80,7 @@ struct demand {
 struct bid {
     struct demand *demand;
     struct group *group;
-    struct node node; /* in group.bids, unless nobody asks or it is aside */
+    struct heap_node node; /* in group.bids, unless nobody asks or it is aside */
     bool aside;       /* no worker of the group has enough left */
     struct bid *next_of_demand;
     struct bid *next_aside;
@@ -94,7 +94,7 @@ struct group {
     struct heap workers; /* that have a free slot */
     struct heap bids;
     struct heap yields; /* workers that have such a job, and are as good as free without it */
-    struct node yield;  /* in pool.yields */
+    struct heap_node yield;  /* in pool.yields */
     struct bid *aside;
     uint64_t serial;
     struct group *next_of_pool;
@@ -131,7 +131,7 @@ struct want {
     struct lane *best; /* NULL: nothing waits */
     int32_t band;      /* of its first job, with its age */
     uint64_t due_ms;   /* when some band rises; UINT64_MAX: never */
-    struct node node;  /* in sched.aging */
+    struct heap_node node;  /* in sched.aging */
     bool dirty;
     struct want *next_dirty;
     struct want *next_of_project;
@@ -142,10 +142,12 @@ struct ask {
     struct want *want;
     struct demand *demand;
     struct share *share;
-    struct node node; /* in demand.asks, unless nothing waits or a limit is reached */
+    struct heap_node node; /* in demand.asks, unless nothing waits or a limit is reached */
     struct ask *next_of_want;
     struct ask *next_of_share;
 };
+
+#define WORKER_ROOM 512u /* of the record of most workers */
 
 struct worker {
     uint64_t id;
@@ -160,9 +162,9 @@ struct worker {
     uint64_t cpu_used;
     uint64_t memory_used;
     uint64_t disk_used;
-    struct node node;   /* in group.workers, while it has a free slot */
+    struct heap_node node;   /* in group.workers, while it has a free slot */
     struct heap yields; /* jobs of it that may be displaced, the least claim first */
-    struct node yield;  /* in group.yields */
+    struct heap_node yield;  /* in group.yields */
     bool changed;
     struct worker *next_changed;
     UT_hash_handle hh;
@@ -179,7 +181,7 @@ struct held {
     bool displaceable;
     bool passed_over;
     uint64_t since_ms;
-    struct node yield;        /* in worker.yields, if it is displaceable and not passed over */
+    struct heap_node yield;        /* in worker.yields, if it is displaceable and not passed over */
     struct held *prev, *next; /* in sched.passed_over */
     struct held *next_unused;
     UT_hash_handle hh;
@@ -226,7 +228,7 @@ void bid_add(struct sched *s, struct demand *d, struct group *g);
 void want_mark(struct sched *s, struct want *w);
 /* The want's first job may be another one, or its band: puts it where it belongs. */
 void want_update(struct sched *s, struct want *w, uint64_t now_ms);
-bool want_due_before(const struct node *a, const struct node *b); /* of sched.aging */
+bool want_due_before(const struct heap_node *a, const struct heap_node *b); /* of sched.aging */
 struct ask *demand_top(const struct demand *d);
 bool ask_before(const struct ask *a, const struct ask *b);
 void bid_update(struct bid *b);
@@ -264,9 +266,9 @@ struct held *held_find(struct sched *s, uint64_t job_id);
 void sched_rebuild(struct sched *s, uint64_t now_ms);
 
 /* preempt.c */
-bool group_yields_before(const struct node *a, const struct node *b);  /* of pool.yields */
-bool worker_yields_before(const struct node *a, const struct node *b); /* of group.yields */
-bool held_yields_before(const struct node *a, const struct node *b);   /* of worker.yields */
+bool group_yields_before(const struct heap_node *a, const struct heap_node *b);  /* of pool.yields */
+bool worker_yields_before(const struct heap_node *a, const struct heap_node *b); /* of group.yields */
+bool held_yields_before(const struct heap_node *a, const struct heap_node *b);   /* of worker.yields */
 void held_make_displaceable(struct held *h); /* where its pool allows that */
 void held_not_displaceable(struct sched *s, struct held *h);
 /* The worker's place in its group, after its slots, its readiness or its jobs have changed. */

@@ -12,7 +12,7 @@ static uint32_t free_slots(const struct worker *w)
 }
 
 /* The load is spread. */
-static bool worker_before(const struct node *a, const struct node *b)
+static bool worker_before(const struct heap_node *a, const struct heap_node *b)
 {
     const struct worker *x = HEAP_ITEM(a, struct worker, node);
     const struct worker *y = HEAP_ITEM(b, struct worker, node);
@@ -21,7 +21,7 @@ static bool worker_before(const struct node *a, const struct node *b)
     return i != j ? i > j : x->id < y->id;
 }
 
-static bool bid_before(const struct node *a, const struct node *b)
+static bool bid_before(const struct heap_node *a, const struct heap_node *b)
 {
     return ask_before(demand_top(HEAP_ITEM(a, struct bid, node)->demand),
                       demand_top(HEAP_ITEM(b, struct bid, node)->demand));
@@ -226,7 +226,7 @@ struct worker *worker_of(struct sched *s, uint64_t id)
     if (w == NULL) {
         w = xcalloc(1, sizeof(*w));
         w->id = id;
-        arena_init(&w->arena, 0);
+        arena_init_small(&w->arena, WORKER_ROOM);
         HASH_ADD(hh, s->workers, id, sizeof(w->id), w);
     }
     if (w->record == NULL) {

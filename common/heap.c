@@ -1,6 +1,6 @@
 #include "common/base.h"
 
-#include "broker/sched/heap.h"
+#include "common/heap.h"
 
 #include <stdlib.h>
 
@@ -11,18 +11,18 @@ void heap_release(struct heap *h)
     h->count = h->cap = 0;
 }
 
-struct node *heap_top(const struct heap *h)
+struct heap_node *heap_top(const struct heap *h)
 {
     return h->count > 0 ? h->items[0] : NULL;
 }
 
-static void place(struct heap *h, size_t i, struct node *n)
+static void place(struct heap *h, size_t i, struct heap_node *n)
 {
     h->items[i] = n;
     n->at = i + 1;
 }
 
-static size_t rise(struct heap *h, size_t i, struct node *n)
+static size_t rise(struct heap *h, size_t i, struct heap_node *n)
 {
     while (i > 0 && h->before(n, h->items[(i - 1) / 2])) {
         place(h, i, h->items[(i - 1) / 2]);
@@ -31,7 +31,7 @@ static size_t rise(struct heap *h, size_t i, struct node *n)
     return i;
 }
 
-static size_t sink(struct heap *h, size_t i, struct node *n)
+static size_t sink(struct heap *h, size_t i, struct heap_node *n)
 {
     for (;;) {
         size_t child = 2 * i + 1;
@@ -49,14 +49,14 @@ static size_t sink(struct heap *h, size_t i, struct node *n)
     }
 }
 
-void heap_put(struct heap *h, struct node *n)
+void heap_put(struct heap *h, struct heap_node *n)
 {
     size_t i;
 
     if (n->at == 0) {
         if (h->count == h->cap) {
             h->cap = h->cap > 0 ? 2 * h->cap : 4;
-            h->items = xrealloc(h->items, h->cap * sizeof(struct node *));
+            h->items = xrealloc(h->items, h->cap * sizeof(struct heap_node *));
         }
         place(h, h->count++, n);
     }
@@ -66,10 +66,10 @@ void heap_put(struct heap *h, struct node *n)
     place(h, i, n);
 }
 
-void heap_remove(struct heap *h, struct node *n)
+void heap_remove(struct heap *h, struct heap_node *n)
 {
     const size_t i = n->at;
-    struct node *last;
+    struct heap_node *last;
 
     if (i == 0) {
         return;
