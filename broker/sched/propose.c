@@ -152,7 +152,7 @@ size_t sched_propose(struct sched *s, struct tx *tx, uint64_t now_ms, struct sch
     settle(s, now_ms);
     while (n < max && tx_ok(tx) && (g = best_group(s)) != NULL) {
         struct ask *a = demand_top(group_demand(g));
-        struct worker *w = group_pick(g, a->want->class->record);
+        struct worker *w = group_pick(s, g, a->want->class->record);
         if (w == NULL) {
             set_aside(g);
             continue;
@@ -179,6 +179,7 @@ void sched_stat(const struct sched *s, struct sched_stat *ret)
         .running = HASH_COUNT(s->held),
         .rows = s->rows,
         .weighed = s->weighed,
+        .fitted = s->fitted,
     };
     HASH_ITER (hh, s->classes, c, c_tmp) {
         HASH_ITER (hh, c->wants, w, w_tmp) {

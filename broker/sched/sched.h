@@ -29,7 +29,8 @@
  *
  * Cost: O(log lanes + log workers) a proposal beside the groups that have a free worker; jobs that
  * ask for cpu, memory or disk look through the workers of their group when the first has too
- * little. Pure: time comes with the calls. Threads: one, the turn's; sched_why any, with a read tx.
+ * little, and again when one of them has enough. Pure: time comes with the calls. Threads: one, the
+ * turn's; sched_why any, with a read tx.
  */
 #ifndef DAVIT_SCHED_H
 #define DAVIT_SCHED_H
@@ -93,6 +94,7 @@ struct sched_stat {
     size_t running;
     uint64_t rows;    /* of the table ready that were read, since the start */
     uint64_t weighed; /* demands for which somebody to give way was searched, likewise */
+    uint64_t fitted;  /* workers whose room for a job was looked at, likewise */
 };
 void sched_stat(const struct sched *s, struct sched_stat *ret);
 

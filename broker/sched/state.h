@@ -81,7 +81,7 @@ struct bid {
     struct demand *demand;
     struct group *group;
     struct heap_node node; /* in group.bids, unless nobody asks or it is aside */
-    bool aside;       /* no worker of the group has enough left */
+    bool aside;            /* no worker of the group has enough left */
     struct bid *next_of_demand;
     struct bid *next_aside;
 };
@@ -93,8 +93,8 @@ struct group {
     struct pool *pool;
     struct heap workers; /* that have a free slot */
     struct heap bids;
-    struct heap yields; /* workers that have such a job, and are as good as free without it */
-    struct heap_node yield;  /* in pool.yields */
+    struct heap yields;     /* workers that have such a job, and are as good as free without it */
+    struct heap_node yield; /* in pool.yields */
     struct bid *aside;
     uint64_t serial;
     struct group *next_of_pool;
@@ -128,10 +128,10 @@ struct want {
     struct project *project;
     struct lane *lanes; /* the highest priority first */
     struct ask *asks;
-    struct lane *best; /* NULL: nothing waits */
-    int32_t band;      /* of its first job, with its age */
-    uint64_t due_ms;   /* when some band rises; UINT64_MAX: never */
-    struct heap_node node;  /* in sched.aging */
+    struct lane *best;     /* NULL: nothing waits */
+    int32_t band;          /* of its first job, with its age */
+    uint64_t due_ms;       /* when some band rises; UINT64_MAX: never */
+    struct heap_node node; /* in sched.aging */
     bool dirty;
     struct want *next_dirty;
     struct want *next_of_project;
@@ -162,9 +162,9 @@ struct worker {
     uint64_t cpu_used;
     uint64_t memory_used;
     uint64_t disk_used;
-    struct heap_node node;   /* in group.workers, while it has a free slot */
-    struct heap yields; /* jobs of it that may be displaced, the least claim first */
-    struct heap_node yield;  /* in group.yields */
+    struct heap_node node;  /* in group.workers, while it has a free slot */
+    struct heap yields;     /* jobs of it that may be displaced, the least claim first */
+    struct heap_node yield; /* in group.yields */
     bool changed;
     struct worker *next_changed;
     UT_hash_handle hh;
@@ -181,7 +181,7 @@ struct held {
     bool displaceable;
     bool passed_over;
     uint64_t since_ms;
-    struct heap_node yield;        /* in worker.yields, if it is displaceable and not passed over */
+    struct heap_node yield;   /* in worker.yields, if it is displaceable and not passed over */
     struct held *prev, *next; /* in sched.passed_over */
     struct held *next_unused;
     UT_hash_handle hh;
@@ -214,6 +214,7 @@ struct sched {
     size_t class_limit;
     uint64_t rows;
     uint64_t weighed;
+    uint64_t fitted;
 };
 
 /* need.c: who wants what, and in which order */
@@ -232,7 +233,6 @@ bool want_due_before(const struct heap_node *a, const struct heap_node *b); /* o
 struct ask *demand_top(const struct demand *d);
 bool ask_before(const struct ask *a, const struct ask *b);
 void bid_update(struct bid *b);
-void pool_capacity_grew(struct group *g); /* bids that were aside are looked at again */
 /* A job of the share begins (delta 1) or ends (-1); `used` is added to its time. */
 void share_running(struct share *sh, int delta, uint64_t used);
 
@@ -255,7 +255,7 @@ void worker_update(struct sched *s, struct worker *w);
 void worker_leave(struct sched *s, struct worker *w);
 void workers_settle(struct sched *s);
 bool worker_fits(const struct worker *w, const Pb__ClassRecord *class);
-struct worker *group_pick(const struct group *g, const Pb__ClassRecord *class);
+struct worker *group_pick(struct sched *s, const struct group *g, const Pb__ClassRecord *class);
 bool word_known(struct sched *s, const char *text);
 void word_add(struct sched *s, const char *text);
 
@@ -266,10 +266,12 @@ struct held *held_find(struct sched *s, uint64_t job_id);
 void sched_rebuild(struct sched *s, uint64_t now_ms);
 
 /* preempt.c */
-bool group_yields_before(const struct heap_node *a, const struct heap_node *b);  /* of pool.yields */
-bool worker_yields_before(const struct heap_node *a, const struct heap_node *b); /* of group.yields */
-bool held_yields_before(const struct heap_node *a, const struct heap_node *b);   /* of worker.yields */
-void held_make_displaceable(struct held *h); /* where its pool allows that */
+bool group_yields_before(const struct heap_node *a, const struct heap_node *b); /* of pool.yields */
+bool worker_yields_before(const struct heap_node *a,
+                          const struct heap_node *b); /* of group.yields */
+bool held_yields_before(const struct heap_node *a,
+                        const struct heap_node *b); /* of worker.yields */
+void held_make_displaceable(struct held *h);        /* where its pool allows that */
 void held_not_displaceable(struct sched *s, struct held *h);
 /* The worker's place in its group, after its slots, its readiness or its jobs have changed. */
 void worker_yields(struct worker *w);

@@ -170,14 +170,34 @@ void worker_regroup(struct sched *s, struct worker *w)
     worker_update(s, w);
 }
 
-/* Some worker has more to give than before. */
-static void reopen(struct group *g)
+static bool has_room(uint64_t has, uint64_t used, uint64_t wants)
 {
-    while (g->aside != NULL) {
-        struct bid *b = g->aside;
-        g->aside = b->next_aside;
-        b->aside = false;
-        bid_update(b);
+    return has == 0 || wants == 0 || (used <= has && has - used >= wants);
+}
+
+bool worker_fits(const struct worker *w, const Pb__ClassRecord *class)
+{
+    return has_room(w->record->cpu_millis, w->cpu_used, class->cpu_millis) &&
+           has_room(w->record->memory_bytes, w->memory_used, class->memory_bytes) &&
+           has_room(w->record->disk_bytes, w->disk_used, class->disk_bytes);
+}
+
+/* The worker may have more to give than before. What it has too little for stays aside: all others
+ * of the group had too little when they were looked through, and each of them comes here, too,
+ * before it has more. */
+static void reopen(struct group *g, const struct worker *w)
+{
+    struct bid **at = &g->aside;
+
+    while (*at != NULL) {
+        struct bid *b = *at;
+        if (worker_fits(w, b->demand->class->record)) {
+            *at = b->next_aside;
+            b->aside = false;
+            bid_update(b);
+        } else {
+            at = &b->next_aside;
+        }
     }
 }
 
@@ -190,7 +210,7 @@ void worker_update(struct sched *s, struct worker *w)
     }
     if (free_slots(w) > 0) {
         heap_put(&g->workers, &w->node);
-        reopen(g);
+        reopen(g, w);
     } else {
         heap_remove(&g->workers, &w->node);
     }
@@ -250,24 +270,13 @@ void workers_settle(struct sched *s)
     }
 }
 
-static bool has_room(uint64_t has, uint64_t used, uint64_t wants)
-{
-    return has == 0 || wants == 0 || (used <= has && has - used >= wants);
-}
-
-bool worker_fits(const struct worker *w, const Pb__ClassRecord *class)
-{
-    return has_room(w->record->cpu_millis, w->cpu_used, class->cpu_millis) &&
-           has_room(w->record->memory_bytes, w->memory_used, class->memory_bytes) &&
-           has_room(w->record->disk_bytes, w->disk_used, class->disk_bytes);
-}
-
-struct worker *group_pick(const struct group *g, const Pb__ClassRecord *class)
+struct worker *group_pick(struct sched *s, const struct group *g, const Pb__ClassRecord *class)
 {
     struct worker *best = NULL;
 
     for (size_t i = 0; i < g->workers.count; i++) {
         struct worker *w = HEAP_ITEM(g->workers.items[i], struct worker, node);
+        s->fitted++;
         if (worker_fits(w, class) && (best == NULL || worker_before(&w->node, &best->node))) {
             best = w;
             if (i == 0) {

@@ -498,6 +498,31 @@ static void a_worker_that_was_refused_gets_nothing_until_it_is_told_of(void **st
     assert_string_equal(assign_all(w), "b");
 }
 
+/* What fits nowhere is not tried on all workers again because one of them has ended a small job. */
+static void a_job_too_big_for_all_costs_the_others_nothing(void **state)
+{
+    struct world *w = *state;
+    struct sched_stat before, after;
+    uint64_t p;
+
+    for (unsigned i = 0; i < 50; i++) {
+        worker(w,
+               (struct offer){arena_printf(tx_arena(w->tx), "w%u", i), .slots = 2, .memory = 100});
+    }
+    submit(w, "demo", "big: memory=200\nlarge: memory=100\n");
+    assert_string_equal(assign_all(w), "large");
+    p = submit(w, "demo", "a: memory=10\nb: memory=10\nc: memory=10\nd: memory=10\n");
+    sched_stat(w->sched, &before);
+    assert_string_equal(assign_all(w), "a b c d");
+    finish(w, p, "a");
+    finish(w, p, "b");
+    assert_string_equal(assign_all(w), "");
+    sched_stat(w->sched, &after);
+    assert_in_range(after.fitted - before.fitted, 4, 8);
+    worker(w, (struct offer){"large", .slots = 1, .memory = 200});
+    assert_string_equal(assign_all(w), "big");
+}
+
 /* A copy that learns everything anew proposes what the one that learned step by step does. */
 static void what_is_rebuilt_is_what_was_learned(void **state)
 {
@@ -750,6 +775,33 @@ static void why_names_pools_that_nobody_serves(void **state)
     assert_int_equal(o.pool_count, 1);
 }
 
+static void why_counts_what_runs_for_each_pool(void **state)
+{
+    struct world *w = *state;
+    struct sched_why why[4];
+    struct sched_outlook o;
+    uint64_t p;
+
+    set_pool(w, "full", 1, 0, false);
+    set_pool(w, "fair", 0, 1, false);
+    worker(w, (struct offer){"w1", .pool = "full", .slots = 3});
+    worker(w, (struct offer){"w2", .pool = "fair", .slots = 3});
+    worker(w, (struct offer){"w3", .slots = 3});
+    submit(w, "x", "a: pool=full\nb: pool=fair\nc:\n");
+    assert_int_equal(strlen(assign_all(w)), strlen("a b c"));
+    p = submit(w, "x", "d:\n");
+    sched_why(w->tx, world_job(w, p, "d"), online, NULL, why, 4, &o);
+    assert_string_equal(why[0].reason, "pool full runs 1 of 1 jobs");
+    assert_string_equal(why[1].reason, "its project runs 1 of 1 jobs in pool fair");
+    assert_string_equal(why[2].reason, "can take it");
+    sched_why(w->tx, world_job(w, submit(w, "y", "e:\n"), "e"), online, NULL, why, 4, &o);
+    assert_string_equal(why[1].reason, "can take it");
+    set_project(w, "x", 0, 3);
+    sched_why(w->tx, world_job(w, p, "d"), online, NULL, why, 4, &o);
+    assert_string_equal(why[0].reason, "its project runs 3 of 3 jobs");
+    assert_string_equal(why[2].reason, "its project runs 3 of 3 jobs");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -760,6 +812,7 @@ int main(void)
         TEST(a_closed_worker_gets_nothing),
         TEST(a_specialist_is_kept_for_those_who_need_it),
         TEST(memory_is_given_once),
+        TEST(a_job_too_big_for_all_costs_the_others_nothing),
         TEST(age_raises_a_priority_up_to_the_top),
         TEST(an_old_job_overtakes_and_stops_below_administrators),
         TEST(projects_take_turns),
@@ -780,6 +833,7 @@ int main(void)
         TEST(why_tells_the_place_in_line),
         TEST(why_tells_what_it_has_not_counted),
         TEST(why_names_pools_that_nobody_serves),
+        TEST(why_counts_what_runs_for_each_pool),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
