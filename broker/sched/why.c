@@ -1,11 +1,14 @@
 #include "common/base.h"
 
+#include <uthash.h>
+
 #include "broker/core/query.h"
 #include "broker/sched/sched.h"
 #include "common/limits.h"
 
-#define COUNTED     10000u /* rows that are counted for one answer */
-#define CAN_TAKE_IT "can take it"
+#define COUNTED         10000u /* rows that are counted for one answer */
+#define RUNNING_COUNTED 50000u /* of jobs that run, where a limit is to be compared with */
+#define CAN_TAKE_IT     "can take it"
 
 static bool listed(char *const *list, size_t n, const char *word)
 {
@@ -46,6 +49,16 @@ struct asker {
     const Pb__JobRecord *job;
     const Pb__ClassRecord *class;
     const Pb__ProjectRecord *project;
+    struct running *running; /* by pool; NULL: not counted yet */
+    uint32_t project_running;
+};
+
+/* Jobs that run in a pool. */
+struct running {
+    const char *pool;
+    uint32_t all;
+    uint32_t of_project;
+    UT_hash_handle hh;
 };
 
 static const char *barred(struct asker *q, const Pb__WorkerRecord *w, const Pb__PoolRecord *pool)
@@ -132,49 +145,71 @@ static const char *not_enough_left(struct asker *q, const Pb__WorkerRecord *w)
     return lacks(w->disk_bytes, taken.disk_bytes, c->disk_bytes) ? "not enough disk left" : NULL;
 }
 
-/* Running jobs of a project (0: of all) in a pool (NULL: in all), at most COUNTED. */
-static uint32_t running(struct tx *tx, uint64_t project_id, const char *pool)
+static struct running *running_in(struct asker *q, const char *pool)
+{
+    struct running *r;
+
+    HASH_FIND(hh, q->running, pool, (unsigned)strlen(pool), r);
+    if (r == NULL) {
+        r = arena_alloc(tx_arena(q->tx), sizeof(*r));
+        r->pool = arena_strdup(tx_arena(q->tx), str_from(pool));
+        HASH_ADD_KEYPTR(hh, q->running, r->pool, (unsigned)strlen(r->pool), r);
+    }
+    return r;
+}
+
+/* One pass for all pools, of at most RUNNING_COUNTED jobs: there may be as many workers to judge as
+ * there are jobs that run. */
+static void count_running(struct asker *q)
 {
     struct cursor cur;
-    uint32_t n = 0, seen = 0;
+    uint32_t seen = 0;
 
-    for (tx_seek(&cur, tx, T_ASSIGNMENT, STR_NULL, NULL); cur.valid && seen < COUNTED;
+    for (tx_seek(&cur, q->tx, T_ASSIGNMENT, STR_NULL, NULL); cur.valid && seen < RUNNING_COUNTED;
          tx_next(&cur), seen++) {
         const uint64_t id = key_read_u64(cur.key, 0);
-        const Pb__AssignmentRecord *a = assignment_get(tx, id);
-        const Pb__JobRecord *job = project_id != 0 ? job_get(tx, id) : NULL;
-        const Pb__WorkerRecord *w = pool != NULL && a != NULL ? worker_get(tx, a->worker_id) : NULL;
-        n += (project_id == 0 || (job != NULL && job->project_id == project_id)) &&
-             (pool == NULL || (w != NULL && strcmp(w->pool, pool) == 0));
+        const Pb__AssignmentRecord *a = assignment_get(q->tx, id);
+        const Pb__JobRecord *job = job_get(q->tx, id);
+        const Pb__WorkerRecord *w = a != NULL ? worker_get(q->tx, a->worker_id) : NULL;
+        const bool own = job != NULL && job->project_id == q->job->project_id;
+        struct running *r;
+        if (w == NULL) {
+            break; /* the tx failed */
+        }
+        r = running_in(q, w->pool);
+        r->all++;
+        r->of_project += own;
+        q->project_running += own;
     }
     cursor_end(&cur);
-    return n;
+    running_in(q, ""); /* counted, though nothing may run */
 }
 
 static const char *limited(struct asker *q, const Pb__PoolRecord *pool)
 {
     struct arena *a = tx_arena(q->tx);
     const Pb__ProjectRecord *p = q->project;
-    uint32_t n;
+    const bool bounded = p != NULL && p->max_running != 0;
+    const struct running *r;
 
-    if (p != NULL && p->max_running != 0) {
-        n = running(q->tx, p->id, NULL);
-        if (n >= p->max_running) {
-            return arena_printf(a, "its project runs %u of %u jobs", n, p->max_running);
-        }
+    if (!bounded && (pool == NULL || (pool->max_running == 0 && pool->project_max_running == 0))) {
+        return NULL;
     }
-    if (pool != NULL && pool->max_running != 0) {
-        n = running(q->tx, 0, pool->name);
-        if (n >= pool->max_running) {
-            return arena_printf(a, "pool %s runs %u of %u jobs", pool->name, n, pool->max_running);
-        }
+    if (q->running == NULL) {
+        count_running(q);
     }
-    if (pool != NULL && pool->project_max_running != 0) {
-        n = running(q->tx, q->job->project_id, pool->name);
-        if (n >= pool->project_max_running) {
-            return arena_printf(a, "its project runs %u of %u jobs in pool %s", n,
-                                pool->project_max_running, pool->name);
-        }
+    if (bounded && q->project_running >= p->max_running) {
+        return arena_printf(a, "its project runs %u of %u jobs", q->project_running,
+                            p->max_running);
+    }
+    r = running_in(q, pool != NULL ? pool->name : "");
+    if (pool != NULL && pool->max_running != 0 && r->all >= pool->max_running) {
+        return arena_printf(a, "pool %s runs %u of %u jobs", pool->name, r->all, pool->max_running);
+    }
+    if (pool != NULL && pool->project_max_running != 0 &&
+        r->of_project >= pool->project_max_running) {
+        return arena_printf(a, "its project runs %u of %u jobs in pool %s", r->of_project,
+                            pool->project_max_running, pool->name);
     }
     return NULL;
 }
@@ -315,6 +350,7 @@ size_t sched_why(struct tx *tx, const Pb__JobRecord *job,
         }
     }
     cursor_end(&cur);
+    HASH_CLEAR(hh, q.running);
     find_position(tx, job, &o);
     tell_pools(&pools, &o);
     *ret_outlook = o;
