@@ -2,165 +2,119 @@
 
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 
+#include "broker/address.h"
 #include "broker/inspect.h"
 #include "broker/serve.h"
-#include "common/limits.h"
 #include "common/log.h"
 #include "common/str.h"
-#include "pipeline/fetch/fetch.h"
-
-#define PROJECTS_MAX      256
-#define RELAXED_MAX_MS    60000u /* the store commits before that anyway, as a rule */
-#define KEEP_PIPELINES_MS (90ull * 24 * 3600 * 1000)
 
 /* davitd: reads the command line, hands over. */
 
-static const char usage[] =
+#define HELP_COLUMN 22
+#define FLAGS_MAX   1024u
+
+/* getopt's numbers of what is no line of options.def */
+enum { CONFIG_FLAG = OPTION_COUNT, CHECK_FLAG, HELP_FLAG, FLAG_COUNT };
+
+static const char usage_head[] =
     "usage: davitd --data DIR [options]          serve\n"
+    "       davitd --config FILE [options]       serve, with the options of a file\n"
+    "       davitd --check-config FILE           say what is wrong with one, and do nothing else\n"
     "       davitd backup TARGET --data DIR      copy the store, beside a running broker too\n"
     "       davitd fsck --data DIR               check the store, print what is broken\n"
     "       davitd version\n"
     "\n"
     "options:\n"
-    "  --data DIR          the folder of all that lasts; made if needed\n"
-    "  --listen URL        where workers connect (tcp://127.0.0.1:7070); port 0: any\n"
-    "  --http ADDRESS      where the API is (127.0.0.1:7080); port 0: any\n"
-    "  --heartbeat-ms N    how often workers are to be heard (3000)\n"
-    "  --lease-ms N        how long a silent worker keeps its jobs (10000)\n"
-    "  --durability HOW    full (default): what is acknowledged is on the disk; relaxed:MS: it is\n"
-    "                      written, and on the disk at most MS milliseconds later\n"
-    "  --keep-pipelines T  how long pipelines stay after their end: 30d, 12h (90d); 0: for ever\n"
-    "  --fetch-includes    fetch included files that a submit does not bring along: URLs, and of\n"
-    "                      projects and components those that --include-project names\n"
-    "  --fetch-private     from addresses of this machine and of private networks, too\n"
-    "  --include-project NAME=URL  where git finds a project; may be repeated\n"
-    "  --templates DIR     the templates (DAVIT_TEMPLATES, else those installed)\n"
-    "  --log-level LEVEL   error, warn, info (default) or debug\n"
+    "  --config FILE       YAML: these options with underlines for dashes, pools and projects.\n"
+    "                      What stands on the command line counts more. SIGHUP, or davit reload,\n"
+    "                      reads it again\n";
+
+static const char usage_tail[] =
     "  --help              this text\n"
     "\n"
     "Only loopback addresses are served. DIR/endpoints.json says where; DIR/admin.token,\n"
     "DIR/user.token and DIR/worker.token are made at the first start.\n";
 
 struct arguments {
-    struct serve_options serve;
-    struct fetch_project projects[PROJECTS_MAX];
-    enum log_level level;
+    struct options_source source;
+    struct options_flag flags[FLAGS_MAX];
+    struct options options; /* what the flags say: to check them */
+    const char *check_file;
     bool help;
     const char *words[2]; /* a command and its argument */
     int word_count;
 };
 
-static bool read_ms(const char *text, uint32_t *ret)
+static void print_option(FILE *out, const struct option_info *info)
 {
-    uint64_t number;
+    struct str rest = str_from(info->help);
+    struct str line;
+    int used = fprintf(out, "  --%s%s%s", info->name, info->argument != NULL ? " " : "",
+                       info->argument != NULL ? info->argument : "");
 
-    if (str_to_u64(str_from(text), &number) < 0 || number < 10 || number > 24u * 3600 * 1000) {
-        return false;
+    while (str_split(&rest, '\n', &line)) {
+        if (used >= HELP_COLUMN) {
+            fprintf(out, " " STR_FMT "\n", STR_ARG(line));
+        } else {
+            fprintf(out, "%*s" STR_FMT "\n", HELP_COLUMN - used, "", STR_ARG(line));
+        }
+        used = 0;
     }
-    *ret = (uint32_t)number;
-    return true;
 }
 
-static bool read_durability(const char *text, uint32_t *ret_relaxed_ms)
+static void print_usage(FILE *out)
 {
-    static const char relaxed[] = "relaxed:";
-    const struct str word = str_from(text);
-    uint64_t ms = 0;
-
-    if (!str_eqz(word, "full") && (!str_starts(word, str_from(relaxed)) ||
-                                   str_to_u64(str_sub(word, strlen(relaxed), word.n), &ms) < 0 ||
-                                   ms == 0 || ms > RELAXED_MAX_MS)) {
-        return false;
+    fputs(usage_head, out);
+    for (enum option_id i = 0; i < OPTION_COUNT; i++) {
+        print_option(out, option_info(i));
     }
-    *ret_relaxed_ms = (uint32_t)ms;
-    return true;
+    fputs(usage_tail, out);
 }
 
-/* "0" is the one duration that means something else. */
-static bool read_keep(const char *text, uint64_t *ret_ms)
+static bool take_option(struct arguments *a, int which, const char *text)
 {
-    uint64_t ms;
+    struct options_source *s = &a->source;
 
-    if (strcmp(text, "0") == 0) {
-        *ret_ms = 0;
+    if (which == CONFIG_FLAG) {
+        s->file = text;
         return true;
     }
-    if (str_to_duration_ms(str_from(text), &ms) < 0 || ms < 1000 || ms > LIMIT_EXPIRE_MS) {
-        return false;
+    if (which == CHECK_FLAG) {
+        a->check_file = text;
+        return true;
     }
-    *ret_ms = ms;
-    return true;
-}
-
-static bool take_option(struct arguments *a, int option)
-{
-    switch (option) {
-    case 'd':
-        a->serve.data = optarg;
-        return true;
-    case 'l':
-        a->serve.fleet_url = optarg;
-        return true;
-    case 'w':
-        a->serve.http = optarg;
-        return true;
-    case 'b':
-        return read_ms(optarg, &a->serve.heartbeat_ms);
-    case 'e':
-        return read_ms(optarg, &a->serve.lease_ms);
-    case 'r':
-        return read_durability(optarg, &a->serve.relaxed_ms);
-    case 'k':
-        return read_keep(optarg, &a->serve.keep_pipelines_ms);
-    case 'f':
-        a->serve.fetch_includes = true;
-        return true;
-    case 'p':
-        a->serve.fetch_private = true;
-        return true;
-    case 'i':
-        return a->serve.project_count < PROJECTS_MAX &&
-               fetch_project_parse(optarg, &a->projects[a->serve.project_count++]);
-    case 't':
-        a->serve.templates = optarg;
-        return true;
-    case 'v':
-        return log_level_from(optarg, &a->level) == 0;
-    case 'h':
+    if (which == HELP_FLAG) {
         a->help = true;
         return true;
-    default:
+    }
+    if (s->flag_count == FLAGS_MAX || !options_set(&a->options, (enum option_id)which, text)) {
+        fprintf(stderr, "davitd: --%s: bad value: %s: it is %s\n",
+                option_info((enum option_id)which)->name, text,
+                option_expected((enum option_id)which));
         return false;
     }
+    a->flags[s->flag_count++] = (struct options_flag){.which = (enum option_id)which, .text = text};
+    return true;
 }
 
 static bool read_arguments(struct arguments *a, int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"data", required_argument, NULL, 'd'},
-        {"listen", required_argument, NULL, 'l'},
-        {"http", required_argument, NULL, 'w'},
-        {"heartbeat-ms", required_argument, NULL, 'b'},
-        {"lease-ms", required_argument, NULL, 'e'},
-        {"durability", required_argument, NULL, 'r'},
-        {"keep-pipelines", required_argument, NULL, 'k'},
-        {"log-level", required_argument, NULL, 'v'},
-        {"fetch-includes", no_argument, NULL, 'f'},
-        {"fetch-private", no_argument, NULL, 'p'},
-        {"include-project", required_argument, NULL, 'i'},
-        {"templates", required_argument, NULL, 't'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+    struct option longs[FLAG_COUNT + 1] = {
+        [CONFIG_FLAG] = {"config", required_argument, NULL, 0},
+        [CHECK_FLAG] = {"check-config", required_argument, NULL, 0},
+        [HELP_FLAG] = {"help", no_argument, NULL, 0},
     };
-    int index = 0;
-    int option;
+    int which = 0;
+    int got;
 
-    while ((option = getopt_long(argc, argv, "", options, &index)) != -1) {
-        if (!take_option(a, option)) {
-            if (option != '?') {
-                fprintf(stderr, "davitd: --%s: bad value: %s\n", options[index].name, optarg);
-            }
+    for (enum option_id i = 0; i < OPTION_COUNT; i++) {
+        longs[i].name = option_info(i)->name;
+        longs[i].has_arg = option_info(i)->argument != NULL ? required_argument : no_argument;
+    }
+    while ((got = getopt_long(argc, argv, "", longs, &which)) != -1) {
+        if (got != 0 || !take_option(a, which, optarg != NULL ? optarg : "true")) {
             return false;
         }
     }
@@ -174,49 +128,100 @@ static bool read_arguments(struct arguments *a, int argc, char **argv)
     return true;
 }
 
-static int run_command(const struct arguments *a)
+/* All that can be said without a start. */
+static int load_checked(const struct options_source *source, struct options *ret, struct buf *why)
+{
+    struct address address;
+    int r = options_load(source, ret, why);
+
+    if (r < 0) {
+        return r;
+    }
+    r = address_parse(ret->fleet_url, "tcp://", &address, why);
+    r = r < 0 ? r : address_parse(ret->http, "", &address, why);
+    if (r < 0) {
+        options_release(ret);
+    }
+    return r;
+}
+
+static int check_config(const char *file)
+{
+    struct options_source source = {.file = file};
+    struct options options;
+    struct buf why = BUF_INIT;
+    int r = load_checked(&source, &options, &why);
+
+    fprintf(stderr, "%s%s", buf_cstr(&why), why.n > 0 && why.p[why.n - 1] != '\n' ? "\n" : "");
+    buf_release(&why);
+    if (r == 0) {
+        printf("%s: %zu pools and %zu projects declared; no mistakes\n", file,
+               options.declared->n_pools, options.declared->n_projects);
+        options_release(&options);
+    }
+    return r;
+}
+
+static int run_command(const struct arguments *a, const struct options *o)
 {
     struct str command = str_from(a->words[0]);
 
-    if (str_eqz(command, "version") && a->word_count == 1) {
-        puts("davitd " DAVIT_VERSION);
-        return 0;
-    }
-    if (a->serve.data == NULL) {
+    if (o->data == NULL) {
         fputs("davitd: --data DIR is missing\n", stderr);
         return -E_USAGE;
     }
     if (a->word_count == 0) {
-        return serve(&a->serve);
+        return serve(&a->source, o);
     }
     if (str_eqz(command, "backup") && a->word_count == 2) {
-        return inspect_backup(a->serve.data, a->words[1]);
+        return inspect_backup(o->data, a->words[1]);
     }
     if (str_eqz(command, "fsck") && a->word_count == 1) {
-        return inspect_fsck(a->serve.data);
+        return inspect_fsck(o->data);
     }
-    fputs(usage, stderr);
+    print_usage(stderr);
     return -E_USAGE;
+}
+
+static int run(const struct arguments *a)
+{
+    struct options options;
+    struct buf why = BUF_INIT;
+
+    if (a->word_count == 1 && strcmp(a->words[0], "version") == 0) {
+        puts("davitd " DAVIT_VERSION);
+        return 0;
+    }
+    if (a->check_file != NULL) {
+        return check_config(a->check_file);
+    }
+    int r = options_load(&a->source, &options, &why);
+    fputs(buf_cstr(&why), stderr);
+    buf_release(&why);
+    if (r < 0) {
+        return r;
+    }
+    log_init("davitd", options.log_level);
+    r = run_command(a, &options);
+    options_release(&options);
+    return r;
 }
 
 int main(int argc, char **argv)
 {
-    struct arguments a = {
-        .serve = {.fleet_url = "tcp://127.0.0.1:7070",
-                  .http = "127.0.0.1:7080",
-                  .keep_pipelines_ms = KEEP_PIPELINES_MS},
-        .level = LOG_INFO,
-    };
+    static struct arguments a;
+    int r = 0;
 
-    a.serve.projects = a.projects;
+    a.source.flags = a.flags;
+    options_init(&a.options);
     if (!read_arguments(&a, argc, argv)) {
-        fputs(usage, stderr);
-        return err_exit_code(-E_USAGE);
+        fputs("see davitd --help\n", stderr);
+        r = -E_USAGE;
+    } else if (a.help) {
+        print_usage(stdout);
+    } else {
+        r = run(&a);
     }
-    if (a.help) {
-        fputs(usage, stdout);
-        return 0;
-    }
-    log_init("davitd", a.level);
-    return err_exit_code(run_command(&a));
+    options_release(&a.options);
+    return err_exit_code(r);
 }

@@ -12,6 +12,16 @@ void notify_ready(const char *status)
     sd_notifyf(0, "READY=1\nSTATUS=%s", status);
 }
 
+void notify_reloading(void)
+{
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, os_monotonic_us());
+}
+
+void notify_reloaded(void)
+{
+    sd_notify(0, "READY=1");
+}
+
 void notify_stopping(void)
 {
     sd_notify(0, "STOPPING=1");
@@ -37,6 +47,14 @@ void notify_alive(void)
 }
 #else
 void notify_ready(const char *status)
+{
+}
+
+void notify_reloading(void)
+{
+}
+
+void notify_reloaded(void)
 {
 }
 

@@ -4,6 +4,8 @@
 #define DAVIT_NOTIFY_H
 
 void notify_ready(const char *status);
+void notify_reloading(void);
+void notify_reloaded(void);
 void notify_stopping(void);
 /* Call it often: the watchdog is fed as seldom as it may be. */
 void notify_alive(void);

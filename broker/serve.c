@@ -15,6 +15,7 @@
 #include "broker/first_start.h"
 #include "broker/janitor.h"
 #include "broker/notify.h"
+#include "broker/reload.h"
 #include "broker/trigger/trigger.h"
 #include "broker/turn_run.h"
 #include "common/http.h"
@@ -41,6 +42,7 @@ struct broker {
     struct fleet *fleet;
     struct triggers *triggers;
     struct turn *turn;
+    struct reload *reload;
     struct api *api;
     struct fetch_config includes;
     char *includes_path;
@@ -68,9 +70,9 @@ static void block_signals(sigset_t *ret_set)
     sigemptyset(ret_set);
     sigaddset(ret_set, SIGTERM);
     sigaddset(ret_set, SIGINT);
+    sigaddset(ret_set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, ret_set, NULL);
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGHUP, SIG_IGN);
 }
 
 static void log_is_durable(void *ctx, uint64_t job_id, uint64_t attempt, uint64_t epoch,
@@ -118,7 +120,8 @@ static int open_folders(struct broker *b, const char *data, struct buf *why)
     return r;
 }
 
-static int start_turn(struct broker *b, const struct serve_options *o, struct buf *why)
+static int start_turn(struct broker *b, const struct options_source *source,
+                      const struct options *o, struct buf *why)
 {
     struct fleet_config fleet = {
         .inbox = b->inbox,
@@ -147,11 +150,13 @@ static int start_turn(struct broker *b, const struct serve_options *o, struct bu
         return r;
     }
     triggers_start(b->triggers, b->turn);
-    return first_start(o->data, b->store, b->turn, why);
+    b->reload = reload_new(source, o, b->turn);
+    r = first_start(o->data, b->store, b->turn, why);
+    return r < 0 ? r : reload_declare(b->reload, why);
 }
 
 /* From where the broker gets included files itself; false: from nowhere. */
-static bool set_includes(struct broker *b, const struct serve_options *o)
+static bool set_includes(struct broker *b, const struct options *o)
 {
     if (!o->fetch_includes) {
         return false;
@@ -162,14 +167,27 @@ static bool set_includes(struct broker *b, const struct serve_options *o)
     b->includes = (struct fetch_config){
         .cache = b->includes_path,
         .templates = b->templates_path,
-        .projects = o->projects,
-        .project_count = o->project_count,
+        .projects = o->projects.items,
+        .project_count = o->projects.count,
         .public_only = !o->fetch_private,
         .timeout_ms = FETCH_TIMEOUT_MS,
         .budget_ms = FETCH_BUDGET_MS,
         .stop = &b->ending,
     };
     return true;
+}
+
+static int reload_for_api(void *ctx, struct buf *changed, struct buf *restart, struct buf *why)
+{
+    struct broker *b = ctx;
+    struct reload_result result;
+    int r = reload_run(b->reload, &result);
+
+    buf_add_str(changed, buf_str(&result.changed));
+    buf_add_str(restart, buf_str(&result.restart));
+    buf_add_str(why, buf_str(&result.why));
+    reload_result_release(&result);
+    return r;
 }
 
 static int start_api(struct broker *b, struct buf *why)
@@ -184,6 +202,8 @@ static int start_api(struct broker *b, struct buf *why)
         .pages = b->pages,
         .signer = b->signer,
         .includes = b->has_includes ? &b->includes : NULL,
+        .reload = reload_for_api,
+        .reload_ctx = b,
         .host = b->http_address.host,
         .port = b->http_address.port,
     };
@@ -227,27 +247,12 @@ static int write_endpoints(struct broker *b, struct buf *why)
     return r;
 }
 
-/* A worker that misses one beat must not be lost. */
-static int check_times(const struct serve_options *o, struct buf *why)
-{
-    uint32_t heartbeat_ms = o->heartbeat_ms != 0 ? o->heartbeat_ms : FLEET_HEARTBEAT_MS;
-    uint32_t lease_ms = o->lease_ms != 0 ? o->lease_ms : FLEET_LEASE_MS;
-
-    if (lease_ms < 2 * heartbeat_ms) {
-        buf_addf(why,
-                 "a lease of %u ms is too short for a heartbeat every %u ms: twice is the least",
-                 lease_ms, heartbeat_ms);
-        return -E_USAGE;
-    }
-    return 0;
-}
-
-static int broker_open(struct broker *b, const struct serve_options *o, struct buf *why)
+static int broker_open(struct broker *b, const struct options_source *source,
+                       const struct options *o, struct buf *why)
 {
     int r = address_parse(o->fleet_url, "tcp://", &b->fleet_address, why);
 
     r = r < 0 ? r : address_parse(o->http, "", &b->http_address, why);
-    r = r < 0 ? r : check_times(o, why);
     if (r < 0) {
         return r;
     }
@@ -261,7 +266,7 @@ static int broker_open(struct broker *b, const struct serve_options *o, struct b
     b->endpoints_path = os_path_join(o->data, "endpoints.json");
     unlink(b->endpoints_path); /* of a broker that did not end cleanly */
     b->has_includes = set_includes(b, o);
-    r = start_turn(b, o, why);
+    r = start_turn(b, source, o, why);
     r = r < 0 ? r : start_api(b, why);
     r = r < 0 ? r : start_fleet(b, why);
     r = r < 0 ? r : write_endpoints(b, why);
@@ -294,6 +299,7 @@ static void broker_close(struct broker *b)
         fleet_close(b->fleet);
     }
     logs_close(b->logs);
+    reload_free(b->reload);
     turn_free(b->turn);
     triggers_free(b->triggers);
     fleet_free(b->fleet);
@@ -309,13 +315,23 @@ static void broker_close(struct broker *b)
     free(b->journal_path);
 }
 
-static void say_durability(const struct serve_options *o)
+static void say_durability(const struct options *o)
 {
     if (o->relaxed_ms > 0) {
         log_warn("main: relaxed durability: if the machine fails, the last %u ms of what was "
                  "acknowledged may be lost",
                  o->relaxed_ms);
     }
+}
+
+static void reload_on_signal(struct broker *b)
+{
+    struct reload_result result;
+
+    notify_reloading();
+    (void)reload_run(b->reload, &result); /* it has told the log */
+    reload_result_release(&result);
+    notify_reloaded();
 }
 
 static void run(struct broker *b, const sigset_t *signals)
@@ -328,14 +344,16 @@ static void run(struct broker *b, const sigset_t *signals)
     log_info("main: davitd " DAVIT_VERSION " serves %s", buf_cstr(&text));
     notify_ready(buf_cstr(&text));
     buf_release(&text);
-    while (sigwait(signals, &got) != 0) {
-        /* only EINVAL is possible, for a set that we did not make */
-    }
+    do {
+        if (got == SIGHUP) {
+            reload_on_signal(b);
+        }
+    } while (sigwait(signals, &got) != 0 || got == SIGHUP); /* it fails for a bad set alone */
     log_info("main: %s, ending", strsignal(got));
     notify_stopping();
 }
 
-int serve(const struct serve_options *o)
+int serve(const struct options_source *source, const struct options *o)
 {
     struct broker b = {.store = NULL};
     struct buf why = BUF_INIT;
@@ -343,9 +361,9 @@ int serve(const struct serve_options *o)
 
     protect_process();
     block_signals(&signals);
-    int r = broker_open(&b, o, &why);
+    int r = broker_open(&b, source, o, &why);
     if (r < 0) {
-        log_error("main: %s", buf_cstr(&why));
+        log_error("main: " STR_FMT, STR_ARG(str_trim(buf_str(&why))));
     } else {
         say_durability(o);
         run(&b, &signals);

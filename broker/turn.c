@@ -146,6 +146,7 @@ int turn_new(const struct turn_config *config, struct turn **ret, struct buf *wh
     t->c = *config;
     t->schedule = true;
     t->stats.relaxed_ms = config->relaxed_ms;
+    atomic_init(&t->wanted_keep_ms, config->keep_pipelines_ms);
     t->sched = sched_new();
     check(pthread_mutex_init(&t->lock, NULL) == 0);
     check(pthread_cond_init(&t->told, NULL) == 0);
@@ -214,6 +215,11 @@ void turn_free(struct turn *t)
     pthread_cond_destroy(&t->told);
     pthread_mutex_destroy(&t->lock);
     free(t);
+}
+
+void turn_keep_pipelines(struct turn *t, uint64_t keep_pipelines_ms)
+{
+    atomic_store(&t->wanted_keep_ms, keep_pipelines_ms);
 }
 
 int turn_submit(struct turn *t, struct post *p, turn_done_fn done, void *ctx)

@@ -230,6 +230,16 @@ static void read_clock(struct turn *t)
     t->mono_ms = mono_ms;
 }
 
+static void take_settings(struct turn *t)
+{
+    const uint64_t keep_ms = atomic_load(&t->wanted_keep_ms);
+
+    if (keep_ms != t->c.keep_pipelines_ms) {
+        t->c.keep_pipelines_ms = keep_ms;
+        t->next_expire_ms = t->mono_ms;
+    }
+}
+
 static int work(struct turn *t, struct item *items)
 {
     int r = transact(t, items);
@@ -248,6 +258,7 @@ int turn_round(struct turn *t, struct item *items, bool resume)
     uint64_t mono_ms;
 
     read_clock(t);
+    take_settings(t);
     fleet_awake(t->c.fleet, t->mono_ms);
     if (resume) {
         fleet_resume(t->c.fleet);

@@ -42,6 +42,9 @@ void turn_stop(struct turn *t);
  * and what it knew is lost as if the process had been killed. */
 void turn_free(struct turn *t);
 
+/* Another keep_pipelines_ms, within a second. Any thread. */
+void turn_keep_pipelines(struct turn *t, uint64_t keep_pipelines_ms);
+
 /* The same without a thread. */
 int turn_new(const struct turn_config *config, struct turn **ret, struct buf *why);
 /* One round: takes what waits in the inbox, at most LIMIT_TURN_COMMANDS items, and does not wait.

@@ -56,8 +56,9 @@ struct turn {
     uint64_t learn_anew_ms; /* monotonic: then the scheduler does; 0: it need not */
     struct sched *sched;
 
-    _Atomic uint64_t acknowledged; /* index of the last command that somebody may have heard of */
-    _Atomic uint64_t committed;    /* of the last one that the store has */
+    _Atomic uint64_t wanted_keep_ms; /* keep_pipelines_ms, by turn_keep_pipelines */
+    _Atomic uint64_t acknowledged;   /* index of the last command that somebody may have heard of */
+    _Atomic uint64_t committed;      /* of the last one that the store has */
 
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t told;  /* of a commit, made or failed */

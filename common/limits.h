@@ -110,6 +110,7 @@
 #define LIMIT_PRIORITY_ADMIN 1000
 #define LIMIT_NOT_BEFORE_MS (366ull * 24 * 3600 * 1000) /* how far ahead a job may be enqueued */
 #define LIMIT_ENQUEUE_BYTES (768u * KIB)  /* all of them, packed */
+#define LIMIT_INCLUDE_PROJECTS 256u      /* whose place the broker was told */
 #define LIMIT_POOLS 1000u
 #define LIMIT_CLASSES 4096u               /* different sets of what jobs ask for */
 #define LIMIT_POOL_PROJECTS 1000u         /* names and patterns of one pool */

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 static const char *log_program = "davit";
-static enum log_level log_max = LOG_INFO;
+static _Atomic enum log_level log_max = LOG_INFO;
 static bool log_journal;
 
 static const char *const level_names[] = {
@@ -48,6 +48,11 @@ void log_init(const char *program, enum log_level level)
     log_program = program;
     log_max = level;
     log_journal = stderr_is_journal();
+}
+
+void log_set_level(enum log_level level)
+{
+    log_max = level;
 }
 
 int log_level_from(const char *name, enum log_level *ret)

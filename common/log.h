@@ -9,6 +9,7 @@
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 void log_init(const char *program, enum log_level level);
+void log_set_level(enum log_level level);
 int log_level_from(const char *name, enum log_level *ret); /* "error" "warn" "info" "debug" */
 void log_write(enum log_level level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 

@@ -26,9 +26,12 @@ struct api_config {
     struct pages *pages;
     const struct signer *signer;         /* of id tokens: its public key is shown */
     const struct fetch_config *includes; /* for files that did not come along; NULL: none are */
-    const char *host;                    /* loopback only, until there is TLS: else -E_USAGE */
-    uint16_t port;                       /* 0: any */
-    uint32_t ping_ms;                    /* silence of a follower until it gets a ping; 0: 15 s */
+    /* POST /reload, on a work thread: lines as of broker/reload.h. NULL: nothing is to reload. */
+    int (*reload)(void *ctx, struct buf *changed, struct buf *restart, struct buf *why);
+    void *reload_ctx;
+    const char *host;          /* loopback only, until there is TLS: else -E_USAGE */
+    uint16_t port;             /* 0: any */
+    uint32_t ping_ms;          /* silence of a follower until it gets a ping; 0: 15 s */
     uint32_t head_ms;          /* time for the head of a request, a quarter of a body's; 0: 15 s */
     uint64_t job_uploads;      /* bytes with one job's token; 0: LIMIT_JOB_UPLOADS */
     uint64_t pipeline_uploads; /* of all its jobs; 0: LIMIT_PIPELINE_UPLOADS */

@@ -162,6 +162,22 @@ static void what_is_old_goes_though_somebody_always_waits(void **state)
     fixture_down(&f);
 }
 
+static void a_shorter_time_to_keep_counts_for_what_is_there(void **state)
+{
+    const struct fixture_options keeping = {.stepped = true, .keep_pipelines_ms = 3600000};
+    struct fixture f;
+
+    fixture_up(&f, &keeping);
+    uint64_t id = submit_and_cancel(&f);
+    elapse(&f, 10000);
+    assert_int_equal(turn_step(f.turn), 0);
+    assert_true(pipeline_is_there(&f, id));
+    turn_keep_pipelines(f.turn, 5000);
+    assert_int_equal(turn_step(f.turn), 0);
+    assert_false(pipeline_is_there(&f, id));
+    fixture_down(&f);
+}
+
 static void hear(void *ctx, enum bus_topic topic, uint64_t key)
 {
     assert_int_equal(topic, BUS_EVENTS);
@@ -241,6 +257,7 @@ int main(void)
         cmocka_unit_test(a_kill_between_two_steps_loses_nothing_acknowledged),
         cmocka_unit_test(what_is_old_goes_when_nobody_waits),
         cmocka_unit_test(what_is_old_goes_though_somebody_always_waits),
+        cmocka_unit_test(a_shorter_time_to_keep_counts_for_what_is_there),
         cmocka_unit_test(followers_are_woken_by_the_commit_and_not_before),
         cmocka_unit_test(a_reader_that_wants_all_makes_one_commit_for_all_turns_before),
         cmocka_unit_test(steady_work_is_committed_twice_a_second),
