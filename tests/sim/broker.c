@@ -353,6 +353,7 @@ static bool start_turn(void)
                                      .clock = clocks,
                                      .journal = sim->swarm.segment_kib != 0 ? "journal" : NULL,
                                      .segment_bytes = sim->swarm.segment_kib * 1024ull,
+                                     .trigger = {.start = trigger_wish},
                                      .relaxed_ms = sim->swarm.relaxed_ms,
                                      .keep_pipelines_ms = sim->swarm.keep_s * 1000ull};
     struct buf why = BUF_INIT;

@@ -36,6 +36,9 @@ static int foretell_create(const struct model *m, const Pb__PipelineCreate *c)
     if (c->project[0] == '\0') {
         return -E_INVALID;
     }
+    if (c->parent_job_id != 0) {
+        return model_foretell_child(m, c);
+    }
     return k != NULL && (k->pipeline_id == 0 || k->hash != model_bytes(c->body_hash))
                ? -E_KEY_REUSED
                : 0;
@@ -127,6 +130,8 @@ int model_foretell(const struct model *m, const Pb__Command *cmd)
         return foretell_job(m, cmd, cmd->job_play->job_id);
     case PB__COMMAND__BODY_JOBS_ENQUEUE:
         return model_foretell_enqueue(m, cmd->jobs_enqueue);
+    case PB__COMMAND__BODY_TRIGGER_FAILED:
+        return model_foretell_trigger(m, cmd->trigger_failed);
     case PB__COMMAND__BODY_ASSIGN:
         return foretell_assign(m, cmd->assign);
     case PB__COMMAND__BODY_JOB_PREEMPT:
@@ -187,6 +192,9 @@ static void apply_create(struct model *m, const Pb__Command *cmd, const struct r
     }
     model_add_key(m, c->idempotency_key, c->body_hash, p->id, 0);
     model_settle(m, p);
+    if (c->parent_job_id != 0) {
+        model_add_child(m, p, c->parent_job_id);
+    }
 }
 
 static void touch(struct model *m, uint64_t job_id)
@@ -204,15 +212,17 @@ static void apply_pipeline(struct model *m, const Pb__Command *cmd)
     struct model_pipeline *p = model_pipeline(m, retry ? cmd->pipeline_retry->pipeline_id
                                                        : cmd->pipeline_cancel->pipeline_id);
 
+    if (!retry) {
+        model_cancel_all(m, p);
+        return;
+    }
     for (uint32_t i = 0; i < p->count; i++) {
         struct model_job *j = &p->jobs[i];
-        if (retry && (j->state == JOB_FAILED || j->state == JOB_CANCELED)) {
+        if (j->state == JOB_FAILED || j->state == JOB_CANCELED) {
             model_afresh(j);
             model_move(m, j, JOB_CREATED);
-        } else if (retry && j->state == JOB_SKIPPED) {
+        } else if (j->state == JOB_SKIPPED) {
             model_move(m, j, JOB_CREATED);
-        } else if (!retry && !model_ended(j->state) && !(j->state == JOB_MANUAL && j->may_fail)) {
-            model_cancel(m, j);
         }
     }
     model_settle(m, p);
@@ -335,6 +345,9 @@ static void apply_body(struct model *m, const Pb__Command *cmd, const struct rep
     case PB__COMMAND__BODY_JOBS_ENQUEUE:
         model_apply_enqueue(m, cmd->jobs_enqueue, reply);
         break;
+    case PB__COMMAND__BODY_TRIGGER_FAILED:
+        model_trigger_failed(m, cmd->trigger_failed);
+        break;
     case PB__COMMAND__BODY_ASSIGN:
         apply_assign(m, cmd->assign);
         break;
@@ -388,6 +401,8 @@ void model_apply(struct model *m, const Pb__Command *cmd, const struct reply *re
     }
     apply_body(m, cmd, reply, tx);
     touch(m, job_of(cmd, reply));
-    model_groups(m, tx);
+    do {
+        model_families(m);
+    } while (model_groups(m, tx));
     model_sweep(m, tx);
 }

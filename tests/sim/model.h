@@ -47,6 +47,8 @@ struct model_job {
     uint8_t retry_max, retries, losses;
     uint8_t timer;
     bool dag, may_fail, retry_script_only, is_protected, interruptible, lone;
+    bool trigger;
+    uint8_t strategy; /* Pb__TriggerStrategy */
     bool cancel, acked, waiting, started;
     bool waited; /* waited_ms means something */
     int32_t priority;
@@ -59,13 +61,17 @@ struct model_job {
     uint64_t pending_at; /* the command that last made it pending */
     uint64_t waits_from_ms, waited_ms; /* for its pool, at this place, up to the last worker */
     uint64_t ended_ms;
+    uint64_t child;   /* the pipeline of a trigger job */
     uint64_t keep_ms; /* without a pipeline, after a success */
 };
 
 struct model_pipeline {
     uint64_t id; /* 0: a job without one */
     uint64_t stamp;
-    uint64_t ended_ms; /* 0: it has not */
+    uint64_t ended_ms;         /* with all below it; 0: it has not, or stands below another */
+    uint64_t parent_job, root; /* 0: none */
+    uint32_t depth;
+    bool told; /* its parent knows that it has ended */
     uint32_t count;
     bool touched; /* by the last command: to be compared */
     struct model_job jobs[MODEL_PLAN];
@@ -143,7 +149,7 @@ bool model_project_may(const struct model *m, const struct model_worker *w,
 bool model_pool_may(const struct model *m, const struct model_worker *w);
 int32_t model_band(const struct model_job *j, uint64_t now_ms); /* its priority, with its age */
 bool model_ended(uint8_t state);
-bool model_held(uint8_t state);
+bool model_held(const struct model_job *j); /* in a worker's hands */
 bool model_pipeline_ended(const struct model_pipeline *p);
 uint8_t model_number(const char *name); /* of a project, pool or group: its digit; 0: no name */
 
@@ -156,7 +162,7 @@ void model_move(struct model *m, struct model_job *j, uint8_t state);
 void model_timer(struct model_job *j, enum model_timer timer, uint64_t due_ms);
 
 /* model_group.c: who gets a resource group */
-void model_groups(struct model *m, struct tx *tx);
+bool model_groups(struct model *m, struct tx *tx); /* whether somebody got one */
 
 /* model_job.c: what workers, users and time do to a job */
 const struct model_job *model_holder(const struct model *m, uint64_t id, uint64_t attempt,
@@ -176,12 +182,24 @@ int model_foretell_enqueue(const struct model *m, const Pb__JobsEnqueue *c);
 void model_apply_enqueue(struct model *m, const Pb__JobsEnqueue *c, const struct reply *reply);
 void model_apply_expire(struct model *m, const Pb__Expire *c, struct tx *tx);
 void model_sweep(struct model *m, struct tx *tx); /* what leaves nothing behind at its end */
-uint64_t model_old_ms(const struct model_pipeline *p, uint64_t keep_ms); /* UINT64_MAX: never */
+/* UINT64_MAX: never */
+uint64_t model_old_ms(const struct model *m, const struct model_pipeline *p, uint64_t keep_ms);
 void model_new_job(struct model *m, struct model_job *j, const Pb__PlanJob *plan, uint64_t id,
                    uint8_t project);
 struct model_pipeline *model_new_pipeline(struct model *m);
 void model_add_key(struct model *m, ProtobufCBinaryData key, ProtobufCBinaryData hash,
                    uint64_t pipeline_id, uint64_t job_id);
+
+/* model_trigger.c: child pipelines */
+const struct model_pipeline *model_root(const struct model *m, const struct model_pipeline *p);
+int model_foretell_child(const struct model *m, const Pb__PipelineCreate *c);
+int model_foretell_trigger(const struct model *m, const Pb__TriggerFailed *c);
+void model_start_trigger(struct model *m, struct model_job *j);
+void model_add_child(struct model *m, struct model_pipeline *child, uint64_t parent_job);
+void model_trigger_failed(struct model *m, const Pb__TriggerFailed *c);
+void model_cancel_all(struct model *m, struct model_pipeline *p);
+void model_cancel_child(struct model *m, const struct model_job *j);
+void model_families(struct model *m);
 
 /* model_settings.c: pools, projects, groups, preemption */
 int model_foretell_settings(const struct model *m, const Pb__Command *cmd);

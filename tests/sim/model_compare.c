@@ -14,7 +14,7 @@
 
 static void compare_holder(const struct model_job *j, const Pb__AssignmentRecord *a)
 {
-    SAME("assignment", a != NULL, model_held(j->state));
+    SAME("assignment", a != NULL, model_held(j));
     if (a != NULL) {
         SAME("worker", a->worker_id, j->worker);
         SAME("holder's epoch", a->epoch, j->epoch);
@@ -40,6 +40,7 @@ static void compare_job(const struct model_job *j, struct tx *tx)
     SAME("count of retries", row->retries, j->retries);
     SAME("count of losses", row->losses, j->losses);
     SAME("cancel", row->cancel_requested, j->cancel);
+    SAME("child pipeline", row->child_pipeline_id, j->child);
     SAME("timer", row->timer_due_ms, j->due_ms);
     compare_holder(j, assignment_get(tx, j->id));
 }

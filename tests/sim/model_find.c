@@ -87,8 +87,7 @@ uint32_t model_running(const struct model *m, uint8_t project, int pool)
     for (uint32_t i = 0; i < m->pipeline_count; i++) {
         for (uint32_t k = 0; k < m->pipelines[i].count; k++) {
             const struct model_job *j = &m->pipelines[i].jobs[k];
-            n += model_held(j->state) && (project == 0 || j->project == project) &&
-                 of_pool(m, j, pool);
+            n += model_held(j) && (project == 0 || j->project == project) && of_pool(m, j, pool);
         }
     }
     return n;
@@ -100,7 +99,7 @@ uint32_t model_used(const struct model *m, uint64_t worker_id)
 
     for (uint32_t i = 0; i < m->pipeline_count; i++) {
         for (uint32_t k = 0; k < m->pipelines[i].count; k++) {
-            used += model_held(m->pipelines[i].jobs[k].state) &&
+            used += model_held(&m->pipelines[i].jobs[k]) &&
                     m->pipelines[i].jobs[k].worker == worker_id;
         }
     }
@@ -161,9 +160,10 @@ bool model_ended(uint8_t state)
            state == JOB_SKIPPED;
 }
 
-bool model_held(uint8_t state)
+bool model_held(const struct model_job *j)
 {
-    return state == JOB_ASSIGNED || state == JOB_RUNNING || state == JOB_CANCELING;
+    return !j->trigger &&
+           (j->state == JOB_ASSIGNED || j->state == JOB_RUNNING || j->state == JOB_CANCELING);
 }
 
 uint8_t model_number(const char *name)

@@ -107,7 +107,7 @@ static void take_place(struct model *m, struct model_job *j)
         j->arrival = m->applied;
         j->queued_ms = m->now_ms;
         j->waited = false;
-    } else if (!queues && !model_held(j->state)) {
+    } else if (!queues && !model_held(j)) {
         j->arrival = 0;
     }
 }
@@ -129,7 +129,7 @@ static void wait_in_pool(struct model *m, struct model_job *j, bool was_held)
 
 void model_move(struct model *m, struct model_job *j, uint8_t state)
 {
-    const bool was_held = model_held(j->state);
+    const bool was_held = model_held(j);
 
     if (state == JOB_ASSIGNED) {
         j->waited_ms = m->now_ms - j->waits_from_ms;
@@ -137,7 +137,7 @@ void model_move(struct model *m, struct model_job *j, uint8_t state)
     model_timer(j, TIMER_NONE, 0);
     j->state = state;
     take_place(m, j);
-    if (!model_held(state)) {
+    if (!model_held(j)) {
         j->worker = 0;
         j->acked = false;
         j->waiting = false;
@@ -157,6 +157,9 @@ void model_move(struct model *m, struct model_job *j, uint8_t state)
 void model_queue(struct model *m, struct model_job *j)
 {
     model_move(m, j, j->group != 0 ? JOB_WAITING_FOR_RESOURCE : JOB_PENDING);
+    if (j->trigger && j->state == JOB_PENDING) {
+        model_start_trigger(m, j);
+    }
 }
 
 static void decide_all(struct model *m, struct model_pipeline *p)
@@ -190,11 +193,6 @@ void model_settle(struct model *m, struct model_pipeline *p)
 {
     if (p->id != 0) {
         decide_all(m, p);
-        if (!model_pipeline_ended(p)) {
-            p->ended_ms = 0;
-        } else if (p->ended_ms == 0) {
-            p->ended_ms = m->now_ms;
-        }
     }
     model_touch(p);
 }

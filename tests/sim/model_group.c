@@ -15,7 +15,8 @@ struct line {
 
 static bool holds(const struct model_job *j)
 {
-    return j->state == JOB_PENDING || model_held(j->state);
+    return j->state == JOB_PENDING || j->state == JOB_ASSIGNED || j->state == JOB_RUNNING ||
+           j->state == JOB_CANCELING;
 }
 
 static bool may_come(const struct model_job *j)
@@ -24,10 +25,10 @@ static bool may_come(const struct model_job *j)
            j->state == JOB_WAITING_FOR_RESOURCE;
 }
 
-/* A job without a pipeline stands for itself. */
+/* A job without a pipeline stands for itself, a child pipeline where its parent does. */
 static uint64_t order_of(const struct model_pipeline *p)
 {
-    return p->id != 0 ? p->id : p->jobs[0].id;
+    return p->root != 0 ? p->root : p->id != 0 ? p->id : p->jobs[0].id;
 }
 
 static struct line look(const struct model *m, uint8_t group)
@@ -77,15 +78,25 @@ static bool is_next(const struct line *l, const struct model_pipeline *p, const 
     }
 }
 
+static void take(struct model *m, struct model_pipeline *p, struct model_job *j)
+{
+    model_move(m, j, JOB_PENDING);
+    if (j->trigger) {
+        model_start_trigger(m, j);
+        model_settle(m, p);
+    }
+    model_touch(p);
+}
+
 /* Of those whose turn it is one must have got a free group: which, says the store. */
-static void admit(struct model *m, struct tx *tx, uint8_t group)
+static bool admit(struct model *m, struct tx *tx, uint8_t group)
 {
     const struct line l = look(m, group);
     const uint8_t mode = m->projects[1 + (group - 1) / 3].modes[1 + (group - 1) % 3];
     uint32_t next = 0;
 
     if (l.held || l.first == UINT64_MAX) {
-        return;
+        return false;
     }
     for (uint32_t i = 0; i < m->pipeline_count; i++) {
         for (uint32_t k = 0; k < m->pipelines[i].count; k++) {
@@ -95,10 +106,10 @@ static void admit(struct model *m, struct tx *tx, uint8_t group)
             }
             const Pb__JobRecord *row = job_get(tx, j->id);
             next++;
-            if (row != NULL && row->state == JOB_PENDING) {
-                model_move(m, j, JOB_PENDING);
-                model_touch(&m->pipelines[i]);
-                return;
+            if (row != NULL &&
+                (j->trigger ? row->state != JOB_WAITING_FOR_RESOURCE : row->state == JOB_PENDING)) {
+                take(m, &m->pipelines[i], j);
+                return true;
             }
         }
     }
@@ -106,11 +117,15 @@ static void admit(struct model *m, struct tx *tx, uint8_t group)
         breach_now("resource group %u is free, and none of those whose turn it is has got it",
                    group);
     }
+    return false;
 }
 
-void model_groups(struct model *m, struct tx *tx)
+bool model_groups(struct model *m, struct tx *tx)
 {
+    bool any = false;
+
     for (uint8_t g = 1; g <= MODEL_GROUPS; g++) {
-        admit(m, tx, g);
+        any = admit(m, tx, g) || any;
     }
+    return any;
 }

@@ -15,7 +15,7 @@ const struct model_job *model_holder(const struct model *m, uint64_t id, uint64_
 {
     const struct model_job *j = model_job(m, id, NULL);
 
-    return j != NULL && model_held(j->state) && j->epoch == epoch && j->worker == worker &&
+    return j != NULL && model_held(j) && j->epoch == epoch && j->worker == worker &&
                    (attempt == 0 || j->attempt == attempt)
                ? j
                : NULL;
@@ -171,12 +171,13 @@ static void set_deadline(struct model_job *j, uint64_t now_ms)
 void model_cancel(struct model *m, struct model_job *j)
 {
     j->cancel = true;
-    if (!model_held(j->state) || j->waiting) {
+    if (!model_held(j) || j->waiting) {
         model_move(m, j, JOB_CANCELED);
     } else if (j->state != JOB_CANCELING) {
         model_move(m, j, JOB_CANCELING);
         model_timer(j, TIMER_CANCELING, m->now_ms + CANCELING_MS);
     }
+    model_cancel_child(m, j);
 }
 
 void model_afresh(struct model_job *j)
@@ -185,6 +186,7 @@ void model_afresh(struct model_job *j)
     j->losses = 0;
     j->cancel = false;
     j->started = false;
+    j->child = 0;
 }
 
 static void finish(struct model *m, struct model_job *j, const Pb__Outcome *o)
@@ -350,7 +352,7 @@ void model_apply_jump(struct model *m, uint64_t by_ms)
         struct model_pipeline *p = &m->pipelines[i];
         for (uint32_t k = 0; k < p->count; k++) {
             struct model_job *j = &p->jobs[k];
-            if (model_held(j->state) && j->timer != TIMER_NONE) {
+            if (model_held(j) && j->timer != TIMER_NONE) {
                 j->due_ms += by_ms;
                 model_touch(p);
             }

@@ -34,6 +34,8 @@ void model_new_job(struct model *m, struct model_job *j, const Pb__PlanJob *plan
         .project = project,
         .pool = model_number(plan->pool),
         .tags = tag_bits(plan->tags, plan->n_tags),
+        .trigger = plan->trigger != NULL,
+        .strategy = plan->trigger != NULL ? (uint8_t)plan->trigger->strategy : 0,
         .group = group != 0 ? (uint8_t)(3 * (project - 1) + group) : 0,
         .priority = plan->priority,
         .interruptible = plan->interruptible,
@@ -55,6 +57,9 @@ struct model_pipeline *model_new_pipeline(struct model *m)
     struct model_pipeline *p = &m->pipelines[m->pipeline_count++];
     p->id = 0;
     p->ended_ms = 0;
+    p->parent_job = p->root = 0;
+    p->depth = 0;
+    p->told = false;
     p->count = 0;
     model_touch(p);
     return p;
@@ -142,12 +147,13 @@ void model_apply_enqueue(struct model *m, const Pb__JobsEnqueue *c, const struct
 
 /* ---- what is old ---- */
 
-uint64_t model_old_ms(const struct model_pipeline *p, uint64_t keep_ms)
+uint64_t model_old_ms(const struct model *m, const struct model_pipeline *p, uint64_t keep_ms)
 {
     const struct model_job *j = &p->jobs[0];
 
     if (p->id != 0) {
-        return p->ended_ms != 0 && keep_ms != 0 ? p->ended_ms + keep_ms : UINT64_MAX;
+        const uint64_t ended_ms = model_root(m, p)->ended_ms;
+        return ended_ms != 0 && keep_ms != 0 ? ended_ms + keep_ms : UINT64_MAX;
     }
     if (!model_ended(j->state)) {
         return UINT64_MAX;
@@ -182,14 +188,17 @@ static bool is_there(const struct model_pipeline *p, struct tx *tx)
 /* The oldest first, and never before its time: of pipelines and of jobs without one, each. */
 void model_apply_expire(struct model *m, const Pb__Expire *c, struct tx *tx)
 {
+    const uint64_t keep_ms = c->pipelines_before_ms != 0 ? m->now_ms - c->pipelines_before_ms : 0;
     uint64_t kept_ms[2] = {UINT64_MAX, UINT64_MAX}, gone_ms[2] = {0, 0};
+    uint64_t old_ms_of[MODEL_PIPELINES];
 
+    for (uint32_t i = 0; i < m->pipeline_count; i++) { /* while all of a family are there */
+        old_ms_of[i] = model_old_ms(m, &m->pipelines[i], keep_ms);
+    }
     for (uint32_t i = m->pipeline_count; i-- > 0;) {
         const struct model_pipeline *p = &m->pipelines[i];
         const bool lone = p->id == 0;
-        const uint64_t keep_ms = c->pipelines_before_ms != 0 ? m->now_ms - c->pipelines_before_ms
-                                                             : 0;
-        const uint64_t old_ms = model_old_ms(p, keep_ms);
+        const uint64_t old_ms = old_ms_of[i];
         if (is_there(p, tx)) {
             kept_ms[lone] = MIN(kept_ms[lone], old_ms);
         } else if (old_ms > m->now_ms) {

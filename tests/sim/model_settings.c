@@ -89,7 +89,7 @@ int model_foretell_preempt(const struct model *m, const Pb__JobPreempt *c)
     if (j == NULL) {
         return -E_NOT_FOUND;
     }
-    if (!model_held(j->state) || j->epoch != c->epoch) {
+    if (!model_held(j) || j->epoch != c->epoch) {
         return -E_STALE_EPOCH;
     }
     const struct model_worker *w = model_worker(m, j->worker);

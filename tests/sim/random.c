@@ -70,6 +70,7 @@ void swarm_draw(struct swarm *s)
         .groups = maybe(2, 6),
         .manual = maybe(3, 10),
         .delayed = maybe(4, 12),
+        .triggers = maybe(2, 8),
         .tags = maybe(2, 4),
         .wait_policy = maybe(2, 6),
         .long_jobs = maybe(2, 10),

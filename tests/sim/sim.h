@@ -53,6 +53,7 @@ struct swarm {
     uint32_t groups;       /* of jobs: one in so many has a resource group */
     uint32_t manual;
     uint32_t delayed;
+    uint32_t triggers;
     uint32_t tags;
     uint32_t wait_policy;
     uint32_t long_jobs;
@@ -80,7 +81,8 @@ enum event_kind {
     EV_FAULT,       /* a: worker; fate looks at it, once a second */
     EV_LOG,         /* a: index of a log; bytes are on the disk */
     EV_USER,
-    EV_CLIENT, /* a: client; its own clock */
+    EV_TRIGGER, /* b: job, a: epoch; its child pipeline is made */
+    EV_CLIENT,  /* a: client; its own clock */
 };
 
 struct event {
@@ -129,7 +131,6 @@ struct held {
     uint64_t log_wait_us;
     bool ack_owed, start_owed;
     bool finish_sent;  /* in this session */
-    bool lost;         /* the broker has forgotten that it gave it */
     uint64_t back_seq; /* HELD_BACK: number of the AssignReturn */
 };
 
@@ -406,12 +407,17 @@ void client_restart(struct client *c); /* it has forgotten all */
 bool client_is_done(const struct client *c);
 void client_say_what_hangs(const struct client *c);
 
+/* trigger.c */
+void trigger_wish(void *ctx, uint64_t job_id, uint64_t epoch);
+void trigger_make(uint64_t job_id, uint64_t epoch);
+
 /* settings.c */
 void settings_change(void);
 void settings_open(void); /* for everybody; at the end */
 
 /* user.c */
 void user_wish(struct arena *a, Pb__PlanJob *job, uint64_t *seed); /* what jobs can ask for */
+Pb__Plan *user_plan(struct arena *a, uint64_t seed, uint32_t max); /* of up to so many jobs */
 uint64_t user_next(uint64_t *seed);
 bool user_chance(uint64_t *seed, uint32_t n);
 void user_submit(struct post *p); /* its answer is judged */

@@ -53,7 +53,9 @@ void user_wish(struct arena *a, Pb__PlanJob *job, uint64_t *seed)
     const struct swarm *s = &sim->swarm;
 
     if (user_chance(seed, s->groups)) {
-        job->resource_group = arena_printf(a, "g%u", 1 + (unsigned)(user_next(seed) % 3));
+        job->resource_group = arena_printf(a, "g%u",
+                                           s->triggers != 0 ? 2 + (unsigned)(user_next(seed) % 2)
+                                                            : 1 + (unsigned)(user_next(seed) % 3));
     }
     job->tags = arena_array(a, 3, sizeof(*job->tags));
     for (uint32_t i = 0; i < 3; i++) {
@@ -89,6 +91,19 @@ static void set_when(Pb__PlanJob *job, uint64_t *seed)
     job->allow_failure = user_chance(seed, 4);
 }
 
+/* It may hold a group while it waits for its child: one that no other job wants, or they might wait
+ * for each other. */
+static void make_trigger(struct arena *a, Pb__PlanJob *job, uint64_t *seed)
+{
+    job->trigger = arena_alloc(a, sizeof(*job->trigger));
+    pb__trigger_spec__init(job->trigger);
+    job->trigger->config = pb_bytes(a, STR("{}"));
+    job->trigger->strategy = (Pb__TriggerStrategy)(user_next(seed) % 3);
+    if (user_chance(seed, sim->swarm.groups)) {
+        job->resource_group = (char *)"g1";
+    }
+}
+
 static Pb__PlanJob *make_job(struct arena *a, uint32_t index, uint64_t *seed)
 {
     Pb__PlanJob *job = arena_alloc(a, sizeof(*job));
@@ -96,21 +111,25 @@ static Pb__PlanJob *make_job(struct arena *a, uint32_t index, uint64_t *seed)
     pb__plan_job__init(job);
     job->name = arena_printf(a, "job %u", index);
     job->base_name = job->name;
-    job->script = arena_array(a, 1, sizeof(*job->script));
-    job->script[0] = pb_bytes(a, STR("true"));
-    job->n_script = 1;
     if (user_chance(seed, 3)) {
         add_needs(a, job, index, seed);
     }
     set_when(job, seed);
+    if (user_chance(seed, sim->swarm.triggers)) {
+        make_trigger(a, job, seed);
+        return job;
+    }
+    job->script = arena_array(a, 1, sizeof(*job->script));
+    job->script[0] = pb_bytes(a, STR("true"));
+    job->n_script = 1;
     user_wish(a, job, seed);
     return job;
 }
 
-static Pb__Plan *make_plan(struct arena *a, uint64_t seed)
+Pb__Plan *user_plan(struct arena *a, uint64_t seed, uint32_t max)
 {
     Pb__Plan *plan = arena_alloc(a, sizeof(*plan));
-    const uint32_t count = 1 + (uint32_t)(user_next(&seed) % MODEL_PLAN);
+    const uint32_t count = 1 + (uint32_t)(user_next(&seed) % max);
     uint32_t stage = 0;
 
     pb__plan__init(plan);
@@ -195,7 +214,7 @@ static void post_pipeline(struct request *q, uint8_t key, uint8_t hash)
     uint8_t bytes[HASH_BYTES] = {0};
 
     pb__pipeline_create__init(c);
-    c->plan = make_plan(a, q->seed);
+    c->plan = user_plan(a, q->seed, MODEL_PLAN);
     c->project = arena_printf(a, "p%u", 1 + (unsigned)(q->seed % MODEL_PROJECTS));
     if (q->seed / 64 % 4 == 0) {
         make_protected(a, c);

@@ -92,10 +92,9 @@ static void watch_holders(void)
     for (uint32_t i = 0; i < sim->worker_count; i++) {
         for (uint32_t k = 0; k < SIM_HELD; k++) {
             const struct held *h = &sim->workers[i].held[k];
-            const struct model_job *j = h->state != HELD_GONE && !h->lost
-                                            ? model_job(m, h->job_id, NULL)
-                                            : NULL;
-            if (j != NULL && model_held(j->state) && j->epoch == h->epoch &&
+            const struct model_job *j = h->state != HELD_GONE ? model_job(m, h->job_id, NULL)
+                                                              : NULL;
+            if (j != NULL && model_held(j) && j->epoch == h->epoch &&
                 j->worker != sim->workers[i].worker_id) {
                 breach_now("job %" PRIu64 " is in the hands of worker %" PRIu64
                            " under the epoch of worker %" PRIu64,
@@ -176,7 +175,7 @@ void watch_kept(void)
 
     for (uint32_t i = 0; i < m->pipeline_count; i++) {
         const struct model_pipeline *p = &m->pipelines[i];
-        const uint64_t old_ms = model_old_ms(p, sim->swarm.keep_s * 1000ull);
+        const uint64_t old_ms = model_old_ms(m, p, sim->swarm.keep_s * 1000ull);
         if (old_ms < m->now_ms && m->now_ms - old_ms > OLD_MAX_MS) {
             breach_now("pipeline %" PRIu64 ", job %" PRIu64 " is kept %" PRIu64 " ms too long",
                        p->id, p->jobs[0].id, m->now_ms - old_ms);

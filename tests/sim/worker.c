@@ -135,8 +135,8 @@ static uint32_t taken(const struct worker *w)
     return n;
 }
 
-/* The broker may give the same attempt under the same epoch to somebody else now: that is what
- * relaxed durability costs. Who has it keeps it until he is told that it is not his. */
+/* The broker may give the same id, attempt and epoch to another job now, and would take the end of
+ * the one for that of the other: the power was gone at the worker, too. */
 void worker_was_lost(struct worker *w)
 {
     const struct model *m = sim->model;
@@ -146,7 +146,9 @@ void worker_was_lost(struct worker *w)
     }
     for (uint32_t i = 0; i < SIM_HELD; i++) {
         struct held *h = &w->held[i];
-        h->lost = model_holder(m, h->job_id, h->attempt, h->epoch, w->worker_id) == NULL;
+        if (model_holder(m, h->job_id, h->attempt, h->epoch, w->worker_id) == NULL) {
+            h->state = HELD_GONE;
+        }
     }
 }
 
@@ -185,13 +187,9 @@ static void take_spec(struct worker *w, const Pb__JobKey *key)
 {
     struct held *h = worker_held(w, key);
 
-    if (h != NULL && !h->lost) {
+    if (h != NULL) {
         h->ack_owed = true;
         return;
-    }
-    if (h != NULL) {
-        h->state = HELD_GONE; /* another one of the same name */
-        h = NULL;
     }
     for (uint32_t i = 0; i < SIM_HELD && h == NULL; i++) {
         h = w->held[i].state == HELD_GONE ? &w->held[i] : NULL;

@@ -182,6 +182,9 @@ static void take(const struct event *e)
     case EV_USER:
         user_event();
         break;
+    case EV_TRIGGER:
+        trigger_make(e->b, e->a);
+        break;
     case EV_CLIENT:
         take_client(e);
         break;
@@ -266,6 +269,7 @@ static void begin(uint64_t seed, const struct run_options *o)
     setup_post(0);
     setup_post(1);
     setup_post(2);
+    check(turn_fresh(sim->turn) == 0); /* nobody may lose these */
     sim->faults = true;
     sim->worker_count = (uint32_t)between(1, SIM_WORKERS);
     for (uint32_t i = 0; i < sim->worker_count; i++) {
@@ -319,8 +323,11 @@ static void say_what_hangs(void)
         for (uint32_t k = 0; k < m->pipelines[i].count; k++) {
             const struct model_job *j = &m->pipelines[i].jobs[k];
             if (!model_ended(j->state)) {
-                fprintf(stderr, "job %" PRIu64 " is %s\n", j->id,
-                        job_state_text((Pb__JobState)j->state));
+                fprintf(stderr,
+                        "job %" PRIu64 " of pipeline %" PRIu64 ", child of job %" PRIu64
+                        ", is %s; group %u, child %" PRIu64 "\n",
+                        j->id, m->pipelines[i].id, m->pipelines[i].parent_job,
+                        job_state_text((Pb__JobState)j->state), j->group, j->child);
             }
         }
     }
