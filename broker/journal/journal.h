@@ -13,7 +13,8 @@
  * while it counts, so that a torn write never harms what was durable. A record that is not whole
  * ends the journal, as the last one that was being written; but where a later one says that it had
  * been durable, the disk has lost it, and the journal is refused. A generation begins at every
- * start: nothing that was cut off can be taken for new.
+ * start: nothing that was cut off can be taken for new, nor what an older generation still has
+ * from there on, where a lost record stands before a whole one.
  *
  * Indices are those of applied_index in the store. They may jump where the store committed without
  * the journal: what is missing here is in the store then.

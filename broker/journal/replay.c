@@ -12,6 +12,7 @@ struct replay {
     struct journal *j;
     const struct segment *segment;
     uint64_t next; /* the index that is needed next */
+    uint64_t end; /* the first index of the next segment: what this one has from there on is void */
     journal_replay_fn fn;
     void *ctx;
     struct buf *why;
@@ -135,6 +136,9 @@ static int replay_segment(struct replay *r)
         if (e <= 0) {
             return e;
         }
+        if (h.first_index >= r->end) {
+            return 0; /* it came after what was lost, and was lost with it */
+        }
         if (h.first_index > r->next) {
             return h.durable_index >= r->next ? missing(r, h.first_index) : 0;
         }
@@ -155,6 +159,7 @@ int journal_replay(struct journal *j, uint64_t applied, journal_replay_fn fn, vo
 
     for (size_t i = 0; i < j->count && e == 0; i++) {
         r.segment = &j->segments[i];
+        r.end = i + 1 < j->count ? j->segments[i + 1].head.first_index : UINT64_MAX;
         e = replay_segment(&r);
         if (e == -E_IO && why->n == 0) {
             buf_addf(why, "cannot read the journal %s/%s: %s", j->o.dir, r.segment->name,

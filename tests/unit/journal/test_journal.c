@@ -352,6 +352,33 @@ static void a_spare_segment_of_a_dead_process_never_comes_back_with_a_new_head(v
     assert_true(died > 0);
 }
 
+/* Without flushes a record can be lost and the one behind it be there. Whoever goes on before both
+ * has given their numbers to other commands. */
+static void what_was_behind_a_lost_record_never_comes_back(void **state)
+{
+    struct journal *j = journal_with(3);
+    uint64_t size;
+
+    for (uint64_t i = 4; i <= 5; i++) {
+        add(j, i);
+        assert_int_equal(journal_write(j), 0);
+    }
+    journal_close(j);
+    memset(fake_disk_bytes(fake_disk_last(".journal"), &size) + 4u * JOURNAL_BLOCK, 0,
+           JOURNAL_BLOCK); /* that is the fourth */
+    fake_disk_crash(1);    /* all else is there */
+    j = open_journal();
+    assert_int_equal(replay_good(j, 3).last, 0);
+    assert_int_equal(journal_restart(j, 3), 0);
+    add(j, 4); /* another one, and the store has it: the journal's bytes may go */
+    assert_int_equal(journal_write(j), 0);
+    journal_close(j);
+    fake_disk_crash(4); /* names, too: the old segment is back */
+    j = open_journal();
+    assert_int_equal(replay_good(j, 4).last, 0);
+    journal_close(j);
+}
+
 /* A broker's life in short: turns, commits, starts; what is acknowledged is never lost. */
 struct life {
     struct journal *j;
@@ -488,6 +515,7 @@ int main(void)
         cmocka_unit_test(what_looks_like_a_record_in_a_command_is_none),
         cmocka_unit_test(a_restart_that_fails_takes_nothing_until_the_next),
         cmocka_unit_test(a_spare_segment_of_a_dead_process_never_comes_back_with_a_new_head),
+        cmocka_unit_test(what_was_behind_a_lost_record_never_comes_back),
         cmocka_unit_test(a_crash_at_any_call_loses_nothing_acknowledged),
         cmocka_unit_test(a_full_disk_at_any_call_loses_nothing_acknowledged),
         cmocka_unit_test(an_error_of_the_disk_at_any_call_loses_nothing_acknowledged),
