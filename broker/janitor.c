@@ -9,6 +9,7 @@
 
 #include "broker/core/query.h"
 #include "broker/store/tx.h"
+#include "broker/vault/rewrap.h"
 #include "common/log.h"
 #include "common/os.h"
 
@@ -19,12 +20,16 @@
 /* A log is written after its job is in the store, and no more once the job is gone. */
 #define LOGS_MIN_AGE_MS (3600ull * 1000)
 
+/* A value that was sealed under the old master key is in the store long before. */
+#define KEYS_MIN_AGE_MS (1800ull * 1000)
+
 struct janitor {
     struct store *store;
     struct turn *turn;
     struct blobs *blobs;
     struct pages *pages;
     struct logs *logs;
+    struct vault *vault;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -100,11 +105,26 @@ static void wait_an_hour(struct janitor *j)
     pthread_mutex_unlock(&j->lock);
 }
 
+void janitor_sweep_keys(struct janitor *j, uint64_t min_age_ms)
+{
+    struct buf why = BUF_INIT;
+    int r = rewrap_and_forget(j->store, j->turn, j->vault, min_age_ms, &j->stop, &why);
+
+    if (r < 0 && r != -E_SHUTDOWN) {
+        log_warn("main: stored variables are not all under the newest master key: %s",
+                 why.n > 0 ? buf_cstr(&why) : err_text(r));
+    } else if (why.n > 0) {
+        log_warn("main: %s", buf_cstr(&why));
+    }
+    buf_release(&why);
+}
+
 static void *janitor_main(void *arg)
 {
     struct janitor *j = arg;
 
     pthread_setname_np(pthread_self(), "janitor");
+    janitor_sweep_keys(j, KEYS_MIN_AGE_MS); /* there may be a new one since the last start */
     for (;;) {
         wait_an_hour(j);
         if (atomic_load(&j->stop)) {
@@ -114,6 +134,7 @@ static void *janitor_main(void *arg)
         if (freed > 0) {
             log_info("main: %" PRIu64 " bytes of blobs that nobody needs are gone", freed);
         }
+        janitor_sweep_keys(j, KEYS_MIN_AGE_MS);
         janitor_sweep_pages(j);
         freed = janitor_sweep_logs(j, LOGS_MIN_AGE_MS);
         if (freed > 0) {
@@ -123,7 +144,7 @@ static void *janitor_main(void *arg)
 }
 
 struct janitor *janitor_new(struct store *store, struct turn *turn, struct blobs *blobs,
-                            struct pages *pages, struct logs *logs)
+                            struct pages *pages, struct logs *logs, struct vault *vault)
 {
     struct janitor *j = xcalloc(1, sizeof(*j));
     pthread_condattr_t attr;
@@ -133,6 +154,7 @@ struct janitor *janitor_new(struct store *store, struct turn *turn, struct blobs
     j->blobs = blobs;
     j->pages = pages;
     j->logs = logs;
+    j->vault = vault;
     check(pthread_mutex_init(&j->lock, NULL) == 0);
     check(pthread_condattr_init(&attr) == 0);
     check(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);

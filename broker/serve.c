@@ -37,6 +37,7 @@ struct broker {
     struct logs *logs;
     struct pages *pages;
     struct signer *signer;
+    struct vault *vault;
     struct bus *bus;
     struct inbox *inbox;
     struct fleet *fleet;
@@ -94,8 +95,22 @@ static void turn_is_alive(void *ctx)
     notify_alive();
 }
 
-static int open_folders(struct broker *b, const char *data, struct buf *why)
+/* Transit keeps what the Vault has encrypted in a file of its own, so that nobody takes it for
+ * keys. */
+static int open_vault(struct broker *b, const struct options *o, struct buf *why)
 {
+    const char *source = o->master_key;
+    bool transit = source != NULL && str_starts(str_from(source), STR("transit:"));
+    char *path = os_path_join(o->data, transit ? "master.key.sealed" : "master.key");
+    int r = vault_open(source, path, &b->vault, why);
+
+    free(path);
+    return r;
+}
+
+static int open_folders(struct broker *b, const struct options *o, struct buf *why)
+{
+    const char *data = o->data;
     struct store_options options = {.read_only = false};
     char *store_dir = os_path_join(data, "store");
     char *blobs_dir = os_path_join(data, "blobs");
@@ -112,6 +127,7 @@ static int open_folders(struct broker *b, const char *data, struct buf *why)
     r = r < 0 ? r : logs_open(logs_dir, log_is_durable, b, &b->logs, why);
     r = r < 0 ? r : pages_open(pages_dir, b->blobs, &b->pages, why);
     r = r < 0 ? r : signer_open(key_path, &b->signer, why);
+    r = r < 0 ? r : open_vault(b, o, why);
     free(pages_dir);
     free(key_path);
     free(store_dir);
@@ -128,12 +144,13 @@ static int start_turn(struct broker *b, const struct options_source *source,
         .logs = b->logs,
         .job_token = job_token,
         .signer = b->signer,
+        .vault = b->vault,
         .heartbeat_ms = o->heartbeat_ms,
         .lease_ms = o->lease_ms,
     };
 
     b->fleet = fleet_new(&fleet);
-    b->triggers = triggers_new(b->store, b->blobs, b->has_includes ? &b->includes : NULL);
+    b->triggers = triggers_new(b->store, b->blobs, b->vault, b->has_includes ? &b->includes : NULL);
     struct turn_config turn = {
         .store = b->store,
         .bus = b->bus,
@@ -201,6 +218,7 @@ static int start_api(struct broker *b, struct buf *why)
         .bus = b->bus,
         .pages = b->pages,
         .signer = b->signer,
+        .vault = b->vault,
         .includes = b->has_includes ? &b->includes : NULL,
         .reload = reload_for_api,
         .reload_ctx = b,
@@ -258,7 +276,7 @@ static int broker_open(struct broker *b, const struct options_source *source,
     }
     b->bus = bus_new();
     b->inbox = inbox_new();
-    r = open_folders(b, o->data, why);
+    r = open_folders(b, o, why);
     if (r < 0) {
         return r;
     }
@@ -272,7 +290,7 @@ static int broker_open(struct broker *b, const struct options_source *source,
     r = r < 0 ? r : write_endpoints(b, why);
     if (r == 0) {
         api_set_ready(b->api);
-        b->janitor = janitor_new(b->store, b->turn, b->blobs, b->pages, b->logs);
+        b->janitor = janitor_new(b->store, b->turn, b->blobs, b->pages, b->logs, b->vault);
     }
     return r;
 }
@@ -306,6 +324,7 @@ static void broker_close(struct broker *b)
     inbox_free(b->inbox);
     bus_free(b->bus);
     signer_close(b->signer);
+    vault_close(b->vault);
     pages_close(b->pages);
     blobs_close(b->blobs);
     store_close(b->store);

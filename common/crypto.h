@@ -5,8 +5,10 @@
 #include "common/buf.h"
 #include "common/err.h"
 
-#define SHA256_BYTES 32u
-#define TOKEN_BYTES  32u
+#define SHA256_BYTES      32u
+#define TOKEN_BYTES       32u
+#define AES_KEY_BYTES     32u
+#define CRYPTO_SEAL_BYTES 28u
 
 struct sha256; /* streaming */
 struct sha256 *sha256_new(void);
@@ -22,6 +24,14 @@ void crypto_to_base64(struct str bytes, struct buf *out);
 int crypto_from_base64(struct str text, struct buf *out);
 /* PREFIX then 43 characters of unpadded base64url; 256 random bits. Heap. */
 char *crypto_token(const char *prefix);
+/* AES-256-GCM: a random nonce, the encrypted bytes, the tag: CRYPTO_SEAL_BYTES more than `plain`.
+ * What is `bound` is not in it and must be the same when it is opened. A key seals 2^32 texts at
+ * most. */
+void crypto_seal(const uint8_t key[AES_KEY_BYTES], struct str bound, struct str plain,
+                 struct buf *out);
+/* -E_CORRUPT, and out as it was: another key, other bound bytes, or damaged. */
+int crypto_open(const uint8_t key[AES_KEY_BYTES], struct str bound, struct str sealed,
+                struct buf *out);
 /* CRC-32 (IEEE 802.3, as zlib's crc32): start with 0, feed on. */
 uint32_t crypto_crc32(uint32_t crc, const void *p, size_t n);
 /* Overwrites memory that held a secret; not optimised away. */

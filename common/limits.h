@@ -111,6 +111,10 @@
 #define LIMIT_NOT_BEFORE_MS (366ull * 24 * 3600 * 1000) /* how far ahead a job may be enqueued */
 #define LIMIT_ENQUEUE_BYTES (768u * KIB)  /* all of them, packed */
 #define LIMIT_INCLUDE_PROJECTS 256u      /* whose place the broker was told */
+#define LIMIT_STORED_VARIABLES 1000u      /* of a project, a group, the installation; each */
+#define LIMIT_MASKED_VALUE (16u * KIB)    /* of a stored variable that is masked */
+#define LIMIT_MASTER_KEYS 16u             /* that are known at once */
+#define LIMIT_REWRAP_BATCH 200u           /* keys of variables wrapped anew by one command */
 #define LIMIT_POOLS 1000u
 #define LIMIT_CLASSES 4096u               /* different sets of what jobs ask for */
 #define LIMIT_POOL_PROJECTS 1000u         /* names and patterns of one pool */

@@ -23,6 +23,7 @@ static int compile(struct compile *c, Pb__Plan **ret_plan)
 {
     vars_init(&c->outer, c->arena);
     set_all(&c->outer, c->in->predefined, c->in->predefined_count);
+    set_all(&c->outer, c->in->stored, c->in->stored_count);
     set_all(&c->outer, c->in->submitted, c->in->submitted_count);
     expand_all(c, &c->outer, NULL);
     c->root = include_all(c);

@@ -233,6 +233,9 @@ void explain_variables(struct compile *c, const struct job *job, const struct ru
     for (size_t i = 0; i < c->in->submitted_count; i++) {
         add_variable(&g, &c->in->submitted[i], NULL, "submitted");
     }
+    for (size_t i = c->in->stored_count; i-- > 0;) {
+        add_variable(&g, &c->in->stored[i], NULL, "stored");
+    }
     if (rule) {
         add_variables(&g, &rule->variables, "rule");
     }

@@ -58,8 +58,8 @@ struct explain_variable {
     struct str name;
     struct str value;      /* as it is written */
     struct str expanded;   /* as rules see it, where that is something else; else NULL */
-    const char *from;      /* "file", "workflow rule", "job", "rule", "submitted" */
-    const struct node *at; /* NULL: it was submitted */
+    const char *from;      /* "file", "workflow rule", "job", "rule", "stored", "submitted" */
+    const struct node *at; /* NULL: it is not of a file */
 };
 
 struct explain_job {

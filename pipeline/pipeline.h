@@ -84,7 +84,10 @@ struct pipeline_input {
     /* What rules, include, workflow and expansions see before the file's own variables. */
     const struct var *predefined;
     size_t predefined_count;
-    const struct var *submitted; /* given at submit: stronger than the file's */
+    const struct var
+        *stored; /* kept for the project: stronger than the file's, the weakest first */
+    size_t stored_count;
+    const struct var *submitted; /* given at submit: stronger than all others */
     size_t submitted_count;
     /* Names of jobs; the one before `parallel` stands for all parts. With any, the pipeline is
      * these and what they need, and they start by themselves where they would be manual. */

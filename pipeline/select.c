@@ -12,8 +12,8 @@ static void set_text(struct vars *env, const char *name, struct str value)
 }
 
 /* What is the same for all jobs, made once: predefined variables; over them the file's, the
- * workflow's and the submitted ones; and the same without the file's, for jobs that do not inherit
- * them. */
+ * workflow's, the stored and the submitted ones; and the same without the file's, for jobs that do
+ * not inherit them. */
 static void shared_envs(struct compile *c)
 {
     struct vars *all = &c->inherited_env;
@@ -25,13 +25,16 @@ static void shared_envs(struct compile *c)
     set_all(all, c->variables.items, c->variables.count);
     set_all(all, c->workflow_variables.items, c->workflow_variables.count);
     set_all(bare, c->workflow_variables.items, c->workflow_variables.count);
+    set_all(all, c->in->stored, c->in->stored_count);
+    set_all(bare, c->in->stored, c->in->stored_count);
     set_all(all, c->in->submitted, c->in->submitted_count);
     set_all(bare, c->in->submitted, c->in->submitted_count);
     vars_layer(&c->submitted_env, c->arena, &c->predefined_env, 0);
+    set_all(&c->submitted_env, c->in->stored, c->in->stored_count);
     set_all(&c->submitted_env, c->in->submitted, c->in->submitted_count);
 }
 
-/* Those of the job itself: stronger than all that is shared but the submitted ones. */
+/* Those of the job itself: stronger than all that is shared but stored and submitted ones. */
 static void set_strong(struct compile *c, struct vars *env, const struct variables *v)
 {
     for (size_t i = 0; i < v->count; i++) {
@@ -49,7 +52,8 @@ static void set_weak(struct vars *env, const char *name, struct str value)
     }
 }
 
-/* From weak to strong: predefined, the file's, workflow's, the job's, the rule's, submitted. */
+/* From weak to strong: predefined, the file's, workflow's, the job's, the rule's, stored,
+ * submitted. */
 static void job_env(struct compile *c, const struct job *job, const struct rule *rule,
                     struct arena *scratch, struct vars *env)
 {

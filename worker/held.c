@@ -307,12 +307,28 @@ static bool lacks_tokens(const struct held *h, struct buf *why)
     return true;
 }
 
+/* Likewise: what the broker could not open is still sealed. */
+static bool lacks_variables(const struct held *h, struct buf *why)
+{
+    for (size_t i = 0; i < h->spec->n_variables; i++) {
+        if (h->spec->variables[i]->sealed.len > 0) {
+            buf_addf(
+                why,
+                "the broker could not give the job its stored variable `%s`: its master key is "
+                "not known, or all of them together are too large for a job",
+                h->spec->variables[i]->name);
+            return true;
+        }
+    }
+    return false;
+}
+
 void held_start(struct held *h)
 {
     check(h->phase == HELD_WAITING);
     struct exec_context cx = context_of(h);
     struct buf why = BUF_INIT;
-    if (lacks_tokens(h, &why)) {
+    if (lacks_tokens(h, &why) || lacks_variables(h, &why)) {
         refuse(h, -E_INVALID, &why);
         buf_release(&why);
         return;

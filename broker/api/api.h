@@ -13,6 +13,7 @@
 #include "broker/store/store.h"
 #include "broker/turn.h"
 #include "broker/vault/signer.h"
+#include "broker/vault/vault.h"
 
 struct api;
 struct fetch_config;
@@ -25,6 +26,7 @@ struct api_config {
     struct bus *bus;
     struct pages *pages;
     const struct signer *signer;         /* of id tokens: its public key is shown */
+    struct vault *vault;                 /* of stored variables */
     const struct fetch_config *includes; /* for files that did not come along; NULL: none are */
     /* POST /reload, on a work thread: lines as of broker/reload.h. NULL: nothing is to reload. */
     int (*reload)(void *ctx, struct buf *changed, struct buf *restart, struct buf *why);

@@ -379,6 +379,7 @@ void request_done(void *cls, struct MHD_Connection *conn, void **con_cls,
     atomic_fetch_sub(&rq->api->body_bytes, rq->body.cap);
     blob_upload_abort(rq->upload);
     give_back(rq);
+    crypto_wipe(rq->body.p, rq->body.n); /* it may have held secrets */
     buf_release(&rq->body);
     buf_release(&rq->why);
     json_decref(rq->extra);

@@ -13,6 +13,8 @@
 #include "broker/api/server.h"
 #include "broker/api/variables.h"
 #include "broker/api/view.h"
+#include "broker/vault/known.h"
+#include "common/log.h"
 #include "pipeline/emit.h"
 #include "pipeline/explain.h"
 #include "pipeline/pipeline.h"
@@ -249,6 +251,26 @@ static const struct var *submitted_vars(struct submit *s)
     return vars;
 }
 
+/* Of the project and what is above it; none where no project is named (lint). */
+static int read_stored(struct submit *s, const struct vars *predefined)
+{
+    const struct var *protected = vars_get(predefined, STR("CI_COMMIT_REF_PROTECTED"));
+    struct tx *tx;
+    if (!s->project) {
+        return 0;
+    }
+    int r = api_read(s->rq->api, &tx);
+    if (r < 0) {
+        return r;
+    }
+    buf_clear(&s->rq->why);
+    r = vault_known(s->rq->api->config.vault, tx, &s->arena, s->project,
+                    protected && str_eqz(protected->value, "true"), &s->in.stored,
+                    &s->in.stored_count, &s->rq->why);
+    tx_abort(tx);
+    return r;
+}
+
 /* -E_PIPELINE: the diagnostics tell. */
 static int compile(struct submit *s, struct vars *predefined, struct arena *arena,
                    struct diags *diags, Pb__Plan **ret)
@@ -265,6 +287,10 @@ static int compile(struct submit *s, struct vars *predefined, struct arena *aren
     s->in.compare_ctx = &s->files;
     s->in.predefined = predefined->items;
     s->in.predefined_count = predefined->count;
+    int r = read_stored(s, predefined);
+    if (r < 0) {
+        return r;
+    }
     s->in.submitted = submitted_vars(s);
     s->in.submitted_count = s->variable_count;
     s->in.ref = s->facts.ref;
@@ -378,6 +404,8 @@ static int build_command(struct submit *s, struct str key, const uint8_t body_ha
     int r = compile(s, &predefined, post_arena(rq->post), &diags, &plan);
     if (r == 0) {
         r = fill_command(s, rq->post, &predefined, plan, key, body_hash);
+    } else if (r != -E_PIPELINE) {
+        log_debug("api: a submit was not compiled: %s", err_text(r)); /* rq->why has a line */
     } else if (fetch_is_stopped(rq->api->config.includes)) {
         r = -E_SHUTDOWN; /* files may be missing for that alone */
     } else {
@@ -519,6 +547,11 @@ static int lint_read(struct submit *s, void *ctx)
     diags_init(&diags);
     s->in.explain = s->explain ? &explain : NULL;
     int r = compile(s, &predefined, &arena, &diags, &plan);
+    if (r < 0 && r != -E_PIPELINE) {
+        diags_release(&diags);
+        arena_release(&arena);
+        return r;
+    }
     s->rq->extra = json_pack("{s:b, s:o, s:o}", "valid", r == 0, "diagnostics", view_diags(&diags),
                              "jobs", plan_jobs(r == 0 ? plan : NULL));
     if (s->explain) {
@@ -526,7 +559,7 @@ static int lint_read(struct submit *s, void *ctx)
     }
     diags_release(&diags);
     arena_release(&arena);
-    return r == -E_PIPELINE ? 0 : r;
+    return 0;
 }
 
 /* On a work thread. */

@@ -87,6 +87,12 @@ static int dispatch(struct core *c, const Pb__Command *cmd)
         return apply_##name(c, cmd->name);
 #include "broker/core/command.def"
 #undef COMMAND
+    case PB__COMMAND__BODY_VARIABLES_SET:
+        return apply_variables_set(c, cmd->variables_set);
+    case PB__COMMAND__BODY_VARIABLE_DELETE:
+        return apply_variable_delete(c, cmd->variable_delete);
+    case PB__COMMAND__BODY_VARIABLES_REWRAP:
+        return apply_variables_rewrap(c, cmd->variables_rewrap);
     case PB__COMMAND__BODY__NOT_SET:
     case _PB__COMMAND__BODY__CASE_IS_INT_SIZE:
     default:

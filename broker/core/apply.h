@@ -93,6 +93,10 @@ void project_put(struct core *c, Pb__ProjectRecord *row, const char *event);
 int apply_configure(struct core *c, const Pb__Configure *cmd);
 /* group.c */
 int apply_resource_group_set(struct core *c, const Pb__ResourceGroupSet *cmd);
+/* stored.c */
+int apply_variables_set(struct core *c, const Pb__VariablesSet *cmd);
+int apply_variable_delete(struct core *c, const Pb__VariableDelete *cmd);
+int apply_variables_rewrap(struct core *c, const Pb__VariablesRewrap *cmd);
 /* preempt.c */
 int apply_job_preempt(struct core *c, const Pb__JobPreempt *cmd);
 /* assign.c */
@@ -187,6 +191,10 @@ struct key timer_key(uint64_t due_ms, uint64_t timer_id);
 /* A used idempotency key, with what came of it filled in. */
 void request_add(struct core *c, ProtobufCBinaryData key, Pb__RequestRecord *row);
 const Pb__RequestRecord *request_get(struct tx *tx, ProtobufCBinaryData key); /* NULL: none */
+
+/* stored.c */
+struct key stored_key(Pb__VariableLevel level, const char *owner, const char *name,
+                      const char *environment_scope);
 
 /* query_rows.c: keys of rows that are found by a name */
 struct key environment_name_key(uint64_t project_id, const char *name);

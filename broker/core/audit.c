@@ -233,6 +233,24 @@ static void audit_group(struct audit *a, struct str key)
     }
 }
 
+static void audit_stored(struct audit *a, struct str key)
+{
+    const struct key k = key_bytes(key.p, key.n);
+    const Pb__StoredVariableRecord *r = (const Pb__StoredVariableRecord *)audit_row(
+        a, T_STORED_VARIABLE, &k, &pb__stored_variable_record__descriptor, true);
+    const Pb__SealedVariable *v = r != NULL ? r->variable : NULL;
+
+    if (r != NULL && v == NULL) {
+        breach(a, "a stored variable is empty");
+    } else if (r != NULL) {
+        const struct key own = stored_key(v->level, v->owner, v->name, v->environment_scope);
+        if (!str_eq(key, key_str(&own)) || v->sealed.len == 0 || v->wrapped_key.len == 0) {
+            breach(a, "stored variable %s of %s stands at another place, or has no value", v->name,
+                   v->owner);
+        }
+    }
+}
+
 static void audit_token(struct audit *a, struct str key)
 {
     const struct key k = key_bytes(key.p, key.n);
@@ -341,6 +359,7 @@ uint64_t core_audit(struct tx *tx, core_audit_fn fn, void *ctx)
         each(&a, T_CLASS_HASH, audit_class_hash);
         each(&a, T_REQUEST, audit_request);
         each(&a, T_TOKEN, audit_token);
+        each(&a, T_STORED_VARIABLE, audit_stored);
         each(&a, T_POOL, audit_pool);
         each(&a, T_RESOURCE_GROUP, audit_group);
         each(&a, T_JOB_VARS, audit_job_vars);

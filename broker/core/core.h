@@ -128,7 +128,8 @@ void core_recover(struct tx *tx, core_holder_fn fn, void *ctx);
 /* Likewise: EFFECT_TRIGGER of every running trigger job that has no child pipeline yet. */
 void core_recover_triggers(struct tx *tx, struct effects *fx);
 
-/* The whole spec of an assignment for the wire, in tx_arena(tx); `token` is the job's token.
+/* The whole spec of an assignment, in tx_arena(tx); `token` is the job's token. Stored variables
+ * are in it as they are stored: before it goes over the wire, vault_open_spec puts in their values.
  * 0, -E_NOT_FOUND (no assignment), -E_TOO_BIG. */
 int core_job_spec(struct tx *tx, uint64_t job_id, const char *token, Pb__JobSpec **ret);
 

@@ -37,6 +37,25 @@ bool ref_is_protected(const Pb__PipelineRecord *p, const Pb__PipelineVariablesRe
  * branch is built with is not for every branch to write, nor to read. */
 bool cache_is_open_to(struct tx *tx, const Pb__JobRecord *job, struct str cache_key);
 
+/* Stored variables (stored.c). NULL: there is none. */
+const Pb__StoredVariableRecord *stored_get(struct tx *tx, Pb__VariableLevel level,
+                                           const char *owner, const char *name,
+                                           const char *environment_scope);
+/* By name. */
+size_t stored_of(struct tx *tx, Pb__VariableLevel level, const char *owner, size_t max,
+                 const Pb__StoredVariableRecord **ret);
+/* Those whose keys are wrapped by another master key, from behind *at on (n 0: from the first),
+ * which moves on. */
+size_t stored_wrapped_by_others(struct tx *tx, struct str master_key_id, struct key *at, size_t max,
+                                const Pb__StoredVariableRecord **ret);
+/* Calls `fn` with what a job of the project gets, the weakest first, as GitLab has it: of the
+ * installation, of its groups from the outermost on, of the project itself; of each owner and name
+ * the one whose scope says most of the environment (NULL, "": only scope "*"). `protected`: the
+ * job's ref is. */
+typedef void (*stored_fn)(void *ctx, const Pb__SealedVariable *v);
+void stored_choose(struct tx *tx, const char *project, const char *environment, bool protected,
+                   stored_fn fn, void *ctx);
+
 /* Lists: at most max rows into ret; the count is returned. */
 /* By name, those after `after` (NULL or "": from the first on). */
 size_t environments_after(struct tx *tx, uint64_t project_id, const char *after, size_t max,

@@ -131,6 +131,23 @@ static int open_spec(struct spec *s, struct tx *tx, uint64_t job_id)
     return 0;
 }
 
+/* Where stored variables make it too large, they are left out but for their names: the worker fails
+ * the job for that. */
+static int fit(struct spec *s)
+{
+    Pb__JobSpec *out = s->out;
+
+    if (pb__job_spec__get_packed_size(out) <= LIMIT_JOB_SPEC) {
+        return 0;
+    }
+    for (size_t i = 0; i < out->n_variables; i++) {
+        if (out->variables[i]->sealed.len > 0) {
+            out->variables[i]->sealed = pb_bytes(s->arena, STR("-"));
+        }
+    }
+    return pb__job_spec__get_packed_size(out) <= LIMIT_JOB_SPEC ? 0 : -E_TOO_BIG;
+}
+
 int core_job_spec(struct tx *tx, uint64_t job_id, const char *token, Pb__JobSpec **ret)
 {
     const Pb__AssignmentRecord *a = assignment_get(tx, job_id);
@@ -149,8 +166,9 @@ int core_job_spec(struct tx *tx, uint64_t job_id, const char *token, Pb__JobSpec
     if (!tx_ok(tx)) {
         return tx_error(tx);
     }
-    if (pb__job_spec__get_packed_size(s.out) > LIMIT_JOB_SPEC) {
-        return -E_TOO_BIG;
+    r = fit(&s);
+    if (r < 0) {
+        return r;
     }
     *ret = s.out;
     return 0;

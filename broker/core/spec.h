@@ -26,7 +26,7 @@ struct spec {
 void *spec_grown(struct arena *a, void *items, size_t n, size_t *cap);
 
 /* spec_variables.c: all variables, a later one of the same name wins. Weakest first: predefined,
- * the core's, the job's, dotenv, those of the submit, those of the play. */
+ * the core's, the job's, dotenv, the stored ones (sealed), those of the submit, of the play. */
 void spec_add_variables(struct spec *s);
 /* Of a job without a pipeline: the few that the core knows, the job's, those of the play. */
 void spec_add_lone_variables(struct spec *s);

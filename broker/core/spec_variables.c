@@ -72,6 +72,32 @@ static const char *slug(struct arena *a, const char *name)
     return s;
 }
 
+/* Nobody here can open it; the vault does when the job is sent. */
+static void add_stored(void *ctx, const Pb__SealedVariable *stored)
+{
+    struct spec *s = ctx;
+    struct buf packed = BUF_INIT;
+    Pb__Variable *v = arena_alloc(s->arena, sizeof(*v));
+
+    pb__variable__init(v);
+    PB_PACK(stored, &packed);
+    v->name = stored->name;
+    v->sealed = pb_bytes(s->arena, buf_str(&packed));
+    v->raw = stored->raw;
+    v->file = stored->file;
+    v->masked = stored->masked;
+    buf_release(&packed);
+    add_variable(s, v);
+}
+
+static void add_all_stored(struct spec *s)
+{
+    const Pb__EnvironmentRecord *e = environment_get(s->tx, s->job->environment_id);
+
+    stored_choose(s->tx, s->project, e != NULL ? e->name : NULL, s->out->ref_protected, add_stored,
+                  s);
+}
+
 static void add_pipeline(struct spec *s)
 {
     const Pb__PipelineRecord *p = s->pipeline;
@@ -195,6 +221,7 @@ void spec_add_variables(struct spec *s)
     add_environment(s);
     add_variables(s, s->plan->variables, s->plan->n_variables);
     add_variables(s, s->dotenv, s->dotenv_count);
+    add_all_stored(s);
     add_variables(s, vars->submitted, vars->n_submitted);
     if (played != NULL) {
         add_variables(s, played->variables, played->n_variables);
@@ -210,6 +237,7 @@ void spec_add_lone_variables(struct spec *s)
     add_number(s, "CI_JOB_ID", s->job->id);
     add_text(s, "CI_JOB_NAME", s->job->name);
     add_number(s, "DAVIT_JOB_ATTEMPT", s->job->attempt);
+    add_all_stored(s);
     add_variables(s, s->plan->variables, s->plan->n_variables);
     if (played != NULL) {
         add_variables(s, played->variables, played->n_variables);
@@ -226,6 +254,9 @@ struct str spec_expand(struct spec *s, ProtobufCBinaryData text)
     vars_init(&vars, s->arena);
     for (size_t i = 0; i < s->out->n_variables; i++) {
         const Pb__Variable *v = s->out->variables[i];
+        if (v->sealed.len > 0) {
+            continue; /* nobody can know it here */
+        }
         vars_set(&vars, (struct var){.name = str_from(v->name),
                                      .value = pb_str(v->value),
                                      .raw = v->raw,

@@ -19,6 +19,18 @@ static Pb__JobKey key_of(const struct effect *e)
     return key;
 }
 
+/* A job whose variables cannot be opened is sent all the same: the worker fails it, and a good
+ * worker does not look lost. */
+static void open_variables(struct fleet *f, struct tx *tx, Pb__JobSpec *spec)
+{
+    int r = f->c.vault != NULL ? vault_open_spec(f->c.vault, tx_arena(tx), spec) : 0;
+
+    if (r < 0) {
+        log_error("net: job %" PRIu64 " gets no stored variables: %s", spec->key->job_id,
+                  r == -E_NOT_FOUND ? "their master key is not known" : err_text(r));
+    }
+}
+
 /* What the broker alone can add to a spec. Tokens that cannot be made stay in it: the worker fails
  * the job for that. An order that is not sent at all would make a good worker look lost. */
 static int complete_spec(struct fleet *f, struct tx *tx, Pb__JobSpec *spec)
@@ -45,6 +57,9 @@ static void send_assign(struct fleet *f, struct session *s, struct tx *tx, const
         return;
     }
     int r = core_job_spec(tx, e->job_id, "", &spec);
+    if (r == 0) {
+        open_variables(f, tx, spec);
+    }
     if (r == 0 && spec->pipeline_id != 0) { /* the others have no files to fetch or to keep */
         char *token = f->c.job_token(pb_str(meta->job_token_key), e->job_id, e->attempt, e->epoch);
         spec->token = arena_strdup(tx_arena(tx), str_from(token));
@@ -62,6 +77,7 @@ static void send_assign(struct fleet *f, struct session *s, struct tx *tx, const
     body.body_case = PB__ENVELOPE__BODY_ASSIGN;
     body.assign = &assign;
     session_send(f, s, &body, NULL);
+    vault_wipe_spec(spec);
 }
 
 static void worker_changed(struct fleet *f, struct peer *p, struct tx *tx)

@@ -12,6 +12,7 @@
 #include "broker/inbox.h"
 #include "broker/net/fleet.h"
 #include "broker/vault/signer.h"
+#include "broker/vault/vault.h"
 
 #define FLEET_HEARTBEAT_MS 3000u
 #define FLEET_LEASE_MS     10000u
@@ -25,6 +26,7 @@ struct fleet_config {
     struct logs *logs;
     fleet_token_fn job_token;
     const struct signer *signer; /* of id tokens; NULL only where no job asks for one */
+    struct vault *vault;         /* of stored variables; NULL only where there are none */
     uint32_t heartbeat_ms;       /* 0: the default above, here and below */
     uint32_t lease_ms;
     uint32_t hello_ms; /* a pipe that has not said Hello by then is closed */

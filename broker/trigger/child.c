@@ -24,6 +24,8 @@ struct child {
     const Pb__TriggerSpec *trigger;
     const char *project;
     struct forward forward;
+    const struct var *stored; /* variables */
+    size_t stored_count;
     const Pb__Bundle *bundle;
     struct fetcher *fetcher; /* NULL: none */
     int hindered;            /* what kept a file from being read that is there; 0: nothing did */
@@ -45,6 +47,14 @@ static bool still_wanted(const Pb__JobRecord *job, uint64_t epoch)
 
 #define COPY(c, type, message) ((const type *)pb_copy((c)->arena, &(message)->base))
 
+static int read_stored(struct child *c, struct tx *tx)
+{
+    const Pb__PipelineVariablesRecord *vars = pipeline_variables_get(tx, c->parent->id);
+    bool protected = vars != NULL && ref_is_protected(c->parent, vars);
+    return vault_known(c->from->vault, tx, c->arena, c->project, protected, &c->stored,
+                       &c->stored_count, c->why);
+}
+
 static int read_rows(struct child *c, struct tx *tx, const Pb__JobRecord *job)
 {
     const Pb__PipelineRecord *parent = pipeline_get(tx, job->pipeline_id);
@@ -57,7 +67,8 @@ static int read_rows(struct child *c, struct tx *tx, const Pb__JobRecord *job)
     c->parent = COPY(c, Pb__PipelineRecord, parent);
     c->trigger = COPY(c, Pb__TriggerSpec, plan->trigger);
     c->project = arena_strdup(c->arena, str_from(project->name));
-    return forward_read(&c->forward, tx, c->arena, job->id, plan);
+    int r = read_stored(c, tx);
+    return r < 0 ? r : forward_read(&c->forward, tx, c->arena, job->id, plan);
 }
 
 /* 0 with c->job NULL: there is nothing to do. */
@@ -294,6 +305,8 @@ static int compile(struct child *c, Pb__Plan **ret)
         .ref = c->parent->ref,
         .tag = c->parent->tag,
         .origin = ORIGIN,
+        .stored = c->stored,
+        .stored_count = c->stored_count,
     };
     forward_as_vars(&c->forward, c->arena, &in);
     int r = set_inputs(c, &in);

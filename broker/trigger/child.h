@@ -6,11 +6,13 @@
 #include "broker/blob/blob.h"
 #include "broker/store/store.h"
 #include "broker/turn.h"
+#include "broker/vault/known.h"
 #include "pipeline/fetch/fetch.h"
 
 struct child_sources {
     struct store *store;
     struct blobs *blobs;
+    struct vault *vault;                 /* of stored variables; NULL: there are none */
     const struct fetch_config *includes; /* NULL: what is not in the bundle is not there */
 };
 

@@ -55,7 +55,9 @@ static int read_environment(struct tx *tx, uint64_t job_id, struct vars *ret)
     }
     vars_init(ret, tx_arena(tx));
     for (size_t i = 0; i < n; i++) {
-        vars_set(ret, as_var(list[i]));
+        if (list[i]->sealed.len == 0) { /* the child gets stored ones by itself */
+            vars_set(ret, as_var(list[i]));
+        }
     }
     return vars_expand_all(ret);
 }

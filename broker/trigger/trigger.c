@@ -31,6 +31,7 @@ struct wish {
 struct triggers {
     struct store *store;
     struct blobs *blobs;
+    struct vault *vault;
     const struct fetch_config *includes;
     struct turn *turn;
     pthread_t threads[THREADS];
@@ -41,13 +42,14 @@ struct triggers {
     bool stop;
 };
 
-struct triggers *triggers_new(struct store *store, struct blobs *blobs,
+struct triggers *triggers_new(struct store *store, struct blobs *blobs, struct vault *vault,
                               const struct fetch_config *includes)
 {
     struct triggers *t = xcalloc(1, sizeof(*t));
     pthread_condattr_t attr;
     t->store = store;
     t->blobs = blobs;
+    t->vault = vault;
     t->includes = includes;
     check(pthread_mutex_init(&t->lock, NULL) == 0);
     check(pthread_condattr_init(&attr) == 0);
@@ -158,7 +160,7 @@ static int say_failed(struct triggers *t, const struct wish *w, const char *why)
 static bool try_wish(struct triggers *t, struct wish *w)
 {
     const struct child_sources sources = {
-        .store = t->store, .blobs = t->blobs, .includes = t->includes};
+        .store = t->store, .blobs = t->blobs, .vault = t->vault, .includes = t->includes};
     struct buf why = BUF_INIT;
     struct post *post = NULL;
     struct reply reply;

@@ -8,11 +8,12 @@
 #include "broker/blob/blob.h"
 #include "broker/store/store.h"
 #include "broker/turn.h"
+#include "broker/vault/vault.h"
 #include "pipeline/fetch/fetch.h"
 
 struct triggers;
 /* `includes`: where files come from that are not in a bundle; NULL: nowhere. */
-struct triggers *triggers_new(struct store *store, struct blobs *blobs,
+struct triggers *triggers_new(struct store *store, struct blobs *blobs, struct vault *vault,
                               const struct fetch_config *includes);
 /* Starts the threads; what was asked for before is done first. */
 void triggers_start(struct triggers *t, struct turn *turn);

@@ -62,6 +62,7 @@ static void start_api(struct fixture *x, uint32_t head_ms)
                                 .bus = x->bus,
                                 .pages = x->pages,
                                 .signer = x->signer,
+                                .vault = x->vault,
                                 .host = "127.0.0.1",
                                 .ping_ms = PING_MS,
                                 .head_ms = head_ms,
@@ -115,6 +116,9 @@ int setup(void **state)
     char *logs_dir = os_path_join(x->dir, "logs");
     char *pages_dir = os_path_join(x->dir, "pages");
     x->signer = shared_signer();
+    char *key_path = os_path_join(x->dir, "master.key");
+    assert_int_equal(vault_open(NULL, key_path, &x->vault, &why), 0);
+    free(key_path);
     x->bus = bus_new();
     x->inbox = inbox_new();
     assert_int_equal(store_open(store_dir, &store, &x->store, &why), 0);
@@ -124,6 +128,7 @@ int setup(void **state)
     struct fleet_config fleet = {.inbox = x->inbox,
                                  .logs = x->logs,
                                  .signer = x->signer,
+                                 .vault = x->vault,
                                  .heartbeat_ms = 100000,
                                  .lease_ms = 1000000,
                                  .job_token = job_token};
@@ -161,6 +166,7 @@ int teardown(void **state)
     pages_close(x->pages);
     blobs_close(x->blobs);
     store_close(x->store);
+    vault_close(x->vault);
     assert_int_equal(os_remove_tree(x->dir), 0);
     free(x->journal_dir);
     free(x);

@@ -42,6 +42,7 @@ struct fixture {
     struct logs *logs;
     struct pages *pages;
     struct signer *signer;
+    struct vault *vault;
     struct fleet *fleet;
     struct turn *turn;
     struct api *api;

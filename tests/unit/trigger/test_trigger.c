@@ -73,7 +73,7 @@ static int teardown(void **state)
 
 static void start_triggers(struct trial *t)
 {
-    t->triggers = triggers_new(t->f.store, t->blobs, NULL);
+    t->triggers = triggers_new(t->f.store, t->blobs, NULL, NULL);
     triggers_start(t->triggers, t->f.turn);
 }
 
@@ -322,7 +322,7 @@ static void files_that_did_not_come_along_are_fetched_where_that_is_allowed(void
     char *path = os_path_join(t->f.dir, "Own.gitlab-ci.yml");
     assert_int_equal(os_put_file(path, text, strlen(text), 0600), 0);
     const struct fetch_config includes = {.cache = t->f.dir, .templates = t->f.dir};
-    t->triggers = triggers_new(t->f.store, t->blobs, &includes);
+    t->triggers = triggers_new(t->f.store, t->blobs, NULL, &includes);
     triggers_start(t->triggers, t->f.turn);
     p = trigger_post(t, "one: {script: x}\n");
     set_config(p, config);
@@ -359,7 +359,7 @@ static void a_file_that_does_not_come_holds_up_neither_others_nor_the_end(void *
     const struct fetch_config includes = {.cache = t->f.dir, .timeout_ms = 60000, .stop = &ending};
     snprintf(config, sizeof(config), "{\"include\":[{\"remote\":\"http://127.0.0.1:%u/x.yml\"}]}",
              port);
-    t->triggers = triggers_new(t->f.store, t->blobs, &includes);
+    t->triggers = triggers_new(t->f.store, t->blobs, NULL, &includes);
     triggers_start(t->triggers, t->f.turn);
     struct post *p = trigger_post(t, "one: {script: x}\n");
     set_config(p, config);
@@ -453,7 +453,7 @@ static void a_new_start_asks_again_and_once_is_enough(void **state)
     fixture_restart(&t->f); /* nobody had made the child */
     wait_asked(t, 2);
     assert_int_equal(t->asked_epoch, epoch);
-    t->triggers = triggers_new(t->f.store, t->blobs, NULL);
+    t->triggers = triggers_new(t->f.store, t->blobs, NULL, NULL);
     for (int i = 0; i < 3; i++) {
         triggers_request(t->triggers, job_id, epoch);
     }

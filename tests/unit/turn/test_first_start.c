@@ -198,7 +198,10 @@ static void a_sweep_keeps_what_the_store_refers_to(void **state)
     put_folder(pages_dir, unwanted);
     publish(f.store, wanted);
 
-    struct janitor *j = janitor_new(f.store, f.turn, blobs, pages, f.logs);
+    struct vault *vault;
+    char *key_path = os_path_join(f.dir, "master.key");
+    assert_int_equal(vault_open(NULL, key_path, &vault, &why), 0);
+    struct janitor *j = janitor_new(f.store, f.turn, blobs, pages, f.logs, vault);
     assert_int_equal(janitor_sweep_pages(j), 1);
     assert_true(pages_ready(pages, wanted));
     assert_false(pages_ready(pages, unwanted));
@@ -218,6 +221,8 @@ static void a_sweep_keeps_what_the_store_refers_to(void **state)
     assert_int_equal(logs_durable(f.logs, job_id, 1), 4);
     assert_int_equal(logs_durable(f.logs, 77777, 1), 0);
     janitor_free(j);
+    vault_close(vault);
+    free(key_path);
     pages_close(pages);
     free(pages_dir);
     blobs_close(blobs);
