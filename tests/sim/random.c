@@ -85,4 +85,8 @@ void swarm_draw(struct swarm *s)
         .rank = one_in(3) ? (uint32_t)between(0, 1) : (uint32_t)between(2, 100),
         .skew = one_in(2) ? 0 : (uint32_t)between(5, 30),
     };
+    if (s->relaxed_ms != 0 && one_in(2)) { /* what that is about is seldom otherwise */
+        s->kill = (uint32_t)between(10, 80);
+        s->power = 1;
+    }
 }
