@@ -105,7 +105,8 @@ void logs_were_lost(void)
     for (size_t i = 0; i < sim->log_count; i++) {
         struct sim_log *l = &sim->logs[i];
         const struct model_job *j = model_job(sim->model, l->job_id, NULL);
-        if (j == NULL || l->attempt > j->attempt) {
+        const bool begun = j != NULL && (l->attempt < j->attempt || j->acked || !model_held(j));
+        if (!begun || l->attempt > j->attempt) {
             l->written = l->durable = 0;
         }
     }

@@ -2,7 +2,7 @@
 
 #include "tests/sim/sim.h"
 
-/* splitmix64: a step and a scramble, so that seeds next to each other have nothing in common. */
+/* splitmix64: a step and a scramble. */
 uint64_t rnd(void)
 {
     uint64_t z = (sim->random += 0x9e3779b97f4a7c15u);

@@ -136,20 +136,13 @@ static uint32_t taken(const struct worker *w)
 }
 
 /* The broker may give the same id, attempt and epoch to another job now, and would take the end of
- * the one for that of the other: the power was gone at the worker, too. */
+ * the one for that of the other: so the power was gone at the worker, too. */
 void worker_was_lost(struct worker *w)
 {
-    const struct model *m = sim->model;
-
-    if (w->worker_id != 0 && model_worker(m, w->worker_id) == NULL) {
+    if (w->worker_id != 0 && model_worker(sim->model, w->worker_id) == NULL) {
         w->worker_id = 0;
     }
-    for (uint32_t i = 0; i < SIM_HELD; i++) {
-        struct held *h = &w->held[i];
-        if (model_holder(m, h->job_id, h->attempt, h->epoch, w->worker_id) == NULL) {
-            h->state = HELD_GONE;
-        }
-    }
+    memset(w->held, 0, sizeof(w->held));
 }
 
 static uint32_t busy(const struct worker *w)

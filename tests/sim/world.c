@@ -247,7 +247,8 @@ static void begin(uint64_t seed, const struct run_options *o)
 
     sim = xcalloc(1, sizeof(*sim));
     sim->seed = seed;
-    sim->random = seed * 0x9e3779b97f4a7c15u;
+    sim->random = seed;
+    sim->random = rnd(); /* scrambled, or the next seed's stream were this one, one step on */
     sim->hash = 0xcbf29ce484222325u;
     sim->tracing = o->tracing;
     sim->paranoid = o->paranoid;
