@@ -140,8 +140,10 @@ static int apply(struct core *c, const Pb__Command *cmd)
         return r;
     }
     do {
+        while (later_do(c)) { /* what a cancel takes along is not let into a group before */
+        }
         locks_pass_on(c);
-    } while (later_do(c));
+    } while (c->later_first != NULL);
     classes_close(c);
     c->meta->applied_index++;
     c->meta->time_ms = MAX(c->meta->time_ms, c->now_ms);
