@@ -206,7 +206,7 @@ int apply_pipeline_retry(struct core *c, const Pb__PipelineRetry *cmd)
             job->played = false;
             job_move(&run, job, JOB_CREATED, c->actor);
         } else if (job->state == JOB_SKIPPED) {
-            job_move(&run, job, JOB_CREATED, NULL);
+            job_revive(&run, job);
         }
     }
     run_decide_all(&run);

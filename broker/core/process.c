@@ -142,6 +142,13 @@ void run_decide_all(struct run *run)
     }
 }
 
+void job_revive(struct run *run, Pb__JobRecord *job)
+{
+    check(job->state == JOB_SKIPPED || !tx_ok(run->core->tx));
+    job->child_pipeline_id = 0;
+    job_move(run, job, JOB_CREATED, NULL);
+}
+
 /* Followers of a job are those that need it or a follower, and those of later stages that wait for
  * stages. A job's needs may stand behind it in its stage, so the walk is a queue. */
 void run_reset_followers(struct run *run, const Pb__JobRecord *job)
@@ -174,7 +181,7 @@ void run_reset_followers(struct run *run, const Pb__JobRecord *job)
             }
         }
         if (follower->state == JOB_SKIPPED) {
-            job_move(run, follower, JOB_CREATED, NULL);
+            job_revive(run, follower);
         }
     }
     for (uint32_t i = 0; i < end; i++) {

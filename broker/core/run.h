@@ -135,6 +135,8 @@ void environment_job_moved(struct run *run, Pb__JobRecord *job, Pb__JobState fro
 /* process.c */
 void run_process(struct run *run);
 void run_decide_all(struct run *run); /* looks at every created job */
+/* A skipped job gets another chance. A child pipeline whose end it took over is of the past. */
+void job_revive(struct run *run, Pb__JobRecord *job);
 /* The skipped jobs that come after this one are created again. */
 void run_reset_followers(struct run *run, const Pb__JobRecord *job);
 

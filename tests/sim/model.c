@@ -222,6 +222,7 @@ static void apply_pipeline(struct model *m, const Pb__Command *cmd)
             model_afresh(j);
             model_move(m, j, JOB_CREATED);
         } else if (j->state == JOB_SKIPPED) {
+            j->child = 0;
             model_move(m, j, JOB_CREATED);
         }
     }

@@ -216,6 +216,7 @@ void model_unskip(struct model *m, struct model_pipeline *p, uint32_t index)
     } while (after != old);
     for (uint32_t i = 0; i < p->count; i++) {
         if (i != index && (after & (1u << i)) && p->jobs[i].state == JOB_SKIPPED) {
+            p->jobs[i].child = 0; /* it may have mirrored one: that is of the past */
             model_move(m, &p->jobs[i], JOB_CREATED);
         }
     }
