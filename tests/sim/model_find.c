@@ -57,7 +57,9 @@ uint64_t model_bytes(ProtobufCBinaryData bytes)
 {
     uint64_t n = 0;
 
-    memcpy(&n, bytes.data, MIN(bytes.len, sizeof(n)));
+    if (bytes.len > 0) {
+        memcpy(&n, bytes.data, MIN(bytes.len, sizeof(n)));
+    }
     return n;
 }
 
