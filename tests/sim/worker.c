@@ -142,6 +142,8 @@ void worker_was_lost(struct worker *w)
     if (w->worker_id != 0 && model_worker(sim->model, w->worker_id) == NULL) {
         w->worker_id = 0;
     }
+    worker_hang_up(w,
+                   between(100 * SIM_MS, 5 * SIM_SECOND)); /* nor does it hear what is on its way */
     memset(w->held, 0, sizeof(w->held));
 }
 
