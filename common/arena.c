@@ -2,12 +2,14 @@
 
 #include "common/arena.h"
 
+#include <sanitizer/asan_interface.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define BLOCK_BYTES     ((size_t)16 * 1024) /* the first; each further one is twice as large */
 #define BLOCK_BYTES_MAX ((size_t)64 * 1024) /* still no mapping of its own */
+#define SPARE_BLOCKS    16u                 /* kept by arena_clear */
 #define ALIGNMENT       _Alignof(max_align_t)
 
 struct arena_block {
@@ -27,31 +29,49 @@ void arena_init_small(struct arena *a, size_t n)
     *a = (struct arena){.first = n};
 }
 
+static void free_blocks(struct arena_block *block)
+{
+    while (block != NULL) {
+        struct arena_block *next = block->next;
+        free(block);
+        block = next;
+    }
+}
+
 void arena_release(struct arena *a)
 {
     if (a == NULL) {
         return;
     }
-    while (a->head != NULL) {
-        struct arena_block *next = a->head->next;
-        free(a->head);
-        a->head = next;
-    }
+    free_blocks(a->head);
+    free_blocks(a->spares);
     *a = (struct arena){.limit = a->limit, .first = a->first};
 }
 
 void arena_clear(struct arena *a)
 {
     struct arena_block *head = a->head;
-    if (head == NULL) {
-        return;
+    struct arena_block *spares = a->spares;
+    unsigned count = 0;
+
+    for (struct arena_block *spare = spares; spare != NULL; spare = spare->next) {
+        count++;
     }
-    a->head = head->next;
-    arena_release(a);
-    memset(head->bytes, 0, head->used);
-    head->used = 0;
-    head->next = NULL;
-    a->head = head;
+    while (head != NULL) {
+        struct arena_block *next = head->next;
+        if (head->cap <= BLOCK_BYTES_MAX && count < SPARE_BLOCKS) {
+            memset(head->bytes, 0, head->used);
+            head->used = 0;
+            ASAN_POISON_MEMORY_REGION(head->bytes, head->cap);
+            head->next = spares;
+            spares = head;
+            count++;
+        } else {
+            free(head);
+        }
+        head = next;
+    }
+    *a = (struct arena){.spares = spares, .limit = a->limit, .first = a->first};
 }
 
 /* What is too large for a block of the usual size gets one of its own behind the head, so that the
@@ -65,8 +85,15 @@ static struct arena_block *arena_block_for(struct arena *a, size_t n)
     size_t first = a->first != 0 ? a->first : BLOCK_BYTES;
     size_t usual = head != NULL ? MIN(2 * head->cap, BLOCK_BYTES_MAX) : first;
     size_t cap = MAX(n, usual);
-    struct arena_block *block = xcalloc(1, sizeof(*block) + cap);
-    block->cap = cap;
+    struct arena_block *block = a->spares;
+    if (block != NULL && block->cap >= n) {
+        a->spares = block->next;
+        ASAN_UNPOISON_MEMORY_REGION(block->bytes, block->cap);
+    } else {
+        block = xcalloc(1, sizeof(*block) + cap);
+        block->cap = cap;
+    }
+    block->next = NULL;
     if (head != NULL && n > usual / 4) {
         block->next = head->next;
         head->next = block;
