@@ -9,6 +9,7 @@
  * a memcpy are the fields that point somewhere: they are looked for once for each kind of message.
  */
 
+#define FIELD_BYTES 15u /* a tag and a number, or a tag and a length, as varints: at most */
 #define ALIGN_BYTES sizeof(uint64_t) /* no field of generated code wants more */
 #define SHAPES      512u             /* a power of 2, far above the number of kinds of messages */
 
@@ -33,6 +34,7 @@ struct part {
 
 struct shape {
     const ProtobufCMessageDescriptor *desc;
+    size_t packed_bytes; /* at most, but for what its fields point to */
     size_t count;
     struct part parts[];
 };
@@ -75,6 +77,7 @@ static struct shape *shape_new(const ProtobufCMessageDescriptor *desc)
     struct shape *s = xmalloc(sizeof(*s) + desc->n_fields * sizeof(s->parts[0]));
 
     s->desc = desc;
+    s->packed_bytes = desc->n_fields * (size_t)FIELD_BYTES;
     s->count = 0;
     for (unsigned i = 0; i < desc->n_fields; i++) {
         s->count += part_of(&desc->fields[i], &s->parts[s->count]);
@@ -110,6 +113,7 @@ static const struct shape *shape_of(const ProtobufCMessageDescriptor *desc)
 struct space {
     char *base;
     size_t used;
+    size_t packed; /* at most */
 };
 
 /* NULL: it is only measured. */
@@ -122,6 +126,7 @@ static void *take(struct space *to, const void *from, size_t n)
         memcpy(p, from, n);
     }
     to->used += (n + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+    to->packed += n;
     return p;
 }
 
@@ -172,6 +177,7 @@ static void *copy_list(struct space *to, const struct part *part, const void *it
         return NULL;
     }
     out = take(to, items, n * item_bytes);
+    to->packed += n * FIELD_BYTES;
     if (part->kind != PART_NUMBERS) {
         copy_items(to, part->kind, items, n, out);
     }
@@ -226,7 +232,7 @@ static void copy_unknown(struct space *to, const ProtobufCMessage *m, ProtobufCM
     if (n == 0) {
         return;
     }
-    fields = take(to, m->unknown_fields, n * sizeof(*fields));
+    fields = take(to, m->unknown_fields, n * sizeof(*fields)); /* more than tags and lengths */
     for (size_t i = 0; i < n; i++) {
         void *data = take(to, m->unknown_fields[i].data, m->unknown_fields[i].len);
         if (fields != NULL) {
@@ -243,6 +249,7 @@ static ProtobufCMessage *copy(struct space *to, const ProtobufCMessage *m)
     const struct shape *shape = shape_of(m->descriptor);
     ProtobufCMessage *out = take(to, m, m->descriptor->sizeof_message);
 
+    to->packed += shape->packed_bytes - m->descriptor->sizeof_message; /* its fields for itself */
     for (size_t i = 0; i < shape->count; i++) {
         if (is_there(&shape->parts[i], m)) {
             copy_part(to, &shape->parts[i], m, out);
@@ -258,6 +265,14 @@ size_t pb_block_size(const ProtobufCMessage *m)
 
     copy(&none, m);
     return none.used;
+}
+
+size_t pb_size_bound(const ProtobufCMessage *m)
+{
+    struct space none = {.base = NULL};
+
+    copy(&none, m);
+    return none.packed;
 }
 
 ProtobufCMessage *pb_block_make(const ProtobufCMessage *m, void *block)

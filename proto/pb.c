@@ -4,6 +4,10 @@
 
 #include "common/limits.h"
 
+#define BOUND_BYTES                                                              \
+    (256u * 1024) /* messages up to this bound are packed without measuring them \
+                   */
+
 /* Protobuf wire types that protobuf-c knows; groups (3, 4) are refused. */
 enum { WIRE_VARINT = 0, WIRE_64BIT = 1, WIRE_BYTES = 2, WIRE_32BIT = 5 };
 
@@ -145,11 +149,16 @@ int pb_unpack_own(struct arena *arena, const ProtobufCMessageDescriptor *desc, s
 
 void pb_pack(const ProtobufCMessage *m, struct buf *out)
 {
-    size_t n = protobuf_c_message_get_packed_size(m);
-    char *p = buf_space(out, n);
+    size_t room = pb_size_bound(m);
+    char *p;
 
+    if (room > BOUND_BYTES || out->limit > 0) { /* where room too much would not be fine */
+        room = protobuf_c_message_get_packed_size(m);
+    }
+    p = buf_space(out, room);
     if (p) {
-        check(protobuf_c_message_pack(m, (uint8_t *)p) == n);
+        const size_t n = protobuf_c_message_pack(m, (uint8_t *)p);
+        check(n <= room);
         buf_advance(out, n);
     }
 }

@@ -38,6 +38,9 @@ int pb_unpack_own(struct arena *arena, const ProtobufCMessageDescriptor *desc, s
 void pb_pack(const ProtobufCMessage *m, struct buf *out);
 #define PB_PACK(m, out) pb_pack(&(m)->base, (out))
 
+/* No less than its packed size, and mostly not far above: a third of the work of measuring it. */
+size_t pb_size_bound(const ProtobufCMessage *m);
+
 /* A deep copy in the arena. Never NULL. It packs to the same bytes as its model. */
 ProtobufCMessage *pb_copy(struct arena *arena, const ProtobufCMessage *m);
 

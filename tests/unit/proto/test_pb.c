@@ -416,9 +416,9 @@ static void set_random(struct arena *arena, uint64_t *x, const ProtobufCFieldDes
     } else if (field->type == PROTOBUF_C_TYPE_MESSAGE) {
         *(ProtobufCMessage **)at = random_message(arena, x, field->descriptor);
     } else if (value_bytes(field->type) == sizeof(uint64_t)) {
-        *(uint64_t *)at = next_random(x) >> (n + 8);
+        *(uint64_t *)at = next_random(x) >> n;
     } else {
-        *(uint32_t *)at = n % 2;
+        *(uint32_t *)at = field->type == PROTOBUF_C_TYPE_BOOL ? n % 2 : (uint32_t)next_random(x);
     }
 }
 
@@ -461,6 +461,7 @@ static void a_block_is_whole_wherever_it_lies(void **state)
         free(block);
         assert_packs_to(moved, buf_str(&packed));
         assert_int_equal(pb_block_size(moved), n);
+        assert_true(pb_size_bound(moved) >= packed.n);
         free(moved);
         buf_release(&packed);
         arena_clear(arena);
