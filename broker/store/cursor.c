@@ -169,7 +169,7 @@ static void advance(struct cursor *c)
     struct walk *w = c->impl;
 
     if (w->on_row) {
-        w->row = w->backward ? mem_before(c->tx->mem, c->table, mem_key(w->row)) : w->row->next[0];
+        w->row = w->backward ? mem_previous(c->tx->mem, w->row) : w->row->next[0];
     }
     if (w->on_lmdb) {
         move_lmdb(c, w->backward ? MDB_PREV : MDB_NEXT, STR_NULL);

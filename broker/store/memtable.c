@@ -2,8 +2,11 @@
 
 #include "broker/store/memtable.h"
 
+#include <sanitizer/asan_interface.h>
 #include <stdlib.h>
 #include <utlist.h>
+
+#define SPARE_STEP 64u
 
 /* A key to be looked for: most keys differ in their first bytes already. */
 struct probe {
@@ -21,13 +24,82 @@ static struct probe probe_of(struct str key)
     return p;
 }
 
-/* As LMDB orders them. */
-static int compare(const struct mem_row *row, const struct probe *p)
+static uint64_t word(const char *p)
 {
+    uint64_t w;
+
+    memcpy(&w, p, sizeof(w));
+    return __builtin_bswap64(w);
+}
+
+/* As LMDB orders them. Word by word: this is what a look-up consists of. */
+static inline int compare(const struct mem_row *row, const struct probe *p)
+{
+    const char *a = mem_key(row).p;
+    const char *b = p->key.p;
+    const size_t n = MIN(row->key_n, p->key.n);
+    size_t i = sizeof(uint64_t);
+    int order = 0;
+
     if (row->head != p->head) {
         return row->head < p->head ? -1 : 1;
     }
-    return str_cmp(mem_key(row), p->key);
+    for (; i + sizeof(uint64_t) <= n; i += sizeof(uint64_t)) {
+        const uint64_t x = word(a + i), y = word(b + i);
+        if (x != y) {
+            return x < y ? -1 : 1;
+        }
+    }
+    if (i < n) {
+        order = memcmp(a + i, b + i, n - i);
+    }
+    return order != 0 ? order : (row->key_n > p->key.n) - (row->key_n < p->key.n);
+}
+
+/* Memory that was given back, of one size: rows come and go by the million. */
+struct mem_spare {
+    struct mem_spare *next;
+};
+
+static size_t spare_class(size_t n)
+{
+    return (n + SPARE_STEP - 1) / SPARE_STEP;
+}
+
+static void *get(struct memtable *m, size_t n)
+{
+    const size_t class = spare_class(n);
+    struct mem_spare *spare = class < MEM_SPARES ? m->spares[class] : NULL;
+
+    if (spare == NULL) {
+        return xmalloc(class * SPARE_STEP);
+    }
+    ASAN_UNPOISON_MEMORY_REGION(spare, class * SPARE_STEP);
+    m->spares[class] = spare->next;
+    return spare;
+}
+
+static void give_back(struct memtable *m, void *p, size_t n)
+{
+    const size_t class = spare_class(n);
+    struct mem_spare *spare = p;
+
+    if (p == NULL || class >= MEM_SPARES) {
+        free(p);
+        return;
+    }
+    spare->next = m->spares[class];
+    m->spares[class] = spare;
+    ASAN_POISON_MEMORY_REGION(spare, class * SPARE_STEP);
+}
+
+static void spares_free(struct memtable *m)
+{
+    for (size_t class = 0; class < MEM_SPARES; class ++) {
+        while (m->spares[class] != NULL) {
+            free(get(m, class * SPARE_STEP));
+        }
+    }
 }
 
 struct memtable *mem_new(void)
@@ -38,10 +110,21 @@ struct memtable *mem_new(void)
     return m;
 }
 
-static void row_free(struct mem_row *row)
+static size_t row_bytes(uint8_t levels, size_t key_n)
 {
-    free(row->value);
-    free(row);
+    return sizeof(struct mem_row) + 2 * levels * sizeof(struct mem_row *) + key_n;
+}
+
+/* Where the place stands that points to the row, level by level. */
+static struct mem_row ***links_of(struct mem_row *row)
+{
+    return (struct mem_row ***)&row->next[row->levels];
+}
+
+static void row_free(struct memtable *m, struct mem_row *row)
+{
+    give_back(m, row->value, row->cap);
+    give_back(m, row, row_bytes(row->levels, row->key_n));
 }
 
 void mem_free(struct memtable *m)
@@ -53,8 +136,9 @@ void mem_free(struct memtable *m)
     }
     DL_FOREACH_SAFE2(m->oldest, row, next, newer)
     {
-        row_free(row);
+        row_free(m, row);
     }
+    spares_free(m);
     free(m);
 }
 
@@ -124,6 +208,11 @@ struct mem_row *mem_before(struct memtable *m, enum table t, struct str key)
     return row_of_slots(list, links[0]);
 }
 
+struct mem_row *mem_previous(struct memtable *m, const struct mem_row *row)
+{
+    return row_of_slots(&m->lists[row->table], links_of((struct mem_row *)row)[0]);
+}
+
 static uint8_t random_levels(struct memtable *m)
 {
     const unsigned most = MEM_LEVELS - 1;
@@ -137,7 +226,7 @@ static uint8_t random_levels(struct memtable *m)
 static struct mem_row *row_new(struct memtable *m, enum table t, const struct probe *p)
 {
     const uint8_t levels = random_levels(m);
-    struct mem_row *row = xmalloc(sizeof(*row) + levels * sizeof(row->next[0]) + p->key.n);
+    struct mem_row *row = get(m, row_bytes(levels, p->key.n));
 
     *row = (struct mem_row){.head = p->head,
                             .table = t,
@@ -145,8 +234,42 @@ static struct mem_row *row_new(struct memtable *m, enum table t, const struct pr
                             .below = BELOW_YES,
                             .levels = levels,
                             .key_n = (uint16_t)p->key.n};
-    memcpy(&row->next[levels], p->key.p, p->key.n);
+    memcpy(&row->next[2 * levels], p->key.p, p->key.n);
     return row;
+}
+
+static void link_row(struct mem_list *list, struct mem_row *row, struct mem_row ***links)
+{
+    for (unsigned l = 0; l < row->levels; l++) {
+        row->next[l] = *links[l];
+        links_of(row)[l] = links[l];
+        *links[l] = row;
+        if (row->next[l] != NULL) {
+            links_of(row->next[l])[l] = &row->next[l];
+        } else {
+            list->ends[l] = &row->next[l];
+        }
+    }
+    list->last = row->next[0] == NULL ? row : list->last;
+}
+
+static void unlink_row(struct mem_list *list, struct mem_row *row)
+{
+    for (unsigned l = 0; l < row->levels; l++) {
+        struct mem_row **link = links_of(row)[l];
+        *link = row->next[l];
+        if (row->next[l] != NULL) {
+            links_of(row->next[l])[l] = link;
+        } else {
+            list->ends[l] = link;
+        }
+    }
+    if (list->last == row) {
+        list->last = row_of_slots(list, links_of(row)[0]);
+    }
+    while (list->height > 0 && list->first[list->height - 1] == NULL) {
+        list->height--;
+    }
 }
 
 struct mem_row *mem_open(struct memtable *m, enum table t, struct str key)
@@ -169,12 +292,7 @@ struct mem_row *mem_open(struct memtable *m, enum table t, struct str key)
     for (; list->height < row->levels; list->height++) {
         links[list->height] = &list->first[list->height];
     }
-    for (unsigned l = 0; l < row->levels; l++) {
-        row->next[l] = *links[l];
-        *links[l] = row;
-        list->ends[l] = row->next[l] == NULL ? &row->next[l] : list->ends[l];
-    }
-    list->last = row->next[0] == NULL ? row : list->last;
+    link_row(list, row, links);
     DL_APPEND2(m->oldest, row, older, newer);
     m->count++;
     return row;
@@ -182,25 +300,11 @@ struct mem_row *mem_open(struct memtable *m, enum table t, struct str key)
 
 void mem_drop(struct memtable *m, struct mem_row *row)
 {
-    struct mem_list *list = &m->lists[row->table];
-    const struct probe p = {.head = row->head, .key = mem_key(row)};
-    struct mem_row **links[MEM_LEVELS];
-
-    check(seek(list, &p, links) == row);
     mem_set_state(m, row, MEM_CLEAN, BELOW_YES); /* which counts for nothing */
-    for (unsigned l = 0; l < row->levels; l++) {
-        *links[l] = row->next[l];
-        list->ends[l] = row->next[l] == NULL ? links[l] : list->ends[l];
-    }
-    if (list->last == row) {
-        list->last = row_of_slots(list, links[0]);
-    }
-    while (list->height > 0 && list->first[list->height - 1] == NULL) {
-        list->height--;
-    }
+    unlink_row(&m->lists[row->table], row);
     DL_DELETE2(m->oldest, row, older, newer);
     m->count--;
-    row_free(row);
+    row_free(m, row);
 }
 
 static int more(const struct mem_row *row)
@@ -233,41 +337,40 @@ void mem_touch(struct memtable *m, struct mem_row *row)
     DL_APPEND2(m->oldest, row, older, newer);
 }
 
-/* Room for n bytes; what was there is lost. The old room is returned if it is another. */
-static void *make_room(struct mem_row *row, size_t n)
+void mem_set_bytes(struct memtable *m, struct mem_row *row, struct str bytes)
 {
     void *old = NULL;
+    const size_t old_cap = row->cap;
 
-    if (n > row->cap) {
+    if (bytes.n > row->cap) {
         old = row->value;
-        row->value = xmalloc(n);
-        row->cap = n;
+        row->value = get(m, bytes.n);
+        row->cap = spare_class(bytes.n) * SPARE_STEP;
     }
-    row->n = n;
-    return old;
-}
-
-void mem_set_bytes(struct mem_row *row, struct str bytes)
-{
-    void *old = make_room(row, bytes.n);
-
     if (bytes.n > 0) {
         memmove(row->value, bytes.p, bytes.n);
     }
+    row->n = bytes.n;
     row->is_message = false;
-    free(old);
+    give_back(m, old, old_cap);
 }
 
-void mem_set_message(struct mem_row *row, const ProtobufCMessage *m, size_t n)
+void mem_set_message(struct memtable *m, struct mem_row *row, const ProtobufCMessage *message,
+                     size_t n)
 {
-    free(make_room(row, n));
-    pb_block_make(m, row->value);
+    if (n > row->cap) {
+        give_back(m, row->value, row->cap);
+        row->value = get(m, n);
+        row->cap = spare_class(n) * SPARE_STEP;
+    }
+    pb_block_make(message, row->value);
+    row->n = n;
     row->is_message = true;
 }
 
-void mem_clear_value(struct mem_row *row)
+void mem_clear_value(struct memtable *m, struct mem_row *row)
 {
-    free(row->value);
+    give_back(m, row->value, row->cap);
     row->value = NULL;
     row->n = row->cap = 0;
     row->is_message = false;

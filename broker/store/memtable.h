@@ -13,7 +13,8 @@
 
 #include "broker/store/tx.h"
 
-#define MEM_LEVELS 8u /* each has a fourth of the rows of the one below it */
+#define MEM_LEVELS 8u  /* each has a fourth of the rows of the one below it */
+#define MEM_SPARES 33u /* memory up to 2 KiB is kept, in steps of 64 bytes */
 
 enum mem_state {
     MEM_CLEAN, /* as LMDB has it */
@@ -37,7 +38,7 @@ struct mem_row {
     bool is_message;
     uint8_t levels;
     uint16_t key_n;
-    struct mem_row *next[]; /* `levels` of them, then the key */
+    struct mem_row *next[]; /* `levels` of them, as many places that point to the row, the key */
 };
 
 struct mem_list {
@@ -53,7 +54,8 @@ struct memtable {
     struct mem_list lists[TABLE_COUNT];
     struct mem_row *oldest;
     size_t count;
-    uint64_t random; /* for heights alone */
+    uint64_t random;                      /* for heights alone */
+    struct mem_spare *spares[MEM_SPARES]; /* memory of rows that went, by its size */
 };
 
 struct memtable *mem_new(void);
@@ -61,13 +63,14 @@ void mem_free(struct memtable *m); /* NULL is fine */
 
 static inline struct str mem_key(const struct mem_row *row)
 {
-    return str_of(&row->next[row->levels], row->key_n);
+    return str_of(&row->next[2 * row->levels], row->key_n);
 }
 
 /* NULL: there is none. */
 struct mem_row *mem_find(struct memtable *m, enum table t, struct str key);
 struct mem_row *mem_at_or_after(struct memtable *m, enum table t, struct str key);
 struct mem_row *mem_before(struct memtable *m, enum table t, struct str key);
+struct mem_row *mem_previous(struct memtable *m, const struct mem_row *row);
 
 /* The row of that key, or a new one: clean, without a value, BELOW_YES. */
 struct mem_row *mem_open(struct memtable *m, enum table t, struct str key);
@@ -80,9 +83,10 @@ void mem_set_state(struct memtable *m, struct mem_row *row, enum mem_state state
 void mem_touch(struct memtable *m, struct mem_row *row);
 
 /* A copy; `bytes` may lie in the row's present value. */
-void mem_set_bytes(struct mem_row *row, struct str bytes);
+void mem_set_bytes(struct memtable *m, struct mem_row *row, struct str bytes);
 /* The same for a message, of which n is the pb_block_size. */
-void mem_set_message(struct mem_row *row, const ProtobufCMessage *m, size_t n);
-void mem_clear_value(struct mem_row *row);
+void mem_set_message(struct memtable *m, struct mem_row *row, const ProtobufCMessage *message,
+                     size_t n);
+void mem_clear_value(struct memtable *m, struct mem_row *row);
 
 #endif

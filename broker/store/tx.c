@@ -277,7 +277,7 @@ void tx_put(struct tx *tx, enum table t, const struct key *k, struct str value)
     if (value.n > ROW_INLINE_MAX) {
         put_large(tx, t, k, value);
     } else {
-        mem_set_bytes(open_row(tx, t, k), value);
+        mem_set_bytes(tx->mem, open_row(tx, t, k), value);
         make_room(tx);
     }
     if (tx_ok(tx)) {
@@ -305,7 +305,7 @@ void tx_del(struct tx *tx, enum table t, const struct key *k)
         (row->below == BELOW_UNKNOWN && !find_below(tx, t, k, &physical))) {
         mem_drop(tx->mem, row);
     } else {
-        mem_clear_value(row);
+        mem_clear_value(tx->mem, row);
         mem_set_state(tx->mem, row, MEM_GONE, BELOW_YES);
         mem_touch(tx->mem, row);
         make_room(tx);
@@ -321,7 +321,7 @@ static void remember(struct tx *tx, enum table t, const struct key *k, const Pro
     const size_t n = pb_block_size(m);
 
     if (n <= MEM_MESSAGE_BYTES && tx->mem->count < MEM_ROWS_MAX) {
-        mem_set_message(mem_open(tx->mem, t, key_str(k)), m, n);
+        mem_set_message(tx->mem, mem_open(tx->mem, t, key_str(k)), m, n);
     }
 }
 
@@ -371,7 +371,7 @@ void tx_put_msg(struct tx *tx, enum table t, const struct key *k, const Protobuf
         tx_put(tx, t, k, buf_str(&tx->packed));
         return;
     }
-    mem_set_message(open_row(tx, t, k), m, n);
+    mem_set_message(tx->mem, open_row(tx, t, k), m, n);
     make_room(tx);
     if (tx_ok(tx)) {
         book(tx, t);
