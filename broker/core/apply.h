@@ -100,6 +100,7 @@ int apply_variables_rewrap(struct core *c, const Pb__VariablesRewrap *cmd);
 /* preempt.c */
 int apply_job_preempt(struct core *c, const Pb__JobPreempt *cmd);
 /* assign.c */
+bool any_twice(struct arena *a, const uint64_t *ids, size_t n);
 int apply_assign(struct core *c, const Pb__Assign *cmd);
 /* attempt.c */
 int apply_assign_acked(struct core *c, const Pb__AssignAcked *cmd);

@@ -67,14 +67,22 @@ static int by_id(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static bool any_twice(struct core *c, const Pb__Assign *cmd)
+bool any_twice(struct arena *a, const uint64_t *ids, size_t n)
 {
-    uint64_t *ids = arena_array(c->arena, cmd->n_job_ids, sizeof(*ids));
+    bool ascending = true; /* as they mostly are */
+    uint64_t *sorted;
 
-    memcpy(ids, cmd->job_ids, cmd->n_job_ids * sizeof(*ids));
-    qsort(ids, cmd->n_job_ids, sizeof(*ids), by_id);
-    for (size_t i = 1; i < cmd->n_job_ids; i++) {
-        if (ids[i] == ids[i - 1]) {
+    for (size_t i = 1; i < n && ascending; i++) {
+        ascending = ids[i - 1] < ids[i];
+    }
+    if (ascending) {
+        return false;
+    }
+    sorted = arena_array(a, n, sizeof(*sorted));
+    memcpy(sorted, ids, n * sizeof(*sorted));
+    qsort(sorted, n, sizeof(*sorted), by_id);
+    for (size_t i = 1; i < n; i++) {
+        if (sorted[i] == sorted[i - 1]) {
             return true;
         }
     }
@@ -88,7 +96,8 @@ static int assign_check(struct core *c, const Pb__Assign *cmd, const Pb__WorkerR
     struct lookup last = {0};
     int r = 0;
 
-    if (cmd->n_job_ids == 0 || cmd->n_job_ids > LIMIT_WORKER_SLOTS || any_twice(c, cmd)) {
+    if (cmd->n_job_ids == 0 || cmd->n_job_ids > LIMIT_WORKER_SLOTS ||
+        any_twice(c->arena, cmd->job_ids, cmd->n_job_ids)) {
         return reject(c, -E_INVALID, "no list of jobs");
     }
     if (w->paused || w->draining) {

@@ -466,18 +466,16 @@ int apply_job_finished(struct core *c, const Pb__JobFinished *cmd)
 static int finished_check(struct core *c, const Pb__JobsFinished *cmd,
                           const Pb__AssignmentRecord **ret)
 {
+    uint64_t *ids = arena_array(c->arena, cmd->n_jobs + 1, sizeof(*ids));
+
     if (cmd->n_jobs == 0 || cmd->n_jobs > LIMIT_FINISHED_JOBS) {
         return reject(c, -E_INVALID, "1 to %u jobs end at once", LIMIT_FINISHED_JOBS);
     }
     for (size_t i = 0; i < cmd->n_jobs; i++) {
         const Pb__FinishedJob *f = cmd->jobs[i];
         const Pb__AssignmentRecord *a = ret[i] = assignment_get(c->tx, f->job_id);
-        int r = outcome_ok(c, f->outcome);
-        for (size_t k = 0; k < i && r == 0; k++) {
-            r = cmd->jobs[k]->job_id == f->job_id
-                    ? reject(c, -E_INVALID, "job %" PRIu64 " is named twice", f->job_id)
-                    : 0;
-        }
+        const int r = outcome_ok(c, f->outcome);
+        ids[i] = f->job_id;
         if (r < 0) {
             return r;
         }
@@ -485,6 +483,9 @@ static int finished_check(struct core *c, const Pb__JobsFinished *cmd,
             a->attempt != f->attempt) {
             return reject(c, -E_STALE_EPOCH, "not the holder of job %" PRIu64, f->job_id);
         }
+    }
+    if (any_twice(c->arena, ids, cmd->n_jobs)) {
+        return reject(c, -E_INVALID, "a job is named twice");
     }
     return tx_error(c->tx);
 }

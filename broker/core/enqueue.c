@@ -95,24 +95,33 @@ static int keys_check(struct core *c, const Pb__JobsEnqueue *cmd)
     return tx_error(c->tx);
 }
 
-/* Their plans as rows: packed once, and measured by it. */
-static int pack_plans(struct core *c, const Pb__JobsEnqueue *cmd, struct str *ret)
+/* Whether the plans are small enough, by sizes that are rather too large. */
+static bool surely_fit(const Pb__JobsEnqueue *cmd)
 {
     size_t total = 0;
 
     for (size_t i = 0; i < cmd->n_jobs; i++) {
-        const Pb__PlanJob *plan = cmd->jobs[i]->plan;
-        const size_t n = pb__plan_job__get_packed_size(plan);
-        uint8_t *p;
+        total += pb_size_bound(&cmd->jobs[i]->plan->base);
+    }
+    /* One that is larger than a job may be is larger than all may be. */
+    return total <= MIN(LIMIT_ENQUEUE_BYTES, LIMIT_JOB_SPEC - SPEC_FIXED_BYTES - SPEC_PLAY_BYTES);
+}
+
+static int sizes_check(struct core *c, const Pb__JobsEnqueue *cmd)
+{
+    size_t total = 0;
+
+    if (surely_fit(cmd)) {
+        return 0;
+    }
+    for (size_t i = 0; i < cmd->n_jobs; i++) {
+        const size_t n = pb__plan_job__get_packed_size(cmd->jobs[i]->plan);
         total += n;
         if (total > LIMIT_ENQUEUE_BYTES ||
             n + SPEC_FIXED_BYTES + SPEC_PLAY_BYTES > LIMIT_JOB_SPEC) {
             return reject(c, -E_TOO_BIG, "jobs[%zu]: more than %u bytes, or %u in all", i,
                           LIMIT_JOB_SPEC - SPEC_FIXED_BYTES - SPEC_PLAY_BYTES, LIMIT_ENQUEUE_BYTES);
         }
-        p = arena_alloc(c->arena, n);
-        pb__plan_job__pack(plan, p);
-        ret[i] = str_of((const char *)p, n);
     }
     return 0;
 }
@@ -188,13 +197,13 @@ static Pb__JobRecord *make_job(struct core *c, uint64_t project_id, const Pb__En
     return job;
 }
 
-static void enqueue(struct core *c, Pb__JobRecord *job, const Pb__EnqueueJob *e, struct str plan)
+static void enqueue(struct core *c, Pb__JobRecord *job, const Pb__EnqueueJob *e)
 {
     const struct key k = key_u64(job->id);
     struct run run;
 
     class_count(c, job->class_id, 1, 1);
-    tx_put(c->tx, T_JOB_PLAN, &k, plan);
+    tx_put_msg(c->tx, T_JOB_PLAN, &k, &e->plan->base);
     run_init_new_lone(&run, c, job);
     if (e->not_before_ms > c->now_ms) {
         job_move(&run, job, JOB_SCHEDULED, NULL);
@@ -215,15 +224,13 @@ int apply_jobs_enqueue(struct core *c, const Pb__JobsEnqueue *cmd)
 {
     const Pb__PlanJob *last = NULL; /* of whom class_id is */
     struct reply_job *made;
-    struct str *plans;
     uint64_t project_id, class_id = 0;
     int r = enqueue_check(c, cmd);
 
     if (r < 0) {
         return r;
     }
-    plans = arena_array(c->arena, cmd->n_jobs, sizeof(*plans));
-    r = pack_plans(c, cmd, plans);
+    r = sizes_check(c, cmd);
     r = r < 0 ? r : room_check(c, cmd);
     if (r < 0) {
         return r;
@@ -245,7 +252,7 @@ int apply_jobs_enqueue(struct core *c, const Pb__JobsEnqueue *cmd)
         last = e->plan;
         Pb__JobRecord *job = make_job(c, project_id, e, class_id);
         made[i] = (struct reply_job){.job_id = job->id};
-        enqueue(c, job, e, plans[i]);
+        enqueue(c, job, e);
     }
     c->reply->project_id = project_id;
     c->reply->jobs = made;

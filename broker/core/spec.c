@@ -137,7 +137,8 @@ static int fit(struct spec *s)
 {
     Pb__JobSpec *out = s->out;
 
-    if (pb__job_spec__get_packed_size(out) <= LIMIT_JOB_SPEC) {
+    if (pb_size_bound(&out->base) <= LIMIT_JOB_SPEC ||
+        pb__job_spec__get_packed_size(out) <= LIMIT_JOB_SPEC) {
         return 0;
     }
     for (size_t i = 0; i < out->n_variables; i++) {
