@@ -23,13 +23,16 @@ enum part_kind {
     PART_MESSAGES,
 };
 
+struct shape;
+
 /* A field that points. */
 struct part {
     enum part_kind kind;
     uint32_t offset;
-    uint32_t count_offset; /* of lists; of a member of a oneof: where that says who it is */
-    uint32_t member;       /* of a oneof: its number; 0: of none */
-    uint32_t item_bytes;   /* PART_NUMBERS */
+    uint32_t count_offset;  /* of lists; of a member of a oneof: where that says who it is */
+    uint32_t member;        /* of a oneof: its number; 0: of none */
+    uint32_t item_bytes;    /* of lists */
+    const struct shape *of; /* of messages */
 };
 
 struct shape {
@@ -48,6 +51,8 @@ static uint32_t number_bytes(ProtobufCType type)
                : sizeof(uint32_t); /* enums and truth values, too */
 }
 
+static const struct shape *shape_of(const ProtobufCMessageDescriptor *desc);
+
 /* False: the field points nowhere. */
 static bool part_of(const ProtobufCFieldDescriptor *field, struct part *ret)
 {
@@ -56,13 +61,16 @@ static bool part_of(const ProtobufCFieldDescriptor *field, struct part *ret)
 
     *ret = (struct part){.offset = field->offset,
                          .count_offset = field->quantifier_offset,
-                         .member = member ? field->id : 0};
+                         .member = member ? field->id : 0,
+                         .item_bytes = sizeof(void *)};
     if (field->type == PROTOBUF_C_TYPE_STRING) {
         ret->kind = list ? PART_STRINGS : PART_STRING;
     } else if (field->type == PROTOBUF_C_TYPE_BYTES) {
         ret->kind = list ? PART_BYTES_LIST : PART_BYTES;
+        ret->item_bytes = sizeof(ProtobufCBinaryData);
     } else if (field->type == PROTOBUF_C_TYPE_MESSAGE) {
         ret->kind = list ? PART_MESSAGES : PART_MESSAGE;
+        ret->of = shape_of(field->descriptor); /* no message contains itself */
     } else if (list) {
         ret->kind = PART_NUMBERS;
         ret->item_bytes = number_bytes(field->type);
@@ -109,81 +117,6 @@ static const struct shape *shape_of(const ProtobufCMessageDescriptor *desc)
     check_failed("a slot for each kind of message", __FILE__, __LINE__);
 }
 
-/* Where a copy goes; `base` NULL: it is only measured. */
-struct space {
-    char *base;
-    size_t used;
-    size_t packed; /* at most */
-};
-
-/* NULL: it is only measured. */
-static void *take(struct space *to, const void *from, size_t n)
-{
-    char *p = NULL;
-
-    if (to->base != NULL) {
-        p = to->base + to->used;
-        memcpy(p, from, n);
-    }
-    to->used += (n + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
-    to->packed += n;
-    return p;
-}
-
-static ProtobufCMessage *copy(struct space *to, const ProtobufCMessage *m);
-
-static char *copy_string(struct space *to, const char *s)
-{
-    return s == NULL || s[0] == '\0' ? (char *)protobuf_c_empty_string : take(to, s, strlen(s) + 1);
-}
-
-static ProtobufCBinaryData copy_bytes(struct space *to, ProtobufCBinaryData b)
-{
-    return (ProtobufCBinaryData){.len = b.len, .data = b.len > 0 ? take(to, b.data, b.len) : NULL};
-}
-
-/* The list itself was copied to `out`, as it is. */
-static void copy_items(struct space *to, enum part_kind kind, const void *items, size_t n,
-                       void *out)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (kind == PART_STRINGS) {
-            char *s = copy_string(to, ((char *const *)items)[i]);
-            if (out != NULL) {
-                ((char **)out)[i] = s;
-            }
-        } else if (kind == PART_BYTES_LIST) {
-            const ProtobufCBinaryData b = copy_bytes(to, ((const ProtobufCBinaryData *)items)[i]);
-            if (out != NULL) {
-                ((ProtobufCBinaryData *)out)[i] = b;
-            }
-        } else {
-            ProtobufCMessage *m = copy(to, ((ProtobufCMessage *const *)items)[i]);
-            if (out != NULL) {
-                ((ProtobufCMessage **)out)[i] = m;
-            }
-        }
-    }
-}
-
-static void *copy_list(struct space *to, const struct part *part, const void *items, size_t n)
-{
-    const size_t item_bytes = part->kind == PART_NUMBERS      ? part->item_bytes
-                              : part->kind == PART_BYTES_LIST ? sizeof(ProtobufCBinaryData)
-                                                              : sizeof(void *);
-    void *out;
-
-    if (n == 0) {
-        return NULL;
-    }
-    out = take(to, items, n * item_bytes);
-    to->packed += n * FIELD_BYTES;
-    if (part->kind != PART_NUMBERS) {
-        copy_items(to, part->kind, items, n, out);
-    }
-    return out;
-}
-
 static size_t count_of(const struct part *part, const void *m)
 {
     return *(const size_t *)((const char *)m + part->count_offset);
@@ -196,90 +129,189 @@ static bool is_there(const struct part *part, const void *m)
            *(const uint32_t *)((const char *)m + part->count_offset) == part->member;
 }
 
-/* `out` NULL: it is only measured. */
-static void copy_part(struct space *to, const struct part *part, const void *m, void *out)
+static size_t padded(size_t n)
 {
-    const void *from = (const char *)m + part->offset;
-    const void *const *pointer = from;
-    ProtobufCBinaryData bytes;
-    void *made = NULL;
+    return (n + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+}
 
-    if (part->kind == PART_BYTES) {
-        bytes = copy_bytes(to, *(const ProtobufCBinaryData *)from);
-        if (out != NULL) {
-            *(ProtobufCBinaryData *)((char *)out + part->offset) = bytes;
-        }
-        return;
+struct measure {
+    size_t block;
+    size_t packed; /* at most */
+};
+
+static void add(struct measure *sum, size_t n)
+{
+    sum->block += padded(n);
+    sum->packed += n;
+}
+
+static void add_string(struct measure *sum, const char *s)
+{
+    if (s != NULL && s[0] != '\0') {
+        add(sum, strlen(s) + 1);
     }
+}
+
+static void add_message(struct measure *sum, const ProtobufCMessage *m, const struct shape *shape);
+
+static void add_list(struct measure *sum, const struct part *part, const void *items, size_t n)
+{
+    add(sum, n * part->item_bytes);
+    sum->packed += n * FIELD_BYTES;
+    for (size_t i = 0; i < n && part->kind != PART_NUMBERS; i++) {
+        if (part->kind == PART_STRINGS) {
+            add_string(sum, ((char *const *)items)[i]);
+        } else if (part->kind == PART_BYTES_LIST) {
+            add(sum, ((const ProtobufCBinaryData *)items)[i].len);
+        } else {
+            add_message(sum, ((ProtobufCMessage *const *)items)[i], part->of);
+        }
+    }
+}
+
+static void add_part(struct measure *sum, const struct part *part, const void *m)
+{
+    const void *at = (const char *)m + part->offset;
+    const void *pointer = *(const void *const *)at;
+
     if (part->kind == PART_STRING) {
-        made = copy_string(to, *pointer);
+        add_string(sum, pointer);
+    } else if (part->kind == PART_BYTES) {
+        add(sum, ((const ProtobufCBinaryData *)at)->len);
     } else if (part->kind == PART_MESSAGE) {
-        made = *pointer != NULL ? copy(to, *pointer) : NULL;
-    } else {
-        made = copy_list(to, part, *pointer, count_of(part, m));
-    }
-    if (out != NULL) {
-        *(void **)((char *)out + part->offset) = made;
-    }
-}
-
-/* What a newer program has written, and this one does not know. */
-static void copy_unknown(struct space *to, const ProtobufCMessage *m, ProtobufCMessage *out)
-{
-    const size_t n = m->n_unknown_fields;
-    ProtobufCMessageUnknownField *fields;
-
-    if (n == 0) {
-        return;
-    }
-    fields = take(to, m->unknown_fields, n * sizeof(*fields)); /* more than tags and lengths */
-    for (size_t i = 0; i < n; i++) {
-        void *data = take(to, m->unknown_fields[i].data, m->unknown_fields[i].len);
-        if (fields != NULL) {
-            fields[i].data = data;
+        if (pointer != NULL) {
+            add_message(sum, pointer, part->of);
         }
-    }
-    if (out != NULL) {
-        out->unknown_fields = fields;
+    } else if (count_of(part, m) > 0) {
+        add_list(sum, part, pointer, count_of(part, m));
     }
 }
 
-static ProtobufCMessage *copy(struct space *to, const ProtobufCMessage *m)
+static void add_message(struct measure *sum, const ProtobufCMessage *m, const struct shape *shape)
 {
-    const struct shape *shape = shape_of(m->descriptor);
-    ProtobufCMessage *out = take(to, m, m->descriptor->sizeof_message);
-
-    to->packed += shape->packed_bytes - m->descriptor->sizeof_message; /* its fields for itself */
+    sum->block += padded(shape->desc->sizeof_message);
+    sum->packed += shape->packed_bytes;
     for (size_t i = 0; i < shape->count; i++) {
         if (is_there(&shape->parts[i], m)) {
-            copy_part(to, &shape->parts[i], m, out);
+            add_part(sum, &shape->parts[i], m);
         }
     }
-    copy_unknown(to, m, out);
-    return out;
+    for (unsigned i = 0; i < m->n_unknown_fields; i++) { /* more than a tag each */
+        add(sum, sizeof(m->unknown_fields[i]));
+        add(sum, m->unknown_fields[i].len);
+    }
 }
 
 size_t pb_block_size(const ProtobufCMessage *m)
 {
-    struct space none = {.base = NULL};
+    struct measure sum = {0};
 
-    copy(&none, m);
-    return none.used;
+    add_message(&sum, m, shape_of(m->descriptor));
+    return sum.block;
 }
 
 size_t pb_size_bound(const ProtobufCMessage *m)
 {
-    struct space none = {.base = NULL};
+    struct measure sum = {0};
 
-    copy(&none, m);
-    return none.packed;
+    add_message(&sum, m, shape_of(m->descriptor));
+    return sum.packed;
+}
+
+/* A copy in `*to`, which then stands behind it. */
+static void *put(char **to, const void *from, size_t n)
+{
+    char *p = *to;
+
+    memcpy(p, from, n);
+    *to += padded(n);
+    return p;
+}
+
+static char *put_string(char **to, const char *s)
+{
+    return s == NULL || s[0] == '\0' ? (char *)protobuf_c_empty_string : put(to, s, strlen(s) + 1);
+}
+
+static ProtobufCBinaryData put_bytes(char **to, ProtobufCBinaryData b)
+{
+    return (ProtobufCBinaryData){.len = b.len, .data = b.len > 0 ? put(to, b.data, b.len) : NULL};
+}
+
+static ProtobufCMessage *put_message(char **to, const ProtobufCMessage *m,
+                                     const struct shape *shape);
+
+static void *put_list(char **to, const struct part *part, const void *items, size_t n)
+{
+    void *out;
+
+    if (n == 0) {
+        return NULL;
+    }
+    out = put(to, items, n * part->item_bytes);
+    for (size_t i = 0; i < n && part->kind != PART_NUMBERS; i++) {
+        if (part->kind == PART_STRINGS) {
+            ((char **)out)[i] = put_string(to, ((char *const *)items)[i]);
+        } else if (part->kind == PART_BYTES_LIST) {
+            ((ProtobufCBinaryData *)out)[i] = put_bytes(to,
+                                                        ((const ProtobufCBinaryData *)items)[i]);
+        } else {
+            ((ProtobufCMessage **)out)[i] = put_message(to, ((ProtobufCMessage *const *)items)[i],
+                                                        part->of);
+        }
+    }
+    return out;
+}
+
+/* `out` is a copy of the message as it is. */
+static void put_part(char **to, const struct part *part, const void *m, void *out)
+{
+    const void *pointer = *(const void *const *)((const char *)m + part->offset);
+    void *at = (char *)out + part->offset;
+
+    if (part->kind == PART_STRING) {
+        *(char **)at = put_string(to, pointer);
+    } else if (part->kind == PART_BYTES) {
+        *(ProtobufCBinaryData *)at = put_bytes(to, *(const ProtobufCBinaryData *)at);
+    } else if (part->kind == PART_MESSAGE) {
+        *(void **)at = pointer != NULL ? put_message(to, pointer, part->of) : NULL;
+    } else {
+        *(void **)at = put_list(to, part, pointer, count_of(part, m));
+    }
+}
+
+/* What a newer program has written, and this one does not know. */
+static void put_unknown(char **to, ProtobufCMessage *out)
+{
+    out->unknown_fields = put(to, out->unknown_fields,
+                              out->n_unknown_fields * sizeof(out->unknown_fields[0]));
+    for (unsigned i = 0; i < out->n_unknown_fields; i++) {
+        ProtobufCMessageUnknownField *field = &out->unknown_fields[i];
+        field->data = put(to, field->data, field->len);
+    }
+}
+
+static ProtobufCMessage *put_message(char **to, const ProtobufCMessage *m,
+                                     const struct shape *shape)
+{
+    ProtobufCMessage *out = put(to, m, shape->desc->sizeof_message);
+
+    for (size_t i = 0; i < shape->count; i++) {
+        if (is_there(&shape->parts[i], m)) {
+            put_part(to, &shape->parts[i], m, out);
+        }
+    }
+    if (out->n_unknown_fields > 0) {
+        put_unknown(to, out);
+    }
+    return out;
 }
 
 ProtobufCMessage *pb_block_make(const ProtobufCMessage *m, void *block)
 {
-    struct space to = {.base = block};
+    char *to = block;
 
-    return copy(&to, m);
+    return put_message(&to, m, shape_of(m->descriptor));
 }
 
 /* A block that has moved: what pointed into the old one points into the new one. */
@@ -298,18 +330,18 @@ static void mend(const struct move *move, void *pointer)
     }
 }
 
-static void mend_message(const struct move *move, ProtobufCMessage *m);
+static void mend_message(const struct move *move, ProtobufCMessage *m, const struct shape *shape);
 
-static void mend_items(const struct move *move, enum part_kind kind, void *items, size_t n)
+static void mend_items(const struct move *move, const struct part *part, void *items, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        if (kind == PART_BYTES_LIST) {
+        if (part->kind == PART_BYTES_LIST) {
             mend(move, &((ProtobufCBinaryData *)items)[i].data);
             continue;
         }
         mend(move, &((void **)items)[i]);
-        if (kind == PART_MESSAGES) {
-            mend_message(move, ((ProtobufCMessage **)items)[i]);
+        if (part->kind == PART_MESSAGES) {
+            mend_message(move, ((ProtobufCMessage **)items)[i], part->of);
         }
     }
 }
@@ -324,16 +356,14 @@ static void mend_part(const struct move *move, const struct part *part, void *m)
     }
     mend(move, at);
     if (part->kind == PART_MESSAGE && *(void **)at != NULL) {
-        mend_message(move, *(ProtobufCMessage **)at);
+        mend_message(move, *(ProtobufCMessage **)at, part->of);
     } else if (part->kind > PART_NUMBERS) {
-        mend_items(move, part->kind, *(void **)at, count_of(part, m));
+        mend_items(move, part, *(void **)at, count_of(part, m));
     }
 }
 
-static void mend_message(const struct move *move, ProtobufCMessage *m)
+static void mend_message(const struct move *move, ProtobufCMessage *m, const struct shape *shape)
 {
-    const struct shape *shape = shape_of(m->descriptor);
-
     for (size_t i = 0; i < shape->count; i++) {
         if (is_there(&shape->parts[i], m)) {
             mend_part(move, &shape->parts[i], m);
@@ -352,7 +382,7 @@ ProtobufCMessage *pb_block_copy(const ProtobufCMessage *block, size_t n, void *t
     const struct move move = {.from = (uintptr_t)block, .n = n, .to = to};
 
     memcpy(to, block, n);
-    mend_message(&move, to);
+    mend_message(&move, to, shape_of(block->descriptor));
     return to;
 }
 

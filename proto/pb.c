@@ -11,58 +11,76 @@
 /* Protobuf wire types that protobuf-c knows; groups (3, 4) are refused. */
 enum { WIRE_VARINT = 0, WIRE_64BIT = 1, WIRE_BYTES = 2, WIRE_32BIT = 5 };
 
-static bool read_varint(struct str *in, uint64_t *ret)
+/* NULL: there is none between p and end. Else behind it. */
+static const uint8_t *read_varint(const uint8_t *p, const uint8_t *end, uint64_t *ret)
 {
     uint64_t v = 0;
 
-    for (size_t i = 0; i < in->n && i < 10; i++) {
-        uint8_t byte = (uint8_t)in->p[i];
+    for (unsigned shift = 0; p < end && shift < 70; shift += 7) {
+        const uint8_t byte = *p++;
 
-        v |= (uint64_t)(byte & 0x7f) << (7 * i);
+        v |= (uint64_t)(byte & 0x7f) << shift;
         if (!(byte & 0x80)) {
-            *in = str_sub(*in, i + 1, in->n);
             *ret = v;
-            return true;
+            return p;
         }
     }
-    return false;
+    return NULL;
 }
 
-/* Cuts one field off *in: its number, its wire type and, for WIRE_BYTES, its content. */
-static bool read_field(struct str *in, uint32_t *ret_number, uint32_t *ret_type,
-                       struct str *ret_bytes)
+/* A field of a packed message. */
+struct field {
+    uint32_t number;
+    uint32_t type; /* on the wire */
+    struct str bytes;
+};
+
+/* NULL: there is no good one. Else behind it. */
+static const uint8_t *read_field(const uint8_t *p, const uint8_t *end, struct field *ret)
 {
     uint64_t tag;
     uint64_t n;
 
-    if (!read_varint(in, &tag) || tag > UINT32_MAX || tag >> 3 == 0) {
-        return false; /* field numbers are 1 to 2^29 - 1 */
+    p = read_varint(p, end, &tag);
+    if (p == NULL || tag > UINT32_MAX || tag >> 3 == 0) {
+        return NULL; /* field numbers are 1 to 2^29 - 1 */
     }
-    *ret_number = (uint32_t)(tag >> 3);
-    *ret_type = (uint32_t)(tag & 7);
-    switch (*ret_type) {
-    case WIRE_VARINT:
-        return read_varint(in, &n);
-    case WIRE_64BIT:
+    ret->number = (uint32_t)(tag >> 3);
+    ret->type = (uint32_t)(tag & 7);
+    if (ret->type == WIRE_VARINT) {
+        return read_varint(p, end, &n);
+    } else if (ret->type == WIRE_64BIT) {
         n = 8;
-        break;
-    case WIRE_32BIT:
+    } else if (ret->type == WIRE_32BIT) {
         n = 4;
-        break;
-    case WIRE_BYTES:
-        if (!read_varint(in, &n)) {
-            return false;
+    } else if (ret->type != WIRE_BYTES || (p = read_varint(p, end, &n)) == NULL) {
+        return NULL;
+    }
+    if (n > (uint64_t)(end - p)) {
+        return NULL;
+    }
+    ret->bytes = str_of(p, (size_t)n);
+    return p + n;
+}
+
+/* Fields mostly stand in the order of their numbers, and next to each other: `hint` is where to
+ * look first, and next time. NULL: the schema does not know the number. */
+static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageDescriptor *desc,
+                                                  uint32_t number, unsigned *hint)
+{
+    const ProtobufCFieldDescriptor *field;
+
+    for (unsigned i = *hint; i < desc->n_fields && i <= *hint + 1; i++) {
+        if (desc->fields[i].id == number) {
+            *hint = i;
+            return &desc->fields[i];
         }
-        break;
-    default:
-        return false;
     }
-    if (n > in->n) {
-        return false;
+    field = protobuf_c_message_descriptor_get_field(desc, number);
+    if (field != NULL) {
+        *hint = (unsigned)(field - desc->fields);
     }
-    *ret_bytes = str_sub(*in, 0, (size_t)n);
-    *in = str_sub(*in, (size_t)n, in->n);
-    return true;
+    return field;
 }
 
 /* Walks the packed bytes along the schema. It has to be the packed form: an unpacked string has
@@ -70,23 +88,30 @@ static bool read_field(struct str *in, uint32_t *ret_number, uint32_t *ret_type,
  * which no message contains itself. */
 static bool strings_are_good(const ProtobufCMessageDescriptor *desc, struct str in)
 {
-    while (in.n > 0) {
-        const ProtobufCFieldDescriptor *field;
-        struct str bytes = STR_NULL;
-        uint32_t number;
-        uint32_t type;
+    const uint8_t *p = (const uint8_t *)in.p;
+    const uint8_t *end = p + in.n;
+    unsigned hint = 0; /* the field of a list, again and again */
 
-        if (!read_field(&in, &number, &type, &bytes)) {
+    while (p < end) {
+        const ProtobufCFieldDescriptor *field;
+        struct field f;
+
+        p = read_field(p, end, &f);
+        if (p == NULL) {
             return false;
         }
-        field = protobuf_c_message_descriptor_get_field(desc, number);
-        if (!field || type != WIRE_BYTES) {
+        if (f.type != WIRE_BYTES) {
             continue;
         }
-        if (field->type == PROTOBUF_C_TYPE_STRING && !str_is_utf8(bytes, NULL)) {
+        field = find_field(desc, f.number, &hint);
+        if (field == NULL) {
+            continue;
+        }
+        if (field->type == PROTOBUF_C_TYPE_STRING && !str_is_utf8(f.bytes, NULL)) {
             return false;
         }
-        if (field->type == PROTOBUF_C_TYPE_MESSAGE && !strings_are_good(field->descriptor, bytes)) {
+        if (field->type == PROTOBUF_C_TYPE_MESSAGE &&
+            !strings_are_good(field->descriptor, f.bytes)) {
             return false;
         }
     }
