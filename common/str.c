@@ -116,6 +116,17 @@ int str_to_u64(struct str s, uint64_t *ret)
     return 0;
 }
 
+struct str str_of_u64(uint64_t v, char room[STR_U64_BYTES])
+{
+    size_t at = STR_U64_BYTES;
+
+    do {
+        room[--at] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v != 0);
+    return str_of(room + at, STR_U64_BYTES - at);
+}
+
 int str_to_i64(struct str s, int64_t *ret)
 {
     bool negative = s.n > 0 && s.p[0] == '-';

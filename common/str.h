@@ -63,6 +63,9 @@ bool str_split(struct str *rest, char sep, struct str *ret_part);
 /* Whole strings only, no blanks, no sign but '-' for i64; 0 or -E_INVALID. */
 int str_to_u64(struct str s, uint64_t *ret);
 int str_to_i64(struct str s, int64_t *ret);
+/* The way back, in decimal: a part of `room`. */
+#define STR_U64_BYTES 20u
+struct str str_of_u64(uint64_t v, char room[STR_U64_BYTES]);
 
 /* True for well-formed UTF-8 without NUL; *ret_at (may be NULL) gets the offset of the first bad
  * byte. */

@@ -112,15 +112,12 @@ static void forget(struct core *c, const Pb__ClassRecord *class)
 /* NULL: every class is named by some job. */
 static const Pb__ClassRecord *oldest_idle(struct core *c)
 {
-    struct cursor cur;
     struct key k;
 
-    tx_seek(&cur, c->tx, T_CLASS_IDLE, STR_NULL, NULL);
-    if (!cur.valid) {
+    if (!tx_first_key(c->tx, T_CLASS_IDLE, STR_NULL, &k)) {
         return NULL;
     }
-    k = key_u64(key_read_u64(cur.key, sizeof(uint64_t)));
-    cursor_end(&cur);
+    k = key_u64(key_read_u64(key_str(&k), sizeof(uint64_t)));
     return (const Pb__ClassRecord *)core_row(c, T_CLASS, &k, &pb__class_record__descriptor);
 }
 

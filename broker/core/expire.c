@@ -21,25 +21,11 @@ static bool spent(const struct sweep *s)
     return !tx_ok(s->c->tx) || tx_changes(s->c->tx) >= s->until;
 }
 
-static bool first_key(struct tx *tx, enum table t, struct str prefix, struct key *ret)
-{
-    struct cursor cur;
-    bool found;
-
-    tx_seek(&cur, tx, t, prefix, NULL);
-    found = cur.valid;
-    if (found) {
-        *ret = key_bytes(cur.key.p, cur.key.n);
-    }
-    cursor_end(&cur);
-    return found;
-}
-
 static void forget_attempts(struct sweep *s, struct str of_job)
 {
     struct key k;
 
-    while (!spent(s) && first_key(s->c->tx, T_ATTEMPT, of_job, &k)) {
+    while (!spent(s) && tx_first_key(s->c->tx, T_ATTEMPT, of_job, &k)) {
         tx_del(s->c->tx, T_ATTEMPT, &k);
     }
 }
@@ -48,7 +34,7 @@ static void forget_artifacts(struct sweep *s, struct str of_job)
 {
     struct key k;
 
-    while (!spent(s) && first_key(s->c->tx, T_ARTIFACT, of_job, &k)) {
+    while (!spent(s) && tx_first_key(s->c->tx, T_ARTIFACT, of_job, &k)) {
         artifact_drop(s->c, &k);
     }
 }
@@ -57,7 +43,7 @@ static void forget_deployments(struct sweep *s, const Pb__JobRecord *job, struct
 {
     struct key k;
 
-    while (!spent(s) && first_key(s->c->tx, T_JOB_DEPLOYMENT, of_job, &k)) {
+    while (!spent(s) && tx_first_key(s->c->tx, T_JOB_DEPLOYMENT, of_job, &k)) {
         environment_forget_deployment(s->c, job, key_read_u64(key_str(&k), sizeof(uint64_t)));
     }
 }
@@ -93,7 +79,7 @@ static void forget_events(struct sweep *s, struct str of_pipeline)
 {
     struct key k;
 
-    while (!spent(s) && first_key(s->c->tx, T_PIPELINE_EVENT, of_pipeline, &k)) {
+    while (!spent(s) && tx_first_key(s->c->tx, T_PIPELINE_EVENT, of_pipeline, &k)) {
         event_forget(s->c, key_read_u64(key_str(&k), sizeof(uint64_t)));
     }
 }
@@ -168,7 +154,7 @@ static bool is_needed(struct core *c, uint64_t pipeline_id)
     const struct key prefix = key_u64(pipeline_id);
     struct key k;
 
-    return first_key(c->tx, T_PIPELINE_NEEDED, key_str(&prefix), &k);
+    return tx_first_key(c->tx, T_PIPELINE_NEEDED, key_str(&prefix), &k);
 }
 
 static void expire_family(struct core *c, const struct key *ended, uint64_t before_ms)
@@ -207,9 +193,9 @@ static void expire_pipelines(struct sweep *s, uint64_t before_ms)
     struct key k;
 
     while (!spent(s)) {
-        if (first_key(tx, T_PIPELINE_GONE, STR_NULL, &k)) {
+        if (tx_first_key(tx, T_PIPELINE_GONE, STR_NULL, &k)) {
             forget_hidden(s, &k);
-        } else if (before_ms != 0 && first_key(tx, T_PIPELINE_ENDED, STR_NULL, &k) &&
+        } else if (before_ms != 0 && tx_first_key(tx, T_PIPELINE_ENDED, STR_NULL, &k) &&
                    key_read_u64(key_str(&k), 0) <= before_ms) {
             expire_family(s->c, &k, before_ms);
         } else {
@@ -224,7 +210,7 @@ static void expire_jobs(struct sweep *s)
     struct core *c = s->c;
     struct key k;
 
-    while (!spent(s) && first_key(c->tx, T_EXPIRE, STR_NULL, &k) &&
+    while (!spent(s) && tx_first_key(c->tx, T_EXPIRE, STR_NULL, &k) &&
            key_read_u64(key_str(&k), 0) <= c->now_ms) {
         const struct key id = key_u64(key_read_u64(key_str(&k), sizeof(uint64_t)));
         const Pb__JobRecord *job = (const Pb__JobRecord *)core_row(c, T_JOB, &id,
@@ -266,13 +252,13 @@ uint64_t core_next_expiry_ms(struct tx *tx, uint64_t keep_pipelines_ms)
     if (tx_count(tx, T_PIPELINE_GONE) > 0) {
         return 0;
     }
-    if (first_key(tx, T_EXPIRE, STR_NULL, &k)) {
+    if (tx_first_key(tx, T_EXPIRE, STR_NULL, &k)) {
         due_ms = key_read_u64(key_str(&k), 0);
     }
-    if (first_key(tx, T_CLASS_IDLE, STR_NULL, &k)) {
+    if (tx_first_key(tx, T_CLASS_IDLE, STR_NULL, &k)) {
         due_ms = MIN(due_ms, key_read_u64(key_str(&k), 0) + CORE_KEEP_CLASS_MS);
     }
-    if (keep_pipelines_ms != 0 && first_key(tx, T_PIPELINE_ENDED, STR_NULL, &k)) {
+    if (keep_pipelines_ms != 0 && tx_first_key(tx, T_PIPELINE_ENDED, STR_NULL, &k)) {
         const uint64_t ended_ms = key_read_u64(key_str(&k), 0);
         due_ms = MIN(due_ms, ended_ms + MIN(keep_pipelines_ms, UINT64_MAX - ended_ms));
     }

@@ -156,13 +156,9 @@ uint32_t worker_job_count(struct tx *tx, uint64_t worker_id)
 
 static bool has_blob_ref(struct tx *tx, struct str prefix)
 {
-    struct cursor cur;
-    bool found;
+    struct key k;
 
-    tx_seek(&cur, tx, T_BLOB_REF, prefix, NULL);
-    found = cur.valid;
-    cursor_end(&cur);
-    return found;
+    return tx_first_key(tx, T_BLOB_REF, prefix, &k);
 }
 
 bool blob_referenced(struct tx *tx, struct str digest)

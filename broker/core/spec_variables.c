@@ -46,7 +46,9 @@ static void add_known(struct spec *s, const char *name, const char *text)
 
 static void add_number(struct spec *s, const char *name, uint64_t n)
 {
-    add_text(s, name, arena_printf(s->arena, "%" PRIu64, n));
+    char room[STR_U64_BYTES];
+
+    add_value(s, name, str_of_u64(n, room), true);
 }
 
 /* Lower case, at most 63 characters, all but a-z and 0-9 as a hyphen, none at the ends. */

@@ -26,17 +26,14 @@ void timer_del(struct core *c, uint64_t due_ms, uint64_t timer_id)
 
 static bool first_timer(struct tx *tx, uint64_t *ret_due_ms, uint64_t *ret_id)
 {
-    struct cursor cur;
-    bool found;
+    struct key k;
 
-    tx_seek(&cur, tx, T_TIMER, STR_NULL, NULL);
-    found = cur.valid;
-    if (found) {
-        *ret_due_ms = key_read_u64(cur.key, 0);
-        *ret_id = key_read_u64(cur.key, sizeof(uint64_t));
+    if (!tx_first_key(tx, T_TIMER, STR_NULL, &k)) {
+        return false;
     }
-    cursor_end(&cur);
-    return found;
+    *ret_due_ms = key_read_u64(key_str(&k), 0);
+    *ret_id = key_read_u64(key_str(&k), sizeof(uint64_t));
+    return true;
 }
 
 uint64_t core_next_due_ms(struct tx *tx)

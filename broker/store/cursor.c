@@ -19,6 +19,7 @@ struct walk {
     bool backward;
     bool on_lmdb; /* the walk stands on LMDB's row, on that in memory, or on both */
     bool on_row;
+    bool keys_only;
     uint64_t table_changes; /* of the tx, when the walk began */
     struct walk *next;
 };
@@ -180,6 +181,9 @@ static bool load(struct cursor *c)
 {
     struct walk *w = c->impl;
 
+    if (w->keys_only) {
+        return true;
+    }
     if (w->on_row) {
         c->value = mem_value(c->tx, w->row);
         return true;
@@ -222,6 +226,25 @@ void tx_seek(struct cursor *c, struct tx *tx, enum table t, struct str prefix,
         place_forward(c, first);
         settle(c);
     }
+}
+
+bool tx_first_key(struct tx *tx, enum table t, struct str prefix, struct key *ret)
+{
+    struct cursor c;
+    bool found;
+
+    if (!begin(&c, tx, t, prefix)) {
+        return false;
+    }
+    ((struct walk *)c.impl)->keys_only = true;
+    place_forward(&c, prefix);
+    settle(&c);
+    found = c.valid;
+    if (found) {
+        *ret = key_bytes(c.key.p, c.key.n);
+    }
+    cursor_end(&c);
+    return found;
 }
 
 /* The least key above all that start with k; false: there is none. */

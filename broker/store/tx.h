@@ -108,6 +108,9 @@ void tx_prev(struct cursor *c); /* towards smaller keys, still within the prefix
 void tx_seek_last(struct cursor *c, struct tx *tx, enum table t, struct str prefix);
 void cursor_end(struct cursor *c); /* releases; walking to the end does it too */
 
+/* The least key that starts with `prefix`; false: there is none. Cheaper than a walk: no value. */
+bool tx_first_key(struct tx *tx, enum table t, struct str prefix, struct key *ret);
+
 /* Number of rows of a table: O(1). */
 uint64_t tx_count(struct tx *tx, enum table t);
 

@@ -48,6 +48,10 @@ static void test_numbers_are_whole_strings(void **state)
     }
     assert_int_equal(u, 7);
     assert_int_equal(str_to_u64(STR("18446744073709551615"), &u), 0);
+    char room[STR_U64_BYTES];
+    assert_true(str_eqz(str_of_u64(u, room), "18446744073709551615"));
+    assert_true(str_eqz(str_of_u64(0, room), "0"));
+    assert_true(str_eqz(str_of_u64(1203, room), "1203"));
     assert_true(u == UINT64_MAX);
     assert_int_equal(str_to_i64(STR("-9223372036854775808"), &i), 0);
     assert_true(i == INT64_MIN);

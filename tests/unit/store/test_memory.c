@@ -173,11 +173,17 @@ static void walk(struct model *m, unsigned from)
 
 static void count(struct model *m)
 {
+    const int first = neighbour(m, 0, 1);
+    const struct key least = key_at((unsigned)first % KEYS);
+    struct key k;
     uint64_t n = 0;
 
     for (unsigned i = 0; i < KEYS; i++) {
         n += m->now[i].there;
     }
+    assert_int_equal(tx_first_key(m->tx, T_PROJECT, STR("row"), &k), n > 0);
+    assert_true(n == 0 || str_eq(key_str(&k), key_str(&least)));
+    assert_false(tx_first_key(m->tx, T_PROJECT, STR("rowing"), &k));
     assert_int_equal(tx_count(m->tx, T_PROJECT), n);
     assert_int_equal(tx_changes(m->tx), m->changes);
 }
