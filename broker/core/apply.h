@@ -197,6 +197,11 @@ const Pb__RequestRecord *request_get(struct tx *tx, ProtobufCBinaryData key); /*
 struct key stored_key(Pb__VariableLevel level, const char *owner, const char *name,
                       const char *environment_scope);
 
+/* query.c: the running attempt of a job without a pipeline, from what says so instead of a row of
+ * its own; NULL: of another job. */
+Pb__AttemptRecord *attempt_open(struct tx *tx, const Pb__JobRecord *job,
+                                const Pb__AssignmentRecord *held);
+
 /* query_rows.c: keys of rows that are found by a name */
 struct key environment_name_key(uint64_t project_id, const char *name);
 struct key project_hash_key(uint64_t project_id, struct str text); /* project, SHA-256 */

@@ -16,16 +16,15 @@ static void attempt_put(struct core *c, const Pb__AttemptRecord *a)
 static Pb__AttemptRecord *attempt_of(struct run *run, const Pb__JobRecord *job)
 {
     const struct key k = key_u64_u64(job->id, job->attempt);
-    Pb__AttemptRecord *a;
+    const Pb__AssignmentRecord *held = run_is_lone(run) ? run_assignment(run, job) : NULL;
+    Pb__AttemptRecord *a = NULL;
 
-    if (run_is_lone(run)) {
-        a = (Pb__AttemptRecord *)attempt_get(run->core->tx, job->id, job->attempt);
-        if (a != NULL) {
-            a->started_ms = job->started_ms; /* the row is the one of before this command */
-            return a;
-        }
+    if (held != NULL && held->attempt == job->attempt) {
+        a = attempt_open(run->core->tx, job, held);
     }
-    return (Pb__AttemptRecord *)core_row(run->core, T_ATTEMPT, &k, &pb__attempt_record__descriptor);
+    return a != NULL ? a
+                     : (Pb__AttemptRecord *)core_row(run->core, T_ATTEMPT, &k,
+                                                     &pb__attempt_record__descriptor);
 }
 
 void attempt_set_state(struct run *run, const Pb__JobRecord *job, Pb__JobState state)

@@ -78,14 +78,10 @@ const Pb__PlanJob *lone_plan_get(struct tx *tx, uint64_t job_id)
     return (const Pb__PlanJob *)tx_get_msg(tx, T_JOB_PLAN, &k, &pb__plan_job__descriptor);
 }
 
-/* The running attempt of a job without a pipeline, from what says so instead of a row of its own.
- */
-static const Pb__AttemptRecord *open_attempt(struct tx *tx, uint64_t job_id, uint64_t attempt)
+Pb__AttemptRecord *attempt_open(struct tx *tx, const Pb__JobRecord *job,
+                                const Pb__AssignmentRecord *held)
 {
-    const Pb__AssignmentRecord *held = assignment_get(tx, job_id);
-    const Pb__JobRecord *job = held != NULL && held->attempt == attempt ? job_get(tx, job_id)
-                                                                        : NULL;
-    const Pb__WorkerRecord *w = job != NULL ? worker_get(tx, held->worker_id) : NULL;
+    const Pb__WorkerRecord *w = worker_get(tx, held->worker_id);
     Pb__AttemptRecord *a;
 
     if (w == NULL || job->pipeline_id != 0) {
@@ -93,8 +89,8 @@ static const Pb__AttemptRecord *open_attempt(struct tx *tx, uint64_t job_id, uin
     }
     a = arena_alloc(tx_arena(tx), sizeof(*a));
     pb__attempt_record__init(a);
-    a->job_id = job_id;
-    a->attempt = attempt;
+    a->job_id = job->id;
+    a->attempt = held->attempt;
     a->epoch = held->epoch;
     a->worker_id = w->id;
     a->worker_name = w->name;
@@ -110,7 +106,11 @@ const Pb__AttemptRecord *attempt_get(struct tx *tx, uint64_t job_id, uint64_t at
     const Pb__AttemptRecord *a = (const Pb__AttemptRecord *)tx_get_msg(
         tx, T_ATTEMPT, &k, &pb__attempt_record__descriptor);
 
-    return a != NULL ? a : open_attempt(tx, job_id, attempt);
+    const Pb__AssignmentRecord *held = a == NULL ? assignment_get(tx, job_id) : NULL;
+    const Pb__JobRecord *job = held != NULL && held->attempt == attempt ? job_get(tx, job_id)
+                                                                        : NULL;
+
+    return job != NULL ? attempt_open(tx, job, held) : a;
 }
 
 const Pb__AssignmentRecord *assignment_get(struct tx *tx, uint64_t job_id)

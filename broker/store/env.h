@@ -98,8 +98,9 @@ int row_each_part(struct tx *tx, const struct row *row, row_part_fn fn, void *ct
 /* The whole value: in the map, or joined in the arena of the tx. False: the tx has failed. */
 bool row_load(struct tx *tx, MDB_val physical, struct str *ret);
 
-/* Replaces or makes, with all chunks. Return as LMDB does. */
-int row_write(struct tx *tx, enum table t, MDB_val key, struct str value);
+/* Replaces or makes, with all chunks. `last`: the table has no row of that key, nor behind it.
+ * Return as LMDB does. */
+int row_write(struct tx *tx, enum table t, MDB_val key, struct str value, bool last);
 /* MDB_NOTFOUND: there is none. */
 int row_delete(struct tx *tx, enum table t, MDB_val key);
 

@@ -57,11 +57,11 @@ bool is_beyond(struct tx *tx, enum table t, struct str key)
 
 int write_through(struct tx *tx, enum table t, struct str key, struct str value)
 {
-    struct key *bound = tx->bounds[t];
-    const int rc = row_write(tx, t, val_of(key), value);
+    const bool beyond = is_beyond(tx, t, key);
+    const int rc = row_write(tx, t, val_of(key), value, beyond);
 
-    if (rc == 0 && bound != NULL && str_cmp(key, key_str(bound)) > 0) {
-        *bound = key_bytes(key.p, key.n);
+    if (rc == 0 && beyond) {
+        *tx->bounds[t] = key_bytes(key.p, key.n);
     }
     return rc;
 }

@@ -182,7 +182,7 @@ static bool is_small(enum table t)
     return t == T_READY || t == T_ASSIGNMENT || t == T_WORKER_JOB || t == T_TIMER || t == T_EXPIRE;
 }
 
-int row_write(struct tx *tx, enum table t, MDB_val key, struct str value)
+int row_write(struct tx *tx, enum table t, MDB_val key, struct str value, bool last)
 {
     MDB_dbi dbi = tx->store->tables[t];
     struct key head; /* builds the head: numbers are kept as in keys */
@@ -198,6 +198,10 @@ int row_write(struct tx *tx, enum table t, MDB_val key, struct str value)
         /* Now already: the value may lie in the page that the write changes. */
         memcpy(inline_row + 1, value.p, value.n);
         data.mv_size = value.n + 1;
+    }
+    if (value.n <= ROW_INLINE_MAX && last) { /* no search, and pages that are full */
+        rc = mdb_put(tx->txn, dbi, &key, &data, MDB_APPEND);
+        return rc == MDB_KEYEXIST ? MDB_CORRUPTED : rc;
     }
     if (value.n <= ROW_INLINE_MAX) { /* most rows are new: one descent for them */
         old = data;

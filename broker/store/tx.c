@@ -11,6 +11,7 @@
  * may be MEM_ROWS_MAX of them. */
 #define MEM_ROWS     4096u
 #define MEM_ROWS_MAX (4 * MEM_ROWS)
+#define MEM_CHANGES  65536u /* since the last commit; twice what the turn lets come together */
 
 /* A larger message is kept as LMDB has it. */
 #define MEM_MESSAGE_BYTES LIMIT_STORE_VALUE
@@ -166,8 +167,12 @@ static MDB_val key_val(const struct key *k)
 static bool find_below(struct tx *tx, enum table t, const struct key *k, MDB_val *ret)
 {
     MDB_val key = key_val(k);
-    const int rc = mdb_get(tx->txn, tx->store->tables[t], &key, ret);
+    int rc;
 
+    if (tx->mem != NULL && is_beyond(tx, t, key_str(k))) {
+        return false; /* as most rows are of which somebody asks whether they are there */
+    }
+    rc = mdb_get(tx->txn, tx->store->tables[t], &key, ret);
     if (rc != 0 && rc != MDB_NOTFOUND) {
         tx_fail(tx, store_error(rc));
     }
@@ -247,10 +252,14 @@ static struct mem_row *open_row(struct tx *tx, enum table t, const struct key *k
     return row;
 }
 
+/* A transaction that is very large keeps nothing in memory: what LMDB cannot take must show before
+ * anybody is told that it is there. */
 static void make_room(struct tx *tx)
 {
-    if (tx->mem->count >= MEM_ROWS_MAX && tx->walks == NULL) {
-        flush_oldest(tx, MEM_ROWS);
+    const bool large = tx->changes - tx->saved_changes >= MEM_CHANGES;
+
+    if (tx->walks == NULL && (large || tx->mem->count >= MEM_ROWS_MAX)) {
+        flush_oldest(tx, large ? 0 : MEM_ROWS);
     }
 }
 
@@ -296,8 +305,7 @@ void tx_del(struct tx *tx, enum table t, const struct key *k)
         return;
     }
     row = mem_find(tx->mem, t, key_str(k));
-    if (row == NULL ? is_beyond(tx, t, key_str(k)) || !find_below(tx, t, k, &physical)
-                    : row->state == MEM_GONE) {
+    if (row == NULL ? !find_below(tx, t, k, &physical) : row->state == MEM_GONE) {
         return;
     }
     row = row != NULL ? row : mem_open(tx->mem, t, key_str(k));
