@@ -132,6 +132,8 @@ int model_foretell(const struct model *m, const Pb__Command *cmd)
         return model_foretell_enqueue(m, cmd->jobs_enqueue);
     case PB__COMMAND__BODY_TRIGGER_FAILED:
         return model_foretell_trigger(m, cmd->trigger_failed);
+    case PB__COMMAND__BODY_ENVIRONMENT_STOP:
+        return model_foretell_stop(m, cmd->environment_stop);
     case PB__COMMAND__BODY_ASSIGN:
         return foretell_assign(m, cmd->assign);
     case PB__COMMAND__BODY_JOB_PREEMPT:
@@ -189,6 +191,7 @@ static void apply_create(struct model *m, const Pb__Command *cmd, const struct r
         model_new_job(m, &p->jobs[i], c->plan->jobs[i], row->first_job_id + i,
                       model_number(c->project));
         p->jobs[i].is_protected = is_protected(c);
+        model_open_environment(m, &p->jobs[i], c->plan->jobs[i]->environment, tx);
     }
     model_add_key(m, c->idempotency_key, c->body_hash, p->id, 0);
     model_settle(m, p);
@@ -348,6 +351,9 @@ static void apply_body(struct model *m, const Pb__Command *cmd, const struct rep
         break;
     case PB__COMMAND__BODY_TRIGGER_FAILED:
         model_trigger_failed(m, cmd->trigger_failed);
+        break;
+    case PB__COMMAND__BODY_ENVIRONMENT_STOP:
+        model_stop(m, cmd->environment_stop);
         break;
     case PB__COMMAND__BODY_ASSIGN:
         apply_assign(m, cmd->assign);

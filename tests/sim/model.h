@@ -48,7 +48,9 @@ struct model_job {
     uint8_t timer;
     bool dag, may_fail, retry_script_only, is_protected, interruptible, lone;
     bool trigger;
-    uint8_t strategy; /* Pb__TriggerStrategy */
+    uint8_t environment; /* 0: none */
+    uint8_t action;      /* Pb__EnvironmentAction */
+    uint8_t strategy;    /* Pb__TriggerStrategy */
     bool cancel, acked, waiting, started;
     bool waited; /* waited_ms means something */
     int32_t priority;
@@ -61,6 +63,7 @@ struct model_job {
     uint64_t pending_at; /* the command that last made it pending */
     uint64_t waits_from_ms, waited_ms; /* for its pool, at this place, up to the last worker */
     uint64_t ended_ms;
+    uint64_t deployment, auto_stop_ms;
     uint64_t child;   /* the pipeline of a trigger job */
     uint64_t keep_ms; /* without a pipeline, after a success */
 };
@@ -100,6 +103,14 @@ struct model_project {
     uint8_t modes[1 + MODEL_GROUPS / MODEL_PROJECTS]; /* Pb__ProcessMode of its groups */
 };
 
+struct model_environment {
+    uint64_t id; /* 0: it is not there */
+    uint8_t state;
+    uint64_t deployment; /* the newest good one */
+    uint64_t job;        /* that made it */
+    uint64_t auto_stop_ms;
+};
+
 struct model_pool {
     bool there, is_protected, locked, preempt;
     uint8_t projects; /* one bit a project; 0: all */
@@ -116,6 +127,8 @@ struct model {
     uint32_t worker_count;
     uint32_t pipeline_count;
     uint32_t key_count;
+    uint64_t deployments;
+    struct model_environment environments[1 + MODEL_GROUPS]; /* as the groups: three a project */
     struct model_project projects[1 + MODEL_PROJECTS];
     struct model_pool pools[1 + MODEL_POOLS];
     struct model_worker workers[MODEL_WORKERS];
@@ -200,6 +213,16 @@ void model_trigger_failed(struct model *m, const Pb__TriggerFailed *c);
 void model_cancel_all(struct model *m, struct model_pipeline *p);
 void model_cancel_child(struct model *m, const struct model_job *j);
 void model_families(struct model *m);
+
+/* model_environment.c: where jobs deploy to */
+void model_open_environment(struct model *m, struct model_job *j, const Pb__EnvironmentSpec *spec,
+                            struct tx *tx);
+void model_deploys(struct model *m, struct model_job *j, bool ran);
+int model_foretell_stop(const struct model *m, const Pb__EnvironmentStop *c);
+void model_stop(struct model *m, const Pb__EnvironmentStop *c);
+bool model_stop_timer(struct model *m, uint64_t due_ms); /* whether there was one */
+void model_look_again(struct model *m, uint64_t before_ms, struct tx *tx);
+void model_compare_environments(const struct model *m, struct tx *tx);
 
 /* model_settings.c: pools, projects, groups, preemption */
 int model_foretell_settings(const struct model *m, const Pb__Command *cmd);

@@ -73,6 +73,7 @@ static void compare_pipeline(const struct model_pipeline *p, struct tx *tx)
 
 void model_compare(struct model *m, struct tx *tx)
 {
+    model_compare_environments(m, tx);
     for (uint32_t i = 0; i < m->pipeline_count; i++) {
         if (m->pipelines[i].touched) {
             compare_pipeline(&m->pipelines[i], tx);
@@ -92,6 +93,7 @@ static void compare_worker(const struct model_worker *w, struct tx *tx)
 
 void model_compare_all(struct model *m, struct tx *tx)
 {
+    model_compare_environments(m, tx);
     for (uint32_t i = 0; i < m->pipeline_count; i++) {
         compare_pipeline(&m->pipelines[i], tx);
     }

@@ -130,6 +130,7 @@ static void wait_in_pool(struct model *m, struct model_job *j, bool was_held)
 void model_move(struct model *m, struct model_job *j, uint8_t state)
 {
     const bool was_held = model_held(j);
+    const bool ran = j->state == JOB_RUNNING || j->state == JOB_CANCELING;
 
     if (state == JOB_ASSIGNED) {
         j->waited_ms = m->now_ms - j->waits_from_ms;
@@ -147,6 +148,7 @@ void model_move(struct model *m, struct model_job *j, uint8_t state)
         j->pending_at = m->applied;
         wait_in_pool(m, j, was_held);
     }
+    model_deploys(m, j, ran);
     if (model_ended(state)) {
         j->ended_ms = m->now_ms;
         watch_end(m, j);

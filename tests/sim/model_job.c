@@ -313,8 +313,10 @@ void model_apply_timer(struct model *m, const Pb__TimerFired *c, const struct re
 {
     struct model_job *j = model_job(m, reply->job_id, NULL);
 
-    if (reply->job_id == 0) { /* of a key: what else has timers is not in this world */
-        forget_key(m, c->due_ms);
+    if (reply->job_id == 0) { /* of an environment, or of a key */
+        if (!model_stop_timer(m, c->due_ms)) {
+            forget_key(m, c->due_ms);
+        }
         return;
     }
     if (j == NULL || j->timer == TIMER_NONE || j->due_ms != c->due_ms || c->due_ms > m->now_ms) {

@@ -192,6 +192,7 @@ void model_apply_expire(struct model *m, const Pb__Expire *c, struct tx *tx)
     uint64_t kept_ms[2] = {UINT64_MAX, UINT64_MAX}, gone_ms[2] = {0, 0};
     uint64_t old_ms_of[MODEL_PIPELINES];
 
+    model_look_again(m, c->pipelines_before_ms, tx);
     for (uint32_t i = 0; i < m->pipeline_count; i++) { /* while all of a family are there */
         old_ms_of[i] = model_old_ms(m, &m->pipelines[i], keep_ms);
     }

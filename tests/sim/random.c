@@ -71,6 +71,7 @@ void swarm_draw(struct swarm *s)
         .manual = maybe(3, 10),
         .delayed = maybe(4, 12),
         .triggers = maybe(2, 8),
+        .environments = maybe(2, 6),
         .tags = maybe(2, 4),
         .wait_policy = maybe(2, 6),
         .long_jobs = maybe(2, 10),

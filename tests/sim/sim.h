@@ -54,6 +54,7 @@ struct swarm {
     uint32_t manual;
     uint32_t delayed;
     uint32_t triggers;
+    uint32_t environments;
     uint32_t tags;
     uint32_t wait_policy;
     uint32_t long_jobs;

@@ -104,6 +104,19 @@ static void make_trigger(struct arena *a, Pb__PlanJob *job, uint64_t *seed)
     }
 }
 
+static void deploy(struct arena *a, Pb__PlanJob *job, uint64_t *seed)
+{
+    job->environment = arena_alloc(a, sizeof(*job->environment));
+    pb__environment_spec__init(job->environment);
+    job->environment->name = arena_printf(a, "e%u", 1 + (unsigned)(user_next(seed) % 3));
+    if (user_chance(seed, 3)) {
+        job->environment->action = (Pb__EnvironmentAction)(1 + user_next(seed) % 4);
+    }
+    if (user_chance(seed, 3) && job->environment->action != ENVIRONMENT_STOP) {
+        job->environment->auto_stop_in_ms = 1000 * (1 + user_next(seed) % 90);
+    }
+}
+
 static Pb__PlanJob *make_job(struct arena *a, uint32_t index, uint64_t *seed)
 {
     Pb__PlanJob *job = arena_alloc(a, sizeof(*job));
@@ -123,6 +136,9 @@ static Pb__PlanJob *make_job(struct arena *a, uint32_t index, uint64_t *seed)
     job->script[0] = pb_bytes(a, STR("true"));
     job->n_script = 1;
     user_wish(a, job, seed);
+    if (user_chance(seed, sim->swarm.environments)) {
+        deploy(a, job, seed);
+    }
     return job;
 }
 
@@ -330,6 +346,18 @@ static void change_pipeline(void)
     submit(p, answered, NULL);
 }
 
+static void stop_environment(void)
+{
+    const struct model_environment *e = &sim->model->environments[between(1, MODEL_GROUPS)];
+    struct post *p = post_new("user");
+    Pb__EnvironmentStop *c = BODY(p, environment_stop, ENVIRONMENT_STOP,
+                                  pb__environment_stop__init);
+
+    c->environment_id = e->id;
+    c->force = one_in(2);
+    submit(p, answered, NULL);
+}
+
 static void play_some(void)
 {
     const uint64_t id = some_job();
@@ -369,6 +397,10 @@ void user_event(void)
     }
     if (sim->faults && one_in(sim->swarm.settings)) {
         settings_change();
+        return;
+    }
+    if (one_in(4 * sim->swarm.environments)) {
+        stop_environment();
         return;
     }
     switch (below(12)) {
