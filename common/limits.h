@@ -126,6 +126,9 @@
 
 /* TLS */
 #define LIMIT_CERT_NAMES 64u              /* host names and addresses of the broker */
+#define LIMIT_JOIN_TOKENS 10000u          /* not yet forgotten */
+#define LIMIT_JOIN_TOKEN_MS (30ull * 24 * 3600 * 1000)
+#define LIMIT_CERT_MS (10ull * 365 * 24 * 3600 * 1000) /* the life of a worker's certificate */
 #define LIMIT_CERT_NAME 253u              /* one of them */
 
 /* workers */

@@ -78,6 +78,14 @@ int apply_job_play(struct core *c, const Pb__JobPlay *cmd);
 /* worker.c */
 int apply_worker_hello(struct core *c, const Pb__WorkerHello *cmd);
 int apply_worker_set(struct core *c, const Pb__WorkerSet *cmd);
+/* member.c */
+int apply_join_token_add(struct core *c, const Pb__JoinTokenAdd *cmd);
+int apply_worker_join(struct core *c, const Pb__WorkerJoin *cmd);
+int apply_worker_renew(struct core *c, const Pb__WorkerRenew *cmd);
+int apply_worker_revoke(struct core *c, const Pb__WorkerRevoke *cmd);
+/* Whether the certificate makes the worker what its Hello says; what that leaves open is filled in.
+ * *ret_until_ms: of the certificate. */
+int member_admit(struct core *c, Pb__WorkerHello *hello, uint64_t *ret_until_ms);
 /* pool.c */
 int apply_pool_set(struct core *c, const Pb__PoolSet *cmd);
 int apply_pool_delete(struct core *c, const Pb__PoolDelete *cmd);
@@ -108,6 +116,8 @@ int apply_job_started(struct core *c, const Pb__JobStarted *cmd);
 int apply_job_finished(struct core *c, const Pb__JobFinished *cmd);
 int apply_jobs_finished(struct core *c, const Pb__JobsFinished *cmd);
 /* loss.c */
+/* All that the worker holds is lost, and nobody waits for it. */
+void worker_lose_jobs(struct core *c, uint64_t worker_id);
 int apply_job_lost(struct core *c, const Pb__JobLost *cmd);
 int apply_job_returned(struct core *c, const Pb__JobReturned *cmd);
 int apply_worker_reclaimed(struct core *c, const Pb__WorkerReclaimed *cmd);

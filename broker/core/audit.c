@@ -360,6 +360,9 @@ uint64_t core_audit(struct tx *tx, core_audit_fn fn, void *ctx)
         each(&a, T_REQUEST, audit_request);
         each(&a, T_TOKEN, audit_token);
         each(&a, T_STORED_VARIABLE, audit_stored);
+        each(&a, T_JOIN_TOKEN, audit_join_token);
+        each(&a, T_MEMBER, audit_member);
+        each(&a, T_CERTIFICATE, audit_certificate);
         each(&a, T_POOL, audit_pool);
         each(&a, T_RESOURCE_GROUP, audit_group);
         each(&a, T_JOB_VARS, audit_job_vars);

@@ -36,6 +36,11 @@ void audit_timer(struct audit *a, uint64_t due_ms, uint64_t timer_id, const Pb__
 /* The job's class, which must be there, has one more. */
 void audit_class_of(struct audit *a, const Pb__JobRecord *job);
 
+/* audit_member.c: each of one row, by its key */
+void audit_join_token(struct audit *a, struct str key);
+void audit_member(struct audit *a, struct str key);
+void audit_certificate(struct audit *a, struct str key);
+
 /* audit_rows.c: each of one row, by its key; of caches all of a project */
 void audit_environment(struct audit *a, struct str key);
 void audit_deployment(struct audit *a, struct str key);

@@ -1,6 +1,7 @@
 #include "common/base.h"
 
 #include "broker/core/run.h"
+#include "common/limits.h"
 
 /* A lost holder has a budget of its own: what happens to machines must not use up the retries that
  * were meant for the script. */
@@ -104,6 +105,31 @@ int apply_job_lost(struct core *c, const Pb__JobLost *cmd)
         lose_running(&h, c, cmd->returned_without);
     }
     return run_close(&h.run, r);
+}
+
+void worker_lose_jobs(struct core *c, uint64_t worker_id)
+{
+    const struct key prefix = key_u64(worker_id);
+    uint64_t *jobs = arena_array(c->arena, LIMIT_WORKER_SLOTS, sizeof(*jobs));
+    size_t count = 0;
+    struct cursor cur;
+
+    for (tx_seek(&cur, c->tx, T_WORKER_JOB, key_str(&prefix), NULL);
+         cur.valid && count < LIMIT_WORKER_SLOTS; tx_next(&cur)) {
+        jobs[count++] = key_read_u64(cur.key, sizeof(uint64_t));
+    }
+    cursor_end(&cur);
+    for (size_t i = 0; i < count && tx_ok(c->tx); i++) {
+        const Pb__AssignmentRecord *a = assignment_get(c->tx, jobs[i]);
+        Pb__JobLost lost = PB__JOB_LOST__INIT;
+        lost.job_id = jobs[i];
+        lost.epoch = a != NULL ? a->epoch : 0;
+        lost.worker_id = worker_id;
+        lost.returned_without = true;
+        if (apply_job_lost(c, &lost) < 0) {
+            tx_fail(c->tx, -E_CORRUPT);
+        }
+    }
 }
 
 int apply_job_returned(struct core *c, const Pb__JobReturned *cmd)

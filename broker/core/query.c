@@ -135,6 +135,31 @@ const Pb__ClassRecord *class_get(struct tx *tx, uint64_t id)
     return (const Pb__ClassRecord *)tx_get_msg(tx, T_CLASS, &k, &pb__class_record__descriptor);
 }
 
+const Pb__JoinTokenRecord *join_token_get(struct tx *tx, struct str hash)
+{
+    const struct key k = key_bytes(hash.p, hash.n);
+
+    return (const Pb__JoinTokenRecord *)tx_get_msg(tx, T_JOIN_TOKEN, &k,
+                                                   &pb__join_token_record__descriptor);
+}
+
+const Pb__MemberRecord *member_get(struct tx *tx, const char *name)
+{
+    const struct key k = key_bytes(name, MIN(strlen(name), LIMIT_STORE_KEY));
+
+    return name[0] == '\0' ? NULL
+                           : (const Pb__MemberRecord *)tx_get_msg(tx, T_MEMBER, &k,
+                                                                  &pb__member_record__descriptor);
+}
+
+const Pb__CertificateRecord *certificate_get(struct tx *tx, struct str serial)
+{
+    const struct key k = key_bytes(serial.p, serial.n);
+
+    return (const Pb__CertificateRecord *)tx_get_msg(tx, T_CERTIFICATE, &k,
+                                                     &pb__certificate_record__descriptor);
+}
+
 const Pb__TokenRecord *token_get(struct tx *tx, const uint8_t hash[32])
 {
     const struct key k = key_bytes(hash, SHA256_BYTES);

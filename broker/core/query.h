@@ -17,6 +17,10 @@ const Pb__AttemptRecord *attempt_get(struct tx *tx, uint64_t job_id, uint64_t at
 const Pb__AssignmentRecord *assignment_get(struct tx *tx, uint64_t job_id);
 const Pb__WorkerRecord *worker_get(struct tx *tx, uint64_t id);
 const Pb__ClassRecord *class_get(struct tx *tx, uint64_t id);
+/* By the token's hash, the name, the certificate's serial. */
+const Pb__JoinTokenRecord *join_token_get(struct tx *tx, struct str hash);
+const Pb__MemberRecord *member_get(struct tx *tx, const char *name);
+const Pb__CertificateRecord *certificate_get(struct tx *tx, struct str serial);
 const Pb__TokenRecord *token_get(struct tx *tx, const uint8_t hash[32]);
 /* NULL also when the pipeline has no parent. */
 const Pb__JobRecord *pipeline_parent_job(struct tx *tx, const Pb__PipelineRecord *p);

@@ -102,8 +102,14 @@ static Pb__WorkerRecord *worker_open(struct core *c, struct str uid)
 int apply_worker_hello(struct core *c, const Pb__WorkerHello *cmd)
 {
     Pb__WorkerRecord *w;
+    Pb__WorkerHello hello = *cmd; /* a certificate may add to it */
+    uint64_t until_ms = 0;
     int r = hello_check(c, cmd);
 
+    if (r == 0 && cmd->serial.len > 0) {
+        r = member_admit(c, &hello, &until_ms);
+        cmd = &hello;
+    }
     if (r < 0) {
         return r;
     }
@@ -119,6 +125,8 @@ int apply_worker_hello(struct core *c, const Pb__WorkerHello *cmd)
     w->cpu_millis = cmd->cpu_millis;
     w->memory_bytes = cmd->memory_bytes;
     w->disk_bytes = cmd->disk_bytes;
+    w->certified_until_ms = until_ms;
+    w->revoked = false;
     w->session = c->meta->next_session++;
     w->last_hello_ms = c->now_ms;
     worker_put(c, w);
