@@ -4,15 +4,36 @@
 
 #include <arpa/inet.h>
 
-static bool is_loopback(const char *host)
+const struct address_schemes address_fleet = {.plain = "tcp://", .tls = "tls://"};
+const struct address_schemes address_http = {.plain = "http://", .tls = "https://"};
+
+bool address_is_loopback(const struct address *a)
 {
     struct in_addr v4;
     struct in6_addr v6;
 
-    if (inet_pton(AF_INET, host, &v4) == 1) {
+    if (inet_pton(AF_INET, a->host, &v4) == 1) {
         return ntohl(v4.s_addr) >> 24 == 127;
     }
-    return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+    return inet_pton(AF_INET6, a->host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+bool address_is_any(const struct address *a)
+{
+    struct in_addr v4;
+    struct in6_addr v6;
+
+    if (inet_pton(AF_INET, a->host, &v4) == 1) {
+        return v4.s_addr == INADDR_ANY;
+    }
+    return inet_pton(AF_INET6, a->host, &v6) == 1 && IN6_IS_ADDR_UNSPECIFIED(&v6);
+}
+
+static bool is_numeric(const char *host)
+{
+    struct in6_addr any;
+
+    return inet_pton(AF_INET, host, &any) == 1 || inet_pton(AF_INET6, host, &any) == 1;
 }
 
 static bool split(struct str text, struct str *ret_host, struct str *ret_port)
@@ -33,44 +54,69 @@ static bool split(struct str text, struct str *ret_host, struct str *ret_port)
     return true;
 }
 
-int address_parse(const char *text, const char *scheme, struct address *ret, struct buf *why)
+/* What stands behind the scheme. False: it has another one. */
+static bool take_scheme(struct str text, const struct address_schemes *schemes, bool *ret_tls,
+                        struct str *ret_rest)
 {
-    struct str rest = str_from(text);
-    struct str prefix = str_from(scheme);
-    struct str host;
-    struct str port;
-    struct address a;
+    const char *const all[] = {schemes->tls, schemes->plain};
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        if (str_starts(text, str_from(all[i]))) {
+            *ret_tls = i == 0;
+            *ret_rest = str_sub(text, strlen(all[i]), text.n);
+            return true;
+        }
+    }
+    *ret_tls = false;
+    *ret_rest = text;
+    return schemes == &address_http && str_find(text, STR("://")) < 0;
+}
+
+static bool read_address(struct str text, const struct address_schemes *schemes,
+                         struct address *ret)
+{
+    struct str rest, host, port;
     uint64_t number;
 
-    if (prefix.n > 0 && !str_starts(rest, prefix)) {
-        buf_addf(why, "%s: expected %sADDRESS:PORT", text, scheme);
-        return -E_USAGE;
-    }
-    rest = str_sub(rest, prefix.n, rest.n);
-    if (!split(rest, &host, &port) || str_to_u64(port, &number) < 0 || number > UINT16_MAX ||
-        host.n >= sizeof(a.host)) {
-        buf_addf(why, "%s: expected %sADDRESS:PORT", text, scheme);
-        return -E_USAGE;
+    if (!take_scheme(text, schemes, &ret->tls, &rest) || !split(rest, &host, &port) ||
+        str_to_u64(port, &number) < 0 || number > UINT16_MAX || host.n >= sizeof(ret->host)) {
+        return false;
     }
     if (str_eqz(host, "localhost")) {
         host = STR("127.0.0.1");
     }
-    memcpy(a.host, host.p, host.n);
-    a.host[host.n] = '\0';
-    a.port = (uint16_t)number;
-    if (!is_loopback(a.host)) {
+    memcpy(ret->host, host.p, host.n);
+    ret->host[host.n] = '\0';
+    ret->port = (uint16_t)number;
+    return is_numeric(ret->host);
+}
+
+int address_parse(const char *text, const struct address_schemes *schemes, bool plain_anywhere,
+                  struct address *ret, struct buf *why)
+{
+    struct address a = {.port = 0};
+
+    if (!read_address(str_from(text), schemes, &a)) {
+        buf_addf(why, "%s: expected %sADDRESS:PORT or %sADDRESS:PORT, with a numeric address", text,
+                 schemes->plain, schemes->tls);
+        return -E_USAGE;
+    }
+    if (!a.tls && !plain_anywhere && !address_is_loopback(&a)) {
         buf_addf(why,
-                 "%s: only loopback addresses (127.x.x.x, [::1]) are served: there is no TLS yet",
-                 text);
+                 "%s: beyond loopback (127.x.x.x, [::1]) only with TLS: %s instead of %s; "
+                 "--no-tls-beyond-loopback overrides this, and then everybody on the network can "
+                 "read all tokens and run jobs",
+                 text, schemes->tls, schemes->plain);
         return -E_USAGE;
     }
     *ret = a;
     return 0;
 }
 
-void address_url(const struct address *a, const char *scheme, struct buf *out)
+void address_url(const struct address *a, const char *scheme, const char *name, struct buf *out)
 {
-    bool v6 = strchr(a->host, ':') != NULL;
+    const char *host = name != NULL ? name : a->host;
+    bool v6 = strchr(host, ':') != NULL;
 
-    buf_addf(out, "%s%s%s%s:%u", scheme, v6 ? "[" : "", a->host, v6 ? "]" : "", a->port);
+    buf_addf(out, "%s%s%s%s:%u", scheme, v6 ? "[" : "", host, v6 ? "]" : "", a->port);
 }

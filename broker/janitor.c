@@ -14,6 +14,7 @@
 #include "common/os.h"
 
 #define SWEEP_SECONDS 3600
+#define TEND_SECONDS  5 /* certificates may live for seconds */
 /* A blob is uploaded before anything refers to it; a worker may keep the reference for as long as
  * the broker is away, and delivers it soon after the broker is back: the first sweep is later. */
 #define SWEEP_MIN_AGE_MS (24ull * 3600 * 1000)
@@ -30,6 +31,7 @@ struct janitor {
     struct pages *pages;
     struct logs *logs;
     struct vault *vault;
+    struct authority *authority; /* NULL: none */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -92,12 +94,25 @@ uint64_t janitor_sweep_pages(struct janitor *j)
     return pages_sweep(j->pages, published, j);
 }
 
-static void wait_an_hour(struct janitor *j)
+static void tend_authority(struct janitor *j)
+{
+    struct buf why = BUF_INIT;
+    int r = authority_tend(j->authority, os_realtime_ms(), &why);
+
+    if (r < 0) {
+        log_error("main: the broker's certificate cannot be renewed: %s", buf_cstr(&why));
+    } else if (r > 0) {
+        log_info("main: the broker has a new certificate");
+    }
+    buf_release(&why);
+}
+
+static void wait_some(struct janitor *j, time_t seconds)
 {
     struct timespec at;
 
     clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += SWEEP_SECONDS;
+    at.tv_sec += seconds;
     pthread_mutex_lock(&j->lock);
     while (!atomic_load(&j->stop) && pthread_cond_timedwait(&j->wake, &j->lock, &at) == 0) {
         /* woken for nothing, or to stop */
@@ -117,6 +132,16 @@ void janitor_sweep_keys(struct janitor *j, uint64_t min_age_ms)
         log_warn("main: %s", buf_cstr(&why));
     }
     buf_release(&why);
+}
+
+static void wait_an_hour(struct janitor *j)
+{
+    for (unsigned i = 0; i < SWEEP_SECONDS / TEND_SECONDS && !atomic_load(&j->stop); i++) {
+        wait_some(j, TEND_SECONDS);
+        if (!atomic_load(&j->stop) && j->authority != NULL) {
+            tend_authority(j);
+        }
+    }
 }
 
 static void *janitor_main(void *arg)
@@ -144,7 +169,8 @@ static void *janitor_main(void *arg)
 }
 
 struct janitor *janitor_new(struct store *store, struct turn *turn, struct blobs *blobs,
-                            struct pages *pages, struct logs *logs, struct vault *vault)
+                            struct pages *pages, struct logs *logs, struct vault *vault,
+                            struct authority *authority)
 {
     struct janitor *j = xcalloc(1, sizeof(*j));
     pthread_condattr_t attr;
@@ -155,6 +181,7 @@ struct janitor *janitor_new(struct store *store, struct turn *turn, struct blobs
     j->pages = pages;
     j->logs = logs;
     j->vault = vault;
+    j->authority = authority;
     check(pthread_mutex_init(&j->lock, NULL) == 0);
     check(pthread_condattr_init(&attr) == 0);
     check(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);

@@ -1,5 +1,6 @@
 /* Chores of the background, on a thread of their own: every hour the blobs, published
- * folders and logs that nobody needs any more go. Threads: new and free on main's. */
+ * folders and logs that nobody needs any more go; the server's certificate is renewed in time.
+ * Threads: new and free on main's. */
 #ifndef DAVIT_JANITOR_H
 #define DAVIT_JANITOR_H
 
@@ -8,11 +9,13 @@
 #include "broker/pages/pages.h"
 #include "broker/store/store.h"
 #include "broker/turn.h"
+#include "broker/vault/authority.h"
 #include "broker/vault/vault.h"
 
 struct janitor;
 struct janitor *janitor_new(struct store *store, struct turn *turn, struct blobs *blobs,
-                            struct pages *pages, struct logs *logs, struct vault *vault);
+                            struct pages *pages, struct logs *logs, struct vault *vault,
+                            struct authority *authority);
 void janitor_free(struct janitor *j); /* ends a sweep that runs; NULL is fine */
 
 /* One sweep of blobs older than min_age_ms. Returns bytes freed. */

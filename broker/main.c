@@ -34,8 +34,8 @@ static const char usage_head[] =
 static const char usage_tail[] =
     "  --help              this text\n"
     "\n"
-    "Only loopback addresses are served. DIR/endpoints.json says where; DIR/admin.token,\n"
-    "DIR/user.token and DIR/worker.token are made at the first start.\n";
+    "DIR/endpoints.json says where it serves; DIR/admin.token, DIR/user.token and\n"
+    "DIR/worker.token are made at the first start, and the authority in DIR/tls.\n";
 
 struct arguments {
     struct options_source source;
@@ -137,8 +137,8 @@ static int load_checked(const struct options_source *source, struct options *ret
     if (r < 0) {
         return r;
     }
-    r = address_parse(ret->fleet_url, "tcp://", &address, why);
-    r = r < 0 ? r : address_parse(ret->http, "", &address, why);
+    r = address_parse(ret->fleet_url, &address_fleet, ret->plain_anywhere, &address, why);
+    r = r < 0 ? r : address_parse(ret->http, &address_http, ret->plain_anywhere, &address, why);
     if (r < 0) {
         options_release(ret);
     }

@@ -18,14 +18,17 @@
 #include "broker/reload.h"
 #include "broker/trigger/trigger.h"
 #include "broker/turn_run.h"
+#include "broker/vault/authority.h"
 #include "common/http.h"
+#include "common/limits.h"
 #include "common/log.h"
 #include "common/os.h"
 #include "pipeline/fetch/fetch.h"
 
 /* A work thread is held up so long by one file, and by all of a submit. */
-#define FETCH_TIMEOUT_MS 20000u
-#define FETCH_BUDGET_MS  60000u
+#define FETCH_TIMEOUT_MS  20000u
+#define FETCH_BUDGET_MS   60000u
+#define AUTHORITY_WARN_MS (365ull * 24 * 3600 * 1000)
 
 struct broker {
     struct address fleet_address;
@@ -38,6 +41,9 @@ struct broker {
     struct pages *pages;
     struct signer *signer;
     struct vault *vault;
+    struct authority *authority;
+    const char *name; /* by which others reach us; the options' */
+    char *hostname;
     struct bus *bus;
     struct inbox *inbox;
     struct fleet *fleet;
@@ -136,6 +142,50 @@ static int open_folders(struct broker *b, const struct options *o, struct buf *w
     return r;
 }
 
+/* By which names the broker's certificate is good: what it knows itself, then what it was told. */
+static size_t own_names(struct broker *b, const char **names)
+{
+    size_t n = 0;
+
+    b->hostname = os_hostname();
+    names[n++] = "localhost";
+    names[n++] = "127.0.0.1";
+    names[n++] = "::1";
+    if (b->hostname[0] != '\0' && strlen(b->hostname) <= LIMIT_CERT_NAME) {
+        names[n++] = b->hostname;
+    }
+    const struct address *const listeners[] = {&b->fleet_address, &b->http_address};
+    for (size_t i = 0; i < ARRAY_LEN(listeners); i++) {
+        if (!address_is_any(listeners[i]) && !address_is_loopback(listeners[i])) {
+            names[n++] = listeners[i]->host;
+        }
+    }
+    check(n <= OPTIONS_OWN_NAMES);
+    return n;
+}
+
+static int open_authority(struct broker *b, const struct options *o, struct buf *why)
+{
+    const char *names[LIMIT_CERT_NAMES];
+    size_t n = own_names(b, names);
+    char *dir = os_path_join(o->data, "tls");
+
+    for (size_t i = 0; i < o->names.count; i++) {
+        names[n++] = o->names.items[i];
+    }
+    b->name = o->names.count > 0 ? o->names.items[0] : b->hostname;
+    struct authority_config config = {
+        .dir = dir,
+        .names = names,
+        .name_count = n,
+        .worker_life_ms = o->worker_life_ms,
+        .server_life_ms = o->server_life_ms,
+    };
+    int r = authority_open(&config, &b->authority, why);
+    free(dir);
+    return r;
+}
+
 static int start_turn(struct broker *b, const struct options_source *source,
                       const struct options *o, struct buf *why)
 {
@@ -145,6 +195,8 @@ static int start_turn(struct broker *b, const struct options_source *source,
         .job_token = job_token,
         .signer = b->signer,
         .vault = b->vault,
+        .tls = b->fleet_address.tls ? authority_tls(b->authority) : NULL,
+        .authority = b->authority,
         .heartbeat_ms = o->heartbeat_ms,
         .lease_ms = o->lease_ms,
     };
@@ -207,7 +259,23 @@ static int reload_for_api(void *ctx, struct buf *changed, struct buf *restart, s
     return r;
 }
 
-static int start_api(struct broker *b, struct buf *why)
+/* Where others find the listener; NULL: at its address. */
+static const char *public_name(const struct broker *b, const struct address *a)
+{
+    return address_is_any(a) ? b->name : NULL;
+}
+
+static const char *http_scheme(const struct broker *b)
+{
+    return b->http_address.tls ? "https://" : "http://";
+}
+
+static const char *fleet_scheme(const struct broker *b)
+{
+    return b->fleet_address.tls ? "tls://" : "tcp://";
+}
+
+static int start_api(struct broker *b, const struct options *o, struct buf *why)
 {
     struct api_config config = {
         .store = b->store,
@@ -224,6 +292,11 @@ static int start_api(struct broker *b, struct buf *why)
         .reload_ctx = b,
         .host = b->http_address.host,
         .port = b->http_address.port,
+        .authority = b->authority,
+        .tls = b->http_address.tls,
+        .plain_anywhere = o->plain_anywhere,
+        .public_name = public_name(b, &b->http_address),
+        .fleet_tls = b->fleet_address.tls,
     };
     int r = api_start(&config, &b->api, why);
 
@@ -238,13 +311,22 @@ static int start_fleet(struct broker *b, struct buf *why)
     struct buf listen_url = BUF_INIT;
     struct buf api_url = BUF_INIT;
 
-    address_url(&b->fleet_address, "tcp://", &listen_url);
-    address_url(&b->http_address, "http://", &api_url);
+    address_url(&b->fleet_address, fleet_scheme(b), NULL, &listen_url);
+    address_url(&b->http_address, http_scheme(b), public_name(b, &b->http_address), &api_url);
     int r = fleet_listen(b->fleet, buf_cstr(&listen_url), buf_cstr(&api_url),
                          &b->fleet_address.port, why);
+    if (r == 0) {
+        api_set_fleet_port(b->api, b->fleet_address.port);
+    }
     buf_release(&listen_url);
     buf_release(&api_url);
     return r;
+}
+
+/* On this machine one that listens everywhere is reached by loopback. */
+static const char *here(const struct address *a)
+{
+    return !address_is_any(a) ? NULL : strchr(a->host, ':') != NULL ? "::1" : "127.0.0.1";
 }
 
 /* Others find us by this file: it appears once both listeners serve. */
@@ -253,9 +335,9 @@ static int write_endpoints(struct broker *b, struct buf *why)
     struct buf text = BUF_INIT;
 
     buf_addf(&text, "{\"pid\":%ld,\"fleet\":\"", (long)getpid());
-    address_url(&b->fleet_address, "tcp://", &text);
+    address_url(&b->fleet_address, fleet_scheme(b), here(&b->fleet_address), &text);
     buf_addz(&text, "\",\"http\":\"");
-    address_url(&b->http_address, "http://", &text);
+    address_url(&b->http_address, http_scheme(b), here(&b->http_address), &text);
     buf_addf(&text, "\",\"version\":\"%s\"}\n", DAVIT_VERSION);
     int r = os_write_file(b->endpoints_path, text.p, text.n, 0600);
     if (r < 0) {
@@ -268,15 +350,17 @@ static int write_endpoints(struct broker *b, struct buf *why)
 static int broker_open(struct broker *b, const struct options_source *source,
                        const struct options *o, struct buf *why)
 {
-    int r = address_parse(o->fleet_url, "tcp://", &b->fleet_address, why);
+    bool plain = o->plain_anywhere;
+    int r = address_parse(o->fleet_url, &address_fleet, plain, &b->fleet_address, why);
 
-    r = r < 0 ? r : address_parse(o->http, "", &b->http_address, why);
+    r = r < 0 ? r : address_parse(o->http, &address_http, plain, &b->http_address, why);
     if (r < 0) {
         return r;
     }
     b->bus = bus_new();
     b->inbox = inbox_new();
     r = open_folders(b, o, why);
+    r = r < 0 ? r : open_authority(b, o, why);
     if (r < 0) {
         return r;
     }
@@ -285,12 +369,13 @@ static int broker_open(struct broker *b, const struct options_source *source,
     unlink(b->endpoints_path); /* of a broker that did not end cleanly */
     b->has_includes = set_includes(b, o);
     r = start_turn(b, source, o, why);
-    r = r < 0 ? r : start_api(b, why);
+    r = r < 0 ? r : start_api(b, o, why);
     r = r < 0 ? r : start_fleet(b, why);
     r = r < 0 ? r : write_endpoints(b, why);
     if (r == 0) {
         api_set_ready(b->api);
-        b->janitor = janitor_new(b->store, b->turn, b->blobs, b->pages, b->logs, b->vault);
+        b->janitor = janitor_new(b->store, b->turn, b->blobs, b->pages, b->logs, b->vault,
+                                 b->authority);
     }
     return r;
 }
@@ -325,6 +410,7 @@ static void broker_close(struct broker *b)
     bus_free(b->bus);
     signer_close(b->signer);
     vault_close(b->vault);
+    authority_close(b->authority);
     pages_close(b->pages);
     blobs_close(b->blobs);
     store_close(b->store);
@@ -332,6 +418,7 @@ static void broker_close(struct broker *b)
     free(b->templates_path);
     free(b->endpoints_path);
     free(b->journal_path);
+    free(b->hostname);
 }
 
 static void say_durability(const struct options *o)
@@ -353,13 +440,31 @@ static void reload_on_signal(struct broker *b)
     notify_reloaded();
 }
 
+static void say_security(const struct broker *b)
+{
+    const struct address *const listeners[] = {&b->fleet_address, &b->http_address};
+
+    for (size_t i = 0; i < ARRAY_LEN(listeners); i++) {
+        if (!listeners[i]->tls && !address_is_loopback(listeners[i])) {
+            log_warn("main: %s port %u is served WITHOUT TLS: everybody on the network can read "
+                     "tokens and run jobs",
+                     listeners[i]->host, listeners[i]->port);
+        }
+    }
+    if (authority_until_ms(b->authority) < os_realtime_ms() + AUTHORITY_WARN_MS) {
+        log_warn("main: the certificate authority in tls/ca.pem expires within a year");
+    }
+}
+
 static void run(struct broker *b, const sigset_t *signals)
 {
     struct buf text = BUF_INIT;
     int got = 0;
 
-    address_url(&b->fleet_address, "workers at tcp://", &text);
-    address_url(&b->http_address, ", API at http://", &text);
+    buf_addz(&text, "workers at ");
+    address_url(&b->fleet_address, fleet_scheme(b), NULL, &text);
+    buf_addz(&text, ", API at ");
+    address_url(&b->http_address, http_scheme(b), NULL, &text);
     log_info("main: davitd " DAVIT_VERSION " serves %s", buf_cstr(&text));
     notify_ready(buf_cstr(&text));
     buf_release(&text);
@@ -385,6 +490,7 @@ int serve(const struct options_source *source, const struct options *o)
         log_error("main: " STR_FMT, STR_ARG(str_trim(buf_str(&why))));
     } else {
         say_durability(o);
+        say_security(&b);
         run(&b, &signals);
     }
     broker_close(&b);

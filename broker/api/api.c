@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "broker/api/https.h"
 #include "broker/api/metrics.h"
 #include "broker/api/server.h"
 #include "broker/api/stream.h"
@@ -55,6 +56,11 @@ int api_read_stored(struct api *a, struct tx **ret)
 uint16_t api_port(const struct api *a)
 {
     return a->port;
+}
+
+void api_set_fleet_port(struct api *a, uint16_t port)
+{
+    atomic_store(&a->fleet_port, port);
 }
 
 void api_set_ready(struct api *a)
@@ -165,8 +171,9 @@ static void *work_main(void *arg)
 
 /* --- start and stop --- */
 
-/* Fills *ret and says its size; 0: not a loopback address. */
-static socklen_t loopback_address(const char *host, uint16_t port, struct sockaddr_storage *ret)
+/* Fills *ret and says its size; 0: no address. */
+static socklen_t read_address(const char *host, uint16_t port, bool *ret_loopback,
+                              struct sockaddr_storage *ret)
 {
     struct sockaddr_in *in4 = (struct sockaddr_in *)ret;
     struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ret;
@@ -177,12 +184,14 @@ static socklen_t loopback_address(const char *host, uint16_t port, struct sockad
     if (inet_pton(AF_INET, host, &in4->sin_addr) == 1) {
         in4->sin_family = AF_INET;
         in4->sin_port = htons(port);
-        return ntohl(in4->sin_addr.s_addr) >> 24 == 127 ? sizeof(*in4) : 0;
+        *ret_loopback = ntohl(in4->sin_addr.s_addr) >> 24 == 127;
+        return sizeof(*in4);
     }
     if (inet_pton(AF_INET6, host, &in6->sin6_addr) == 1) {
         in6->sin6_family = AF_INET6;
         in6->sin6_port = htons(port);
-        return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr) ? sizeof(*in6) : 0;
+        *ret_loopback = IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
+        return sizeof(*in6);
     }
     return 0;
 }
@@ -190,12 +199,23 @@ static socklen_t loopback_address(const char *host, uint16_t port, struct sockad
 static int start_daemon(struct api *a, struct buf *why)
 {
     struct sockaddr_storage address;
-    if (loopback_address(a->config.host, a->config.port, &address) == 0) {
-        buf_addf(why, "%s is no loopback address: the API has no TLS yet and serves only this host",
+    struct MHD_OptionItem options[HTTPS_OPTIONS] = {{.option = MHD_OPTION_END}};
+    bool loopback = false;
+    if (read_address(a->config.host, a->config.port, &loopback, &address) == 0 ||
+        (!loopback && !a->config.tls && !a->config.plain_anywhere)) {
+        buf_addf(why, "%s is no loopback address: without TLS the API serves only this host",
                  a->config.host);
         return -E_USAGE;
     }
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME;
+    if (a->config.tls) {
+        int r = https_new(a->config.authority, &a->https, why);
+        if (r < 0) {
+            return r;
+        }
+        flags |= MHD_USE_TLS;
+        https_options(a->https, options);
+    }
     if (address.ss_family == AF_INET6) {
         flags |= MHD_USE_IPv6;
     }
@@ -206,7 +226,7 @@ static int start_daemon(struct api *a, struct buf *why)
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)LIMIT_HTTP_MEMORY,
         MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS, MHD_OPTION_STRICT_FOR_CLIENT, 1,
         MHD_OPTION_URI_LOG_CALLBACK, request_begin, a, MHD_OPTION_NOTIFY_COMPLETED, request_done, a,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, a, MHD_OPTION_END);
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, a, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
     const union MHD_DaemonInfo *info = a->daemon ? MHD_get_daemon_info(a->daemon,
                                                                        MHD_DAEMON_INFO_BIND_PORT)
                                                  : NULL;
@@ -216,8 +236,9 @@ static int start_daemon(struct api *a, struct buf *why)
         return -E_IO;
     }
     a->port = info->port;
-    buf_addf(&a->url, strchr(a->config.host, ':') ? "http://[%s]:%u" : "http://%s:%u",
-             a->config.host, a->port);
+    const char *name = a->config.public_name ? a->config.public_name : a->config.host;
+    buf_addf(&a->url, strchr(name, ':') ? "%s://[%s]:%u" : "%s://%s:%u",
+             a->config.tls ? "https" : "http", name, a->port);
     return 0;
 }
 
@@ -251,6 +272,7 @@ static void free_api(struct api *a)
     metrics_free(a);
     quota_free(a->quota);
     buf_release(&a->url);
+    https_free(a->https);
     free(a);
 }
 
@@ -285,7 +307,8 @@ int api_start(const struct api_config *config, struct api **ret, struct buf *why
     for (unsigned i = 0; i < API_WORK_THREADS; i++) {
         check(pthread_create(&a->work_threads[i], NULL, work_main, a) == 0);
     }
-    log_info("api: listening on %s port %u", a->config.host, a->port);
+    log_info("api: listening on %s port %u%s", a->config.host, a->port,
+             a->config.tls ? " with TLS" : "");
     *ret = a;
     return 0;
 }

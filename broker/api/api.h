@@ -12,6 +12,7 @@
 #include "broker/pages/pages.h"
 #include "broker/store/store.h"
 #include "broker/turn.h"
+#include "broker/vault/authority.h"
 #include "broker/vault/signer.h"
 #include "broker/vault/vault.h"
 
@@ -31,15 +32,22 @@ struct api_config {
     /* POST /reload, on a work thread: lines as of broker/reload.h. NULL: nothing is to reload. */
     int (*reload)(void *ctx, struct buf *changed, struct buf *restart, struct buf *why);
     void *reload_ctx;
-    const char *host;          /* loopback only, until there is TLS: else -E_USAGE */
-    uint16_t port;             /* 0: any */
-    uint32_t ping_ms;          /* silence of a follower until it gets a ping; 0: 15 s */
+    struct authority *authority; /* lets workers in, and certifies the server; NULL: none */
+    bool tls;                    /* needs the authority */
+    bool plain_anywhere;         /* without TLS: not on loopback only, else -E_USAGE */
+    const char *host;            /* numeric, or localhost */
+    const char *public_name;     /* in URLs of this server instead of host; NULL: host */
+    bool fleet_tls;              /* workers are told so when they join */
+    uint16_t port;               /* 0: any */
+    uint32_t ping_ms;            /* silence of a follower until it gets a ping; 0: 15 s */
     uint32_t head_ms;          /* time for the head of a request, a quarter of a body's; 0: 15 s */
     uint64_t job_uploads;      /* bytes with one job's token; 0: LIMIT_JOB_UPLOADS */
     uint64_t pipeline_uploads; /* of all its jobs; 0: LIMIT_PIPELINE_UPLOADS */
 };
 int api_start(const struct api_config *config, struct api **ret, struct buf *why);
 uint16_t api_port(const struct api *a);
+/* Where workers find the fleet's listener, on whatever host they find this one. */
+void api_set_fleet_port(struct api *a, uint16_t port);
 /* From now on /readyz says yes: whoever else has to listen does. */
 void api_set_ready(struct api *a);
 /* Refuses new requests, wakes all followers, waits for the rest. */

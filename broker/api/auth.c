@@ -65,6 +65,13 @@ static int stored_principal(struct tx *tx, struct str token, struct principal *r
     uint8_t hash[SHA256_BYTES];
     crypto_sha256(token.p, token.n, hash);
     const Pb__TokenRecord *record = token_get(tx, hash);
+    const Pb__JoinTokenRecord *join = record ? NULL
+                                             : join_token_get(tx, str_of(hash, sizeof(hash)));
+    if (join) {
+        *ret = (struct principal){.role = ROLE_JOIN};
+        snprintf(ret->name, sizeof(ret->name), "join token");
+        return 0;
+    }
     if (!record) {
         return -E_UNAUTHORIZED;
     }
@@ -77,13 +84,21 @@ static int stored_principal(struct tx *tx, struct str token, struct principal *r
     return 0;
 }
 
-int auth_principal(struct tx *tx, struct str job_key, const char *header, struct principal *ret)
+struct str auth_bearer(const char *header)
 {
     static const char scheme[] = "Bearer ";
     if (!header || strncasecmp(header, scheme, strlen(scheme)) != 0) {
+        return STR_NULL;
+    }
+    return str_trim(str_from(header + strlen(scheme)));
+}
+
+int auth_principal(struct tx *tx, struct str job_key, const char *header, struct principal *ret)
+{
+    struct str token = auth_bearer(header);
+    if (!token.p) {
         return -E_UNAUTHORIZED;
     }
-    struct str token = str_trim(str_from(header + strlen(scheme)));
     if (str_starts(token, STR(JOB_PREFIX))) {
         return job_principal(tx, job_key, token, ret);
     }

@@ -14,6 +14,8 @@ struct principal {
     uint64_t pipeline_id;
 };
 
+/* The token in the value of an Authorization header; NULL, or another scheme: STR_NULL. */
+struct str auth_bearer(const char *header);
 /* Reads the value of an Authorization header (NULL: there is none). -E_UNAUTHORIZED */
 int auth_principal(struct tx *tx, struct str job_key, const char *header, struct principal *ret);
 

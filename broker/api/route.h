@@ -13,7 +13,8 @@ enum role {
     ROLE_ADMIN = 1,
     ROLE_WORKER = 2,
     ROLE_JOB = 4,
-    ROLE_USER = 8, /* submits and acts on jobs; settings are an administrator's */
+    ROLE_JOIN = 16, /* a join token, used or not: the command says whether it is good */
+    ROLE_USER = 8,  /* submits and acts on jobs; settings are an administrator's */
 };
 
 /* People and their programs. */

@@ -51,7 +51,7 @@ json_t *json_digest(ProtobufCBinaryData digest)
     return json_string(hex);
 }
 
-static json_t *text_list(char *const *items, size_t count)
+json_t *view_text_list(char *const *items, size_t count)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++) {
@@ -81,7 +81,7 @@ json_t *view_pool(const struct pool_line *p)
     return json_pack(
         "{s:o, s:o, s:b, s:b, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:s, s:b, s:I, s:I, s:I, "
         "s:I, s:o}",
-        "name", json_text(p->name), "projects", text_list(row->projects, row->n_projects),
+        "name", json_text(p->name), "projects", view_text_list(row->projects, row->n_projects),
         "protected", (int)row->protected_, "locked", (int)row->locked, "max_running",
         (json_int_t)row->max_running, "project_max_running", (json_int_t)row->project_max_running,
         "queue_timeout_ms", (json_int_t)row->queue_timeout_ms, "preempt", (int)row->preempt,
@@ -163,7 +163,7 @@ static void add_wishes(json_t *job, struct tx *tx, const Pb__JobRecord *j)
     static const Pb__ClassRecord nothing = PB__CLASS_RECORD__INIT;
     const Pb__ClassRecord *class = class_get(tx, j->class_id);
     class = class ? class : &nothing;
-    json_object_set_new(job, "tags", text_list(class->tags, class->n_tags));
+    json_object_set_new(job, "tags", view_text_list(class->tags, class->n_tags));
     json_object_set_new(job, "executor", json_text(class->executor));
     json_object_set_new(job, "pool", json_text(class->pool));
     json_object_set_new(job, "cpu_millis", json_number(class->cpu_millis));
@@ -215,7 +215,8 @@ static void add_warnings(json_t *job, struct tx *tx, const Pb__JobRecord *j)
     json_object_set_new(job, "manual_confirmation",
                         json_text(plan ? plan->manual_confirmation : NULL));
     json_object_set_new(job, "unsupported",
-                        plan ? text_list(plan->unsupported, plan->n_unsupported) : json_array());
+                        plan ? view_text_list(plan->unsupported, plan->n_unsupported)
+                             : json_array());
 }
 
 static const char *strategy_text(const Pb__JobRecord *j)
@@ -340,14 +341,16 @@ json_t *view_worker(struct tx *tx, struct fleet *fleet, const Pb__WorkerRecord *
     for (tx_seek(&c, tx, T_WORKER_JOB, key_str(&prefix), NULL); c.valid; tx_next(&c)) {
         json_array_append_new(jobs, json_id(key_read_u64(c.key, sizeof(uint64_t))));
     }
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:b, s:o, s:o}",
-                     "id", json_id(w->id), "name", json_text(w->name), "pool", json_text(w->pool),
-                     "host", json_text(w->host), "version", json_text(w->version), "executors",
-                     text_list(w->executors, w->n_executors), "tags", text_list(w->tags, w->n_tags),
-                     "slots", json_number(w->slots), "busy", json_number(json_array_size(jobs)),
-                     "online", (int)live.online, "suspect", (int)live.suspect, "paused",
-                     (int)w->paused, "draining", (int)w->draining, "jobs", jobs, "last_heard_at",
-                     json_time(MAX(live.last_heard_ms, w->last_hello_ms)));
+    return json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:b, s:o, s:o, s:o, s:b}",
+        "id", json_id(w->id), "name", json_text(w->name), "pool", json_text(w->pool), "host",
+        json_text(w->host), "version", json_text(w->version), "executors",
+        view_text_list(w->executors, w->n_executors), "tags", view_text_list(w->tags, w->n_tags),
+        "slots", json_number(w->slots), "busy", json_number(json_array_size(jobs)), "online",
+        (int)live.online, "suspect", (int)live.suspect, "paused", (int)w->paused, "draining",
+        (int)w->draining, "jobs", jobs, "last_heard_at",
+        json_time(MAX(live.last_heard_ms, w->last_hello_ms)), "certified_until",
+        json_time(w->certified_until_ms), "revoked", (int)w->revoked);
 }
 
 json_t *view_event(const Pb__EventRecord *e)

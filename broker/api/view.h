@@ -9,7 +9,8 @@
 #include "broker/store/tx.h"
 #include "common/diag.h"
 
-json_t *json_text(const char *s);                /* null for NULL and "" */
+json_t *json_text(const char *s); /* null for NULL and "" */
+json_t *view_text_list(char *const *items, size_t count);
 json_t *json_time(uint64_t realtime_ms);         /* ISO 8601; null for 0 */
 json_t *json_id(uint64_t id);                    /* null for 0 */
 json_t *json_bytes(ProtobufCBinaryData bytes);   /* what is no UTF-8 shows as `?`; null for none */

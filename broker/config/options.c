@@ -5,12 +5,14 @@
 #include <stdlib.h>
 
 #include "broker/net/fleet_turn.h"
+#include "broker/vault/authority.h"
 #include "common/limits.h"
 #include "common/os.h"
 
-#define RELAXED_MAX_MS    60000u /* the store commits before that anyway, as a rule */
-#define TIME_MAX_MS       (24u * 3600 * 1000)
-#define KEEP_PIPELINES_MS (90ull * 24 * 3600 * 1000)
+#define RELAXED_MAX_MS     60000u /* the store commits before that anyway, as a rule */
+#define TIME_MAX_MS        (24u * 3600 * 1000)
+#define CERTIFICATE_MIN_MS 10000u
+#define KEEP_PIPELINES_MS  (90ull * 24 * 3600 * 1000)
 
 /* Reads the text of an option into its field; false: it is not of that kind. */
 typedef bool (*take_fn)(struct options *o, void *field, const char *text);
@@ -82,6 +84,46 @@ static bool take_PROJECT(struct options *o, void *field, const char *text)
     return true;
 }
 
+static bool is_host(struct str name)
+{
+    for (size_t i = 0; i < name.n; i++) {
+        if (name.p[i] <= ' ' || name.p[i] > '~' || strchr("/*?\"'", name.p[i]) != NULL) {
+            return false;
+        }
+    }
+    return name.n > 0 && name.n <= LIMIT_CERT_NAME;
+}
+
+static bool take_NAMES(struct options *o, void *field, const char *text)
+{
+    struct options_names list = {.count = 0};
+    struct str rest = str_from(text);
+    struct str part;
+
+    list.items = arena_array(&o->arena, LIMIT_CERT_NAMES, sizeof(*list.items));
+    while (str_split(&rest, ',', &part)) {
+        part = str_trim(part);
+        if (!is_host(part) || list.count == LIMIT_CERT_NAMES - OPTIONS_OWN_NAMES) {
+            return false;
+        }
+        list.items[list.count++] = arena_strdup(&o->arena, part);
+    }
+    *(struct options_names *)field = list;
+    return list.count > 0;
+}
+
+static bool take_LIFE(struct options *o, void *field, const char *text)
+{
+    uint64_t ms;
+
+    if (str_to_duration_ms(str_from(text), &ms) < 0 || ms < CERTIFICATE_MIN_MS ||
+        ms > LIMIT_CERT_MS) {
+        return false;
+    }
+    *(uint64_t *)field = ms;
+    return true;
+}
+
 static bool take_LEVEL(struct options *o, void *field, const char *text)
 {
     return log_level_from(text, (enum log_level *)field) == 0;
@@ -134,6 +176,8 @@ void options_init(struct options *o)
 {
     *o = (struct options){.fleet_url = "tcp://127.0.0.1:7070",
                           .http = "127.0.0.1:7080",
+                          .worker_life_ms = AUTHORITY_WORKER_LIFE_MS,
+                          .server_life_ms = AUTHORITY_SERVER_LIFE_MS,
                           .heartbeat_ms = FLEET_HEARTBEAT_MS,
                           .lease_ms = FLEET_LEASE_MS,
                           .keep_pipelines_ms = KEEP_PIPELINES_MS,

@@ -37,11 +37,23 @@ struct fetch_projects {
     size_t count;
 };
 
+/* That the broker knows itself: what it is told are LIMIT_CERT_NAMES less. */
+#define OPTIONS_OWN_NAMES 6u
+
+struct options_names {
+    const char **items;
+    size_t count;
+};
+
 struct options {
     struct arena arena;
     const char *data;      /* the folder: store/, journal/, logs/, blobs/, tokens, endpoints.json */
-    const char *fleet_url; /* tcp://ADDRESS:PORT */
-    const char *http;      /* ADDRESS:PORT */
+    const char *fleet_url; /* tcp://ADDRESS:PORT or tls://ADDRESS:PORT */
+    const char *http;      /* ADDRESS:PORT or https://ADDRESS:PORT */
+    struct options_names names; /* by which others reach the broker */
+    uint64_t worker_life_ms;    /* of certificates */
+    uint64_t server_life_ms;
+    bool plain_anywhere; /* beyond loopback without TLS, too */
     uint32_t heartbeat_ms;
     uint32_t lease_ms;   /* at least twice the heartbeat */
     uint32_t relaxed_ms; /* what is acknowledged may wait so long for the disk; 0: not at all */

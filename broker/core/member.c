@@ -378,6 +378,10 @@ int apply_worker_renew(struct core *c, const Pb__WorkerRenew *cmd)
     if (r < 0) {
         return r;
     }
+    if (strcmp(m->name, cmd->name) != 0) {
+        return reject(c, -E_UNAUTHORIZED, "the certificate is of worker %.60s, not of %.60s",
+                      m->name, cmd->name);
+    }
     Pb__CertificateRecord *old = (Pb__CertificateRecord *)found;
     if (c->now_ms < old->issued_ms + (old->until_ms - old->issued_ms) / 2) {
         return reject(c, -E_CONFLICT, "the certificate is too young to be renewed");

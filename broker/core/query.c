@@ -137,7 +137,7 @@ const Pb__ClassRecord *class_get(struct tx *tx, uint64_t id)
 
 const Pb__JoinTokenRecord *join_token_get(struct tx *tx, struct str hash)
 {
-    const struct key k = key_bytes(hash.p, hash.n);
+    const struct key k = key_bytes(hash.p, MIN(hash.n, 32));
 
     return (const Pb__JoinTokenRecord *)tx_get_msg(tx, T_JOIN_TOKEN, &k,
                                                    &pb__join_token_record__descriptor);
@@ -154,7 +154,7 @@ const Pb__MemberRecord *member_get(struct tx *tx, const char *name)
 
 const Pb__CertificateRecord *certificate_get(struct tx *tx, struct str serial)
 {
-    const struct key k = key_bytes(serial.p, serial.n);
+    const struct key k = key_bytes(serial.p, MIN(serial.n, 32)); /* a longer one is none */
 
     return (const Pb__CertificateRecord *)tx_get_msg(tx, T_CERTIFICATE, &k,
                                                      &pb__certificate_record__descriptor);

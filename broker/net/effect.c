@@ -85,6 +85,10 @@ static void worker_changed(struct fleet *f, struct peer *p, struct tx *tx)
     peer_load(p, tx);
     f->capacity_changed = true;
     peer_touch(f, p);
+    if (p->session != NULL && p->record != NULL && p->record->revoked) {
+        log_warn("net: %s was revoked, its session ends", p->actor);
+        session_end(f, p->session);
+    }
     if (p->session != NULL && p->record != NULL &&
         p->record->draining != p->session->told_draining) {
         send_drain(f, p->session, p->record->draining);

@@ -55,7 +55,7 @@ int fleet_listen(struct fleet *f, const char *url, const char *api_url, uint16_t
 {
     check(f->wire == NULL);
     f->api_url = xstrdup(api_url);
-    return wire_listen(f->c.inbox, url, &f->wire, ret_port, why);
+    return wire_listen(f->c.inbox, url, f->c.tls, &f->wire, ret_port, why);
 }
 
 void fleet_close(struct fleet *f)
@@ -144,6 +144,7 @@ static void pipe_down(struct fleet *f, uint32_t pipe)
         wire_close_pipe(f->wire, pipe);
         return;
     }
+    certify_say_failure(f, s);
     if (s->peer != NULL && !s->closing) {
         log_info("net: %s is gone, its lease runs on", s->peer->actor);
     }

@@ -21,13 +21,17 @@
 /* The token of an assignment, on the heap (api/api.h has the real one). */
 typedef char *(*fleet_token_fn)(struct str key, uint64_t job_id, uint64_t attempt, uint64_t epoch);
 
+struct authority;
+struct tls;
 struct fleet_config {
     struct inbox *inbox;
     struct logs *logs;
     fleet_token_fn job_token;
-    const struct signer *signer; /* of id tokens; NULL only where no job asks for one */
-    struct vault *vault;         /* of stored variables; NULL only where there are none */
-    uint32_t heartbeat_ms;       /* 0: the default above, here and below */
+    const struct signer *signer;       /* of id tokens; NULL only where no job asks for one */
+    struct vault *vault;               /* of stored variables; NULL only where there are none */
+    struct tls *tls;                   /* of the listener; NULL: plain. Borrowed, as the next one */
+    const struct authority *authority; /* renews certificates; NULL where there is no TLS */
+    uint32_t heartbeat_ms;             /* 0: the default above, here and below */
     uint32_t lease_ms;
     uint32_t hello_ms; /* a pipe that has not said Hello by then is closed */
 };

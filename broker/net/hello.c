@@ -23,7 +23,10 @@ static bool admit(struct fleet *f, struct session *s, const Pb__Envelope *e)
     } else if (e->session != 0 || e->seq != 1 || e->ack != 0 || e->hello->worker == NULL ||
                e->hello->n_jobs > LIMIT_HELD_JOBS) {
         session_violation(f, s, "a bad Hello");
-    } else if (!token_ok(f, pb_str(e->hello->token))) {
+    } else if (s->secured && e->hello->worker->serial.len == 0) {
+        session_refuse(f, s, -E_UNAUTHORIZED,
+                       "workers come with a certificate: `davit-worker join` gets one", 0);
+    } else if (!s->secured && !token_ok(f, pb_str(e->hello->token))) {
         session_refuse(f, s, -E_UNAUTHORIZED, "the worker token is not valid", 0);
     } else {
         return true;
@@ -76,6 +79,9 @@ void hello_take(struct fleet *f, struct session *s, const Pb__Envelope *e)
     Pb__Command cmd = PB__COMMAND__INIT;
     struct reply reply;
 
+    if (e->hello->worker != NULL) {
+        certify_session(f, s, e->hello->worker);
+    }
     if (!admit(f, s, e)) {
         return;
     }
@@ -86,7 +92,7 @@ void hello_take(struct fleet *f, struct session *s, const Pb__Envelope *e)
         return;
     }
     if (r < 0) {
-        bool for_good = r == -E_INVALID || r == -E_LIMIT || r == -E_TOO_BIG;
+        bool for_good = r == -E_INVALID || r == -E_UNAUTHORIZED || r == -E_LIMIT || r == -E_TOO_BIG;
         session_refuse(f, s, r, reply.text[0] != '\0' ? reply.text : err_text(r),
                        for_good ? 0 : REFUSED_RETRY_MS);
         return;

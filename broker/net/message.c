@@ -50,6 +50,10 @@ static void take_heartbeat(struct fleet *f, struct session *s, const Pb__Heartbe
         f->capacity_changed = true;
         peer_touch(f, p);
     }
+    if (certify_is_over(f, p)) {
+        session_refuse(f, s, -E_UNAUTHORIZED, "the certificate has expired: join again", 0);
+        return;
+    }
     p->draining = h->draining;
     p->disk_low = h->disk_low;
     s->beat_due = true;
@@ -232,6 +236,8 @@ static void take_body(struct fleet *f, struct session *s, const Pb__Envelope *e)
         take_one(f, s, e);
     } else if (e->body_case == PB__ENVELOPE__BODY_BYE) {
         take_bye(f, s);
+    } else if (e->body_case == PB__ENVELOPE__BODY_CERTIFICATE_REQUEST) {
+        certify_take(f, s, e->certificate_request);
     } else {
         session_violation(f, s, "a message that workers do not send");
     }

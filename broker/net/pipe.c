@@ -335,6 +335,11 @@ void pipe_free(struct pipe *p)
     free(p);
 }
 
+nng_stream *pipe_stream(const struct pipe *p)
+{
+    return p->io->stream;
+}
+
 void pipe_start(struct pipe *p)
 {
     send_greeting(p);

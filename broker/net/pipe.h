@@ -32,6 +32,7 @@ struct pipe *pipe_new(uint32_t id, nng_stream *stream, const struct pipe_events 
 void pipe_free(struct pipe *p);
 void pipe_start(struct pipe *p);   /* greets and receives */
 void pipe_receive(struct pipe *p); /* goes on after `message` said false */
+nng_stream *pipe_stream(const struct pipe *p);
 /* Adds a message to what the next pipe_flush sends in one. */
 void pipe_send(struct pipe *p, struct str head, struct str body);
 void pipe_flush(struct pipe *p);

@@ -61,6 +61,7 @@ struct session {
                               and silent; 0: lives */
     struct silence silence;
     struct deadline deadline;
+    bool secured; /* by TLS */
     bool closing; /* what still comes is dropped */
     bool spoke;   /* in the present turn */
 
@@ -220,6 +221,14 @@ void message_take(struct fleet *f, struct session *s, struct str bytes);
 
 /* hello.c */
 void hello_take(struct fleet *f, struct session *s, const Pb__Envelope *e);
+
+/* certify.c */
+/* Whom TLS says the session is with goes into its Hello. */
+void certify_session(struct fleet *f, struct session *s, Pb__WorkerHello *hello);
+/* Why the handshake of a session that never began failed, for the log. */
+void certify_say_failure(struct fleet *f, const struct session *s);
+bool certify_is_over(const struct fleet *f, const struct peer *p); /* the certificate's time */
+void certify_take(struct fleet *f, struct session *s, const Pb__CertificateRequest *m);
 
 /* client.c */
 void client_hello_take(struct fleet *f, struct session *s, const Pb__Envelope *e);

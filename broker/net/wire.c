@@ -10,6 +10,7 @@
 #include "broker/net/pipe.h"
 #include "common/limits.h"
 #include "common/log.h"
+#include "common/tls_engine.h"
 
 #define ACCEPT_PAUSE_MS 100 /* after an error: mostly there are no descriptors left */
 
@@ -17,6 +18,7 @@ struct wire {
     struct inbox *inbox;
     nng_stream_listener *listener;
     nng_aio *accept_aio;
+    bool has_tls;
     bool pausing; /* accept_aio sleeps; its callback's */
 
     pthread_mutex_t lock; /* guards what follows */
@@ -132,12 +134,26 @@ static void on_accept(void *arg)
     nng_stream_listener_accept(w->listener, w->accept_aio);
 }
 
-static int set_up(struct wire *w, const char *url, uint16_t *ret_port)
+static int set_tls(struct wire *w, struct tls *tls)
+{
+    nng_tls_config *config;
+
+    if (tls_engine_config(tls, &config) < 0) {
+        return NNG_ENOMEM;
+    }
+    int r = nng_stream_listener_set_ptr(w->listener, NNG_OPT_TLS_CONFIG, config);
+    nng_tls_config_free(config); /* the listener holds it */
+    w->has_tls = true;
+    return r;
+}
+
+static int set_up(struct wire *w, const char *url, struct tls *tls, uint16_t *ret_port)
 {
     int port = 0;
     int r = nng_aio_alloc(&w->accept_aio, on_accept, w);
 
     r = r != 0 ? r : nng_stream_listener_alloc(&w->listener, url);
+    r = r != 0 || tls == NULL ? r : set_tls(w, tls);
     r = r != 0 ? r : nng_stream_listener_set_bool(w->listener, NNG_OPT_TCP_NODELAY, true);
     r = r != 0 ? r : nng_stream_listener_listen(w->listener);
     r = r != 0 ? r : nng_stream_listener_get_int(w->listener, NNG_OPT_TCP_BOUND_PORT, &port);
@@ -147,19 +163,38 @@ static int set_up(struct wire *w, const char *url, uint16_t *ret_port)
     return r;
 }
 
-int wire_listen(struct inbox *in, const char *url, struct wire **ret, uint16_t *ret_port,
-                struct buf *why)
+static int listen_at(struct wire *w, const char *url, struct tls *tls, uint16_t *ret_port,
+                     struct buf *why)
+{
+    struct buf full = BUF_INIT;
+    int r = tls != NULL ? tls_engine_start(why) : 0;
+
+    if (r < 0) {
+        return r;
+    }
+    /* nng's name for TLS on TCP. */
+    buf_addf(&full, "%s%s", tls != NULL ? "tls+tcp" : "tcp", strchr(url, ':'));
+    r = set_up(w, buf_cstr(&full), tls, ret_port);
+    buf_release(&full);
+    if (r != 0) {
+        buf_addf(why, "cannot listen at %s: %s", url, nng_strerror(r));
+        return -E_UNREACHABLE;
+    }
+    return 0;
+}
+
+int wire_listen(struct inbox *in, const char *url, struct tls *tls, struct wire **ret,
+                uint16_t *ret_port, struct buf *why)
 {
     struct wire *w = xcalloc(1, sizeof(*w));
 
     check(pthread_mutex_init(&w->lock, NULL) == 0);
     w->inbox = in;
     w->pipes_max = pipes_max();
-    int r = set_up(w, url, ret_port);
-    if (r != 0) {
-        buf_addf(why, "cannot listen at %s: %s", url, nng_strerror(r));
+    int r = listen_at(w, url, tls, ret_port, why);
+    if (r < 0) {
         wire_close(w);
-        return -E_UNREACHABLE;
+        return r;
     }
     *ret = w; /* first: the turn may have to answer before this returns */
     nng_stream_listener_accept(w->listener, w->accept_aio);
@@ -236,6 +271,13 @@ void wire_flush(struct wire *w, uint32_t pipe)
     if (p != NULL) {
         pipe_flush(p);
     }
+}
+
+bool wire_peer(struct wire *w, uint32_t pipe, struct tls_peer *ret)
+{
+    struct pipe *p = w->has_tls ? find(w, pipe) : NULL;
+
+    return p != NULL && tls_engine_peer(pipe_stream(p), ret);
 }
 
 void wire_close_pipe(struct wire *w, uint32_t pipe)

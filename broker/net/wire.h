@@ -8,19 +8,25 @@
  * allocates what a peer announces before a byte of it came, and a pipe that is closed while a
  * message is half received blocks the one thread that buries pipes, for good.
  *
+ * With TLS all of this goes through it; the handshake is over before the first message comes.
+ *
  * A pipe is one connection and has a number that is never used again. It goes by wire_close_pipe
  * alone, which the owner also calls for ITEM_PIPE_DOWN.
- * Threads: wire_send, wire_flush, wire_resume and wire_close_pipe on the turn's, the rest on
- * main's. Callbacks of nng only push into the inbox. */
+ * Threads: wire_send, wire_flush, wire_resume, wire_close_pipe and wire_peer on the turn's, the
+ * rest on main's. Callbacks of nng only push into the inbox. */
 #ifndef DAVIT_WIRE_H
 #define DAVIT_WIRE_H
 
 #include "broker/inbox.h"
 #include "common/buf.h"
 
+struct tls;
+struct tls_peer;
+
 struct wire;
-int wire_listen(struct inbox *in, const char *url, struct wire **ret, uint16_t *ret_port,
-                struct buf *why);
+/* `tls` NULL: plain. It is only borrowed until wire_close. */
+int wire_listen(struct inbox *in, const char *url, struct tls *tls, struct wire **ret,
+                uint16_t *ret_port, struct buf *why);
 /* Ends all pipes; nothing is pushed after it returns. NULL is fine. */
 void wire_close(struct wire *w);
 
@@ -32,6 +38,10 @@ void wire_resume(struct wire *w);
 void wire_send(struct wire *w, uint32_t pipe, struct str head, struct str body);
 void wire_flush(struct wire *w, uint32_t pipe);
 void wire_close_pipe(struct wire *w, uint32_t pipe);
+
+/* Whom TLS says the pipe is with, and why its handshake failed if it did. False: it is a plain one,
+ * or gone. */
+bool wire_peer(struct wire *w, uint32_t pipe, struct tls_peer *ret);
 
 #define WIRE_UNSENT_MAX 256u
 

@@ -67,15 +67,22 @@ static int join(struct world *w, uint8_t token, const char *name, uint8_t machin
     return WORLD_APPLY(w, "join", WORKER_JOIN, &body);
 }
 
-static int renew(struct world *w, uint8_t old_serial, uint8_t key, uint8_t serial)
+static int renew_as(struct world *w, const char *name, uint8_t old_serial, uint8_t key,
+                    uint8_t serial)
 {
     Pb__WorkerRenew body = PB__WORKER_RENEW__INIT;
 
+    body.name = (char *)name;
     body.old_serial = bytes(w, old_serial, 16);
     body.key_hash = bytes(w, key, SHA256_BYTES);
     body.serial = bytes(w, serial, 16);
     body.until_ms = w->now_ms + MONTH_MS;
     return WORLD_APPLY(w, "worker", WORKER_RENEW, &body);
+}
+
+static int renew(struct world *w, uint8_t old_serial, uint8_t key, uint8_t serial)
+{
+    return renew_as(w, "a", old_serial, key, serial);
 }
 
 static int revoke(struct world *w, const char *name)
@@ -278,6 +285,7 @@ static void certificates_are_renewed_in_their_second_half(void **state)
     uint64_t worker = w->reply.worker_id;
     assert_int_equal(renew(w, 30, 21, 31), -E_CONFLICT);
     world_elapse(w, 2 * MONTH_MS / 3);
+    assert_int_equal(renew_as(w, "b", 30, 21, 31), -E_UNAUTHORIZED);
     assert_int_equal(renew(w, 30, 21, 31), 0);
     assert_int_equal(worker_get(w->tx, worker)->certified_until_ms, w->now_ms + MONTH_MS);
     assert_int_equal(renew(w, 30, 22, 32), 0); /* the answer was lost: another try */

@@ -201,7 +201,7 @@ static void a_sweep_keeps_what_the_store_refers_to(void **state)
     struct vault *vault;
     char *key_path = os_path_join(f.dir, "master.key");
     assert_int_equal(vault_open(NULL, key_path, &vault, &why), 0);
-    struct janitor *j = janitor_new(f.store, f.turn, blobs, pages, f.logs, vault);
+    struct janitor *j = janitor_new(f.store, f.turn, blobs, pages, f.logs, vault, NULL);
     assert_int_equal(janitor_sweep_pages(j), 1);
     assert_true(pages_ready(pages, wanted));
     assert_false(pages_ready(pages, unwanted));
