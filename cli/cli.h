@@ -21,6 +21,7 @@ struct cli {
     const char *summary;    /* likewise */
     const char *url;        /* --url, DAVIT_URL, the configuration file, the data folder */
     const char *token_file; /* --token-file */
+    const char *ca_file;    /* --ca-file */
     const char *data;       /* --data, DAVIT_DATA, ~/.local/state/davit */
     bool json;
     bool no_color;

@@ -56,6 +56,13 @@ static char *trim_slash(const char *url)
     return str_dup(s);
 }
 
+static void trust(const struct client *cl, const char *path)
+{
+    if (path != NULL && path[0] != '\0' && str_starts(str_from(cl->url), STR("https://"))) {
+        http_trust(cl->url, path);
+    }
+}
+
 int client_open_data(const char *data, struct client *ret)
 {
     char *endpoints = os_path_join(data, "endpoints.json");
@@ -67,6 +74,9 @@ int client_open_data(const char *data, struct client *ret)
         *ret = (struct client){.url = trim_slash(json_text(o, "http")), .token = token};
         token = NULL;
         r = 0;
+        char *ca_path = os_path_join(data, "tls/ca.pem");
+        trust(ret, ca_path);
+        free(ca_path);
     }
     json_decref(o);
     free(token);
@@ -129,7 +139,9 @@ int client_open(struct cli *c, struct client *ret)
         if (token == NULL) {
             r = cli_fail(c, -E_NOT_FOUND, "cannot read the token file %s", c->token_file);
         } else {
+            const char *ca = c->ca_file != NULL ? c->ca_file : getenv("DAVIT_CA_FILE");
             *ret = (struct client){.url = trim_slash(url), .token = token};
+            trust(ret, ca != NULL ? ca : json_text(config, "ca_file"));
         }
     } else {
         char *data = client_data_dir(c);

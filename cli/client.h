@@ -10,7 +10,11 @@ struct client {
     char *token; /* "" : none */
 };
 
-/* Finds the broker: --url and DAVIT_URL with --token-file or DAVIT_TOKEN; else the configuration
+/* A broker at https:// must have a certificate of the authority in --ca-file, DAVIT_CA_FILE, or
+ * "ca_file" of the configuration file; of the data folder's own where it runs there; else of one
+ * that the machine trusts.
+ *
+ * Finds the broker: --url and DAVIT_URL with --token-file or DAVIT_TOKEN; else the configuration
  * file (~/.config/davit/config.json: {"url", "token"}); else the data folder of a local broker,
  * with that folder's admin.token unless --token-file or DAVIT_TOKEN is given. */
 int client_open(struct cli *c, struct client *ret);

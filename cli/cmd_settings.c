@@ -134,16 +134,7 @@ static int read_pool(const struct cli *c, const struct pool_options *o, json_t *
 {
     int r;
     if (o->projects != NULL) {
-        json_t *list = json_array();
-        struct str rest = str_from(o->projects);
-        struct str part;
-        json_object_set_new(body, "projects", list);
-        while (str_split(&rest, ',', &part)) {
-            part = str_trim(part);
-            if (part.n > 0) {
-                json_array_append_new(list, json_stringn(part.p, part.n));
-            }
-        }
+        json_object_set_new(body, "projects", list_words(o->projects));
     }
     if (o->on_worker_lost != NULL) {
         json_object_set_new(body, "on_worker_lost", json_string(o->on_worker_lost));

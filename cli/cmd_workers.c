@@ -1,14 +1,18 @@
-/* davit workers and davit drain. */
+/* davit workers, and what is done to one: pause, resume, drain, revoke. */
 #include "common/base.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "cli/client.h"
+#include "cli/list.h"
 #include "common/str.h"
 
 static const char *worker_state(const json_t *w)
 {
+    if (json_flag(w, "revoked")) {
+        return "revoked";
+    }
     if (!json_flag(w, "online")) {
         return "offline";
     }
@@ -25,8 +29,8 @@ static void print_workers(const struct cli *c, const json_t *list)
 {
     size_t i;
     json_t *w;
-    printf("%-6s %-20s %-16s %-12s %-7s %-24s %s\n", "ID", "NAME", "HOST", "POOL", "BUSY", "TAGS",
-           "STATE");
+    printf("%-6s %-20s %-16s %-12s %-7s %-24s %-11s %s\n", "ID", "NAME", "HOST", "POOL", "BUSY",
+           "TAGS", "CERTIFIED", "STATE");
     json_array_foreach(json_object_get(list, "items"), i, w)
     {
         struct buf tags = BUF_INIT;
@@ -39,32 +43,12 @@ static void print_workers(const struct cli *c, const json_t *list)
         }
         snprintf(busy, sizeof(busy), "%" PRIu64 "/%" PRIu64, json_number(w, "busy"),
                  json_number(w, "slots"));
-        printf("%-6" PRIu64 " %-20s %-16s %-12s %-7s %-24s %s\n", json_number(w, "id"),
+        const char *until = json_text(w, "certified_until"); /* the day of it */
+        printf("%-6" PRIu64 " %-20s %-16s %-12s %-7s %-24s %-11.10s %s\n", json_number(w, "id"),
                json_text(w, "name"), json_text(w, "host"), json_text(w, "pool"), busy,
-               buf_cstr(&tags), cli_status(c, worker_state(w)));
+               buf_cstr(&tags), until[0] != '\0' ? until : "-", cli_status(c, worker_state(w)));
         buf_release(&tags);
     }
-}
-
-int cmd_workers(struct cli *c, int argc, char **argv)
-{
-    const struct opt opts[] = {{NULL, 0, OPT_FLAG, NULL, NULL, NULL}};
-    struct client cl;
-    json_t *list = NULL;
-    int r = cli_options(c, opts, argc, argv, 0, 0, NULL, NULL);
-    r = r < 0 ? r : client_open(c, &cl);
-    if (r < 0) {
-        return r;
-    }
-    r = client_call(c, &cl, "GET", "/workers?limit=200", NULL, NULL, &list);
-    client_release(&cl);
-    if (r == 0 && c->json) {
-        cli_print_json(list);
-    } else if (r == 0) {
-        print_workers(c, list);
-        json_decref(list);
-    }
-    return r;
 }
 
 /* A worker by number or by name. */
@@ -91,10 +75,105 @@ static int find_worker(struct cli *c, const struct client *cl, const char *name,
     return *ret_id != 0 ? 0 : cli_fail(c, -E_NOT_FOUND, "there is no worker `%s`", name);
 }
 
+static int act(struct cli *c, const struct client *cl, const char *worker, const char *what,
+               const char *done)
+{
+    json_t *w = NULL;
+    char path[64];
+    uint64_t id;
+    int r = find_worker(c, cl, worker, &id);
+    if (r == 0) {
+        snprintf(path, sizeof(path), "/workers/%" PRIu64 "/%s", id, what);
+        r = client_call(c, cl, "POST", path, NULL, NULL, &w);
+    }
+    if (r == 0 && c->json) {
+        cli_print_json(w);
+    } else if (r == 0) {
+        printf("worker %s %s\n", json_text(w, "name"), done);
+        json_decref(w);
+    }
+    return r;
+}
+
+/* By its name: it may have joined without ever having been here. */
+static int revoke(struct cli *c, const struct client *cl, const char *name)
+{
+    struct buf path = BUF_INIT;
+    json_t *member = NULL;
+    buf_addz(&path, "/members/");
+    list_escape(&path, name);
+    int r = client_call(c, cl, "DELETE", buf_cstr(&path), NULL, NULL, &member);
+    buf_release(&path);
+    if (r == 0 && c->json) {
+        cli_print_json(member);
+    } else if (r == 0) {
+        printf("worker %s is revoked: its certificate is void, its jobs go to others\n",
+               json_text(member, "name"));
+        json_decref(member);
+    }
+    return r;
+}
+
+static int list_workers(struct cli *c, const struct client *cl)
+{
+    json_t *list = NULL;
+    int r = client_call(c, cl, "GET", "/workers?limit=200", NULL, NULL, &list);
+    if (r == 0 && c->json) {
+        cli_print_json(list);
+    } else if (r == 0) {
+        print_workers(c, list);
+        json_decref(list);
+    }
+    return r;
+}
+
+static int run(struct cli *c, const struct client *cl, const char *const *args, size_t count)
+{
+    static const struct {
+        const char *word;
+        const char *route;
+        const char *done;
+    } actions[] = {{"pause", "pause", "takes no new work"},
+                   {"resume", "resume", "takes work again"},
+                   {"drain", "drain", "drains"},
+                   {"undrain", "undrain", "takes work again"}};
+    if (count == 0) {
+        return list_workers(c, cl);
+    }
+    if (count == 2 && strcmp(args[0], "revoke") == 0) {
+        return revoke(c, cl, args[1]);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(actions) && count == 2; i++) {
+        if (strcmp(args[0], actions[i].word) == 0) {
+            return act(c, cl, args[1], actions[i].route, actions[i].done);
+        }
+    }
+    return cli_fail(c, -E_USAGE,
+                    "davit workers, or davit workers pause|resume|drain|undrain|revoke WORKER");
+}
+
+int cmd_workers(struct cli *c, int argc, char **argv)
+{
+    const struct opt opts[] = {{NULL, 0, OPT_FLAG, NULL, NULL, NULL}};
+    const char **args;
+    size_t count;
+    struct client cl;
+    int r = cli_options(c, opts, argc, argv, 0, 2, &args, &count);
+    if (r < 0) {
+        return r;
+    }
+    r = client_open(c, &cl);
+    if (r == 0) {
+        r = run(c, &cl, args, count);
+        client_release(&cl);
+    }
+    free(args);
+    return r;
+}
+
 int cmd_drain(struct cli *c, int argc, char **argv)
 {
     bool undo = false;
-    uint64_t id;
     const char **args;
     size_t count;
     const struct opt opts[] = {
@@ -102,26 +181,14 @@ int cmd_drain(struct cli *c, int argc, char **argv)
         {NULL, 0, OPT_FLAG, NULL, NULL, NULL},
     };
     struct client cl;
-    json_t *w = NULL;
-    char path[64];
     int r = cli_options(c, opts, argc, argv, 1, 1, &args, &count);
     if (r < 0) {
         return r;
     }
     r = client_open(c, &cl);
     if (r == 0) {
-        r = find_worker(c, &cl, args[0], &id);
-        if (r == 0) {
-            snprintf(path, sizeof(path), "/workers/%" PRIu64 "/%s", id, undo ? "undrain" : "drain");
-            r = client_call(c, &cl, "POST", path, NULL, NULL, &w);
-        }
+        r = act(c, &cl, args[0], undo ? "undrain" : "drain", undo ? "takes work again" : "drains");
         client_release(&cl);
-    }
-    if (r == 0 && c->json) {
-        cli_print_json(w);
-    } else if (r == 0) {
-        printf("worker %s %s\n", json_text(w, "name"), undo ? "takes work again" : "drains");
-        json_decref(w);
     }
     free(args);
     return r;

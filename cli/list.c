@@ -8,6 +8,20 @@
 
 #define PAGE 200u
 
+json_t *list_words(const char *text)
+{
+    json_t *list = json_array();
+    struct str rest = str_from(text);
+    struct str part;
+    while (str_split(&rest, ',', &part)) {
+        part = str_trim(part);
+        if (part.n > 0) {
+            json_array_append_new(list, json_stringn(part.p, part.n));
+        }
+    }
+    return list;
+}
+
 void list_escape(struct buf *out, const char *text)
 {
     for (const char *p = text; *p != '\0'; p++) {

@@ -7,6 +7,9 @@
 /* A text as a value in a query. */
 void list_escape(struct buf *out, const char *text);
 
+/* "a, b" as a list of words; NULL: an empty one. */
+json_t *list_words(const char *text);
+
 /* The project that was named, or that of the folder. Heap, or NULL: said why. */
 char *list_project(struct cli *c, const char *named);
 

@@ -105,6 +105,8 @@ int cli_options(struct cli *c, const struct opt *opts, int argc, char **argv, si
 {
     const struct opt common[] = {
         {"url", 0, OPT_TEXT, &c->url, "URL", "the broker's HTTP address (DAVIT_URL)"},
+        {"ca-file", 0, OPT_TEXT, &c->ca_file, "FILE",
+         "whom to trust with an https URL (DAVIT_CA_FILE)"},
         {"token-file", 0, OPT_TEXT, &c->token_file, "FILE", "holds the token (else DAVIT_TOKEN)"},
         {"data", 0, OPT_TEXT, &c->data, "DIR", "data folder of a local broker (DAVIT_DATA)"},
         {"json", 0, OPT_FLAG, &c->json, NULL, "machine readable output"},

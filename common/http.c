@@ -139,6 +139,9 @@ static int set_request(struct exchange *ex)
     if (req->redirects > 0) {
         transfer_redirects(&ex->transfer, req->url, req->redirects);
     }
+    if (req->any_server) {
+        transfer_any_server(&ex->transfer);
+    }
     if (req->public_only) {
         transfer_public_only(&ex->transfer);
     }

@@ -26,6 +26,8 @@ struct http_request {
     uint32_t timeout_ms;         /* of all of it: -E_TIMEOUT; 0: none */
     uint32_t redirects;          /* followed, to http and https, never from https to http */
     const atomic_bool *stop;     /* true ends it within 200 ms: -E_SHUTDOWN; NULL: none */
+    bool any_server;  /* over https the server's certificate is not checked: for what is checked
+                         otherwise, and no secrets */
     bool public_only; /* -E_FORBIDDEN for hosts whose address is of this machine or a private net */
 };
 
@@ -33,6 +35,9 @@ struct http_request {
     ((struct http_request){.method = "GET", .body_fd = -1, .out_fd = -1, .out_limit = 64u << 20})
 
 void http_global_init(void);
+/* Servers at that https URL (all of scheme, host and port) must have a certificate of an authority
+ * in this file, instead of the machine's list; one URL a process. Before other threads. */
+void http_trust(const char *url, const char *authority_path);
 
 /* 0 when an answer came, whatever its status. -E_UNREACHABLE, -E_TIMEOUT, -E_TOO_BIG, -E_IO else;
  * `why` gets one line for people. `out` may be NULL; on failure it is as it was. */

@@ -32,6 +32,8 @@ int transfer_run(struct transfer *t, struct buf *why);
 int transfer_status(const struct transfer *t);
 /* Follows so many redirects. */
 void transfer_redirects(struct transfer *t, const char *url, uint32_t count);
+/* The server's certificate is not checked. */
+void transfer_any_server(struct transfer *t);
 /* Refuses to connect to what is no public address (address.h). */
 void transfer_public_only(struct transfer *t);
 

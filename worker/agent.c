@@ -170,6 +170,26 @@ static void look_at_disk(struct agent *a)
     }
 }
 
+/* Nobody lets it in any more. */
+static void end_expired(struct agent *a)
+{
+    uint64_t until_ms = a->config->identity->facts.until_ms;
+    if (os_realtime_ms() >= until_ms) {
+        log_error("the certificate of this worker has expired: let it join again");
+        a->exit_code = err_exit_code(-E_UNAUTHORIZED);
+        loop_stop(a->loop);
+    }
+}
+
+static void tend_certificate(struct agent *a)
+{
+    if (a->tls != NULL && session_is_open(&a->session)) {
+        renewal_look(&a->renewal, a->config->identity, &a->session);
+    } else if (a->tls != NULL) {
+        end_expired(a);
+    }
+}
+
 static void on_tick(void *ctx)
 {
     struct agent *a = ctx;
@@ -177,6 +197,7 @@ static void on_tick(void *ctx)
     loop_timer_set(a->loop, &a->tick_timer, os_monotonic_ms() + TICK_MS, on_tick, a);
     look_at_disk(a);
     tell_willingness(a);
+    tend_certificate(a);
     DL_FOREACH_SAFE (a->jobs, h, next) {
         h->fresh_output = true;
         held_look(h);
@@ -251,7 +272,8 @@ static void fill_hello(void *ctx, struct arena *arena, Pb__Hello *hello)
 {
     struct agent *a = ctx;
     struct buf token = BUF_INIT;
-    int r = os_read_file(a->config->token_file, TOKEN_MAX, &token);
+    int r = a->config->token_file != NULL ? os_read_file(a->config->token_file, TOKEN_MAX, &token)
+                                          : 0; /* the certificate stands for it */
     if (r < 0) {
         log_error("cannot read the token in %s: %s", a->config->token_file, err_text(r));
     }
@@ -288,6 +310,7 @@ static void on_opened(void *ctx)
 static void on_closed(void *ctx)
 {
     struct agent *a = ctx;
+    renewal_drop(&a->renewal);
     struct held *h;
     DL_FOREACH (a->jobs, h) {
         held_session_closed(h);

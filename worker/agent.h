@@ -10,9 +10,9 @@
 #include "worker/health.h"
 #include "worker/held.h"
 #include "worker/loop.h"
+#include "worker/renew.h"
 #include "worker/session.h"
-
-#define UID_BYTES 16u
+#include "worker/uid.h"
 
 struct agent {
     const struct worker_config *config;
@@ -20,6 +20,10 @@ struct agent {
     struct session session;
     struct health health;
     struct held *jobs;
+
+    struct tls *tls; /* NULL: the broker speaks none */
+    char *tls_host;
+    struct renewal renewal;
 
     int lock_fd;
     uint8_t uid[UID_BYTES];

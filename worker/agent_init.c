@@ -6,6 +6,7 @@
 #include <utlist.h>
 
 #include "common/os.h"
+#include "common/tls_engine.h"
 #include "worker/agent.h"
 
 struct names {
@@ -32,39 +33,6 @@ static int adopt_jobs(struct agent *a)
     return r;
 }
 
-/* 16 random bytes in hex, made once: by them the broker knows the worker again. */
-static int load_uid(struct agent *a, const char *state)
-{
-    char hex[2 * UID_BYTES + 2];
-    char *path = os_path_join(state, "worker.uid");
-    struct buf text = BUF_INIT;
-    int r = os_read_file(path, sizeof(hex), &text);
-    if (r == 0 && str_from_hex(str_trim(buf_str(&text)), a->uid, UID_BYTES) < 0) {
-        r = -E_CORRUPT;
-    } else if (r == -E_NOT_FOUND) {
-        os_random(a->uid, UID_BYTES);
-        str_to_hex(a->uid, UID_BYTES, hex);
-        hex[2 * UID_BYTES] = '\n';
-        r = os_write_file(path, hex, 2 * UID_BYTES + 1, 0600);
-    }
-    buf_release(&text);
-    free(path);
-    return r;
-}
-
-static int lock_state(struct agent *a, const char *state, struct buf *why)
-{
-    char *path = os_path_join(state, "lock");
-    int r = os_lock_file(path, &a->lock_fd);
-    if (r == -E_BUSY) {
-        buf_addf(why, "another davit-worker uses %s", state);
-    } else if (r < 0) {
-        buf_addf(why, "cannot lock %s: %s", path, err_text(r));
-    }
-    free(path);
-    return r;
-}
-
 static int take_state(struct agent *a, struct buf *why)
 {
     const char *wanted = a->config->state;
@@ -77,10 +45,11 @@ static int take_state(struct agent *a, struct buf *why)
     a->jobs_dir = os_path_join(state, "jobs");
     a->builds_dir = os_path_join(state, "builds");
     a->cache_dir = os_path_join(state, "cache");
-    r = lock_state(a, state, why);
+    r = uid_lock(state, &a->lock_fd, why);
+    r = r < 0 ? r : uid_load(state, a->uid, why);
     if (r == 0) {
-        if ((r = load_uid(a, state)) < 0 || (r = os_mkdir_p(a->jobs_dir, 0700)) < 0 ||
-            (r = os_mkdir_p(a->builds_dir, 0700)) < 0 || (r = os_mkdir_p(a->cache_dir, 0700)) < 0) {
+        if ((r = os_mkdir_p(a->jobs_dir, 0700)) < 0 || (r = os_mkdir_p(a->builds_dir, 0700)) < 0 ||
+            (r = os_mkdir_p(a->cache_dir, 0700)) < 0) {
             buf_addf(why, "cannot use the state folder %s: %s", state, err_text(r));
         }
     }
@@ -136,6 +105,20 @@ static void set_resources(struct agent *a)
     a->disk_bytes = c->disk_bytes != 0 ? c->disk_bytes : free_bytes;
 }
 
+static int set_tls(struct agent *a, struct buf *why)
+{
+    const struct worker_config *c = a->config;
+    if (!link_url_tls(c->broker)) {
+        return 0;
+    }
+    a->tls_host = link_url_host(c->broker);
+    struct tls_config tls = identity_tls(c->identity, a->tls_host);
+    int r = tls_engine_start(why);
+    r = r < 0 ? r : tls_new(&tls, &a->tls, why);
+    a->session.tls = a->tls;
+    return r;
+}
+
 int agent_init(struct agent *a, const struct worker_config *config, struct buf *why)
 {
     *a = (struct agent){.config = config, .lock_fd = -1, .was_taking_work = true};
@@ -150,6 +133,9 @@ int agent_init(struct agent *a, const struct worker_config *config, struct buf *
     int r = find_programs(a, why);
     if (r == 0) {
         r = check_executors(a, why);
+    }
+    if (r == 0) {
+        r = set_tls(a, why);
     }
     if (r == 0) {
         r = take_state(a, why);
@@ -174,6 +160,9 @@ void agent_release(struct agent *a)
         }
         loop_free(a->loop);
     }
+    tls_free(a->tls);
+    renewal_drop(&a->renewal);
+    free(a->tls_host);
     if (a->lock_fd >= 0) {
         close(a->lock_fd);
     }

@@ -10,13 +10,16 @@
 #include "worker/link.h"
 
 const char worker_usage[] =
-    "Usage: davit-worker --broker tcp://HOST:PORT --token-file FILE --state DIR [options]\n"
+    "Usage: davit-worker join URL --token TOKEN --state DIR     once, with a broker elsewhere\n"
+    "       davit-worker --state DIR [options]                  afterwards\n"
+    "       davit-worker --broker tcp://HOST:PORT --token-file FILE --state DIR [options]\n"
     "       davit-worker version\n"
     "\n"
     "Takes jobs from a Davit broker and runs them on this machine.\n"
     "\n"
-    "  --broker URL          where the broker listens for workers, tcp://127.0.0.1:7070\n"
-    "  --token-file FILE     holds the worker token; read again for every connection\n"
+    "  --broker URL          where the broker listens for workers: tls://HOST:PORT, or\n"
+    "                        tcp://127.0.0.1:7070 (default: where this worker has joined)\n"
+    "  --token-file FILE     for tcp://: holds the worker token; read again for every connection\n"
     "  --state DIR           jobs in hand, working trees and caches; one worker process each\n"
     "  --name NAME           shown to people (default: the host's name)\n"
     "  --slots N             jobs at a time (default: 1)\n"
@@ -171,12 +174,43 @@ static int check_executors(const struct name_list *executors, struct buf *why)
     return 0;
 }
 
+/* What joining has brought, for all but brokers without TLS. */
+static int use_identity(struct worker_config *c, struct buf *why)
+{
+    if (c->state == NULL || (c->broker != NULL && !link_url_tls(c->broker))) {
+        return 0;
+    }
+    struct identity *id = xcalloc(1, sizeof(*id));
+    int r = identity_load(c->state, id, why);
+    if (r == 0 && c->name != NULL && strcmp(c->name, id->name) != 0) {
+        buf_addf(why, "this worker has joined as `%s`: to be called `%s` it must join again",
+                 id->name, c->name);
+        identity_release(id);
+        r = -E_USAGE;
+    }
+    if (r < 0) {
+        free(id);
+        return r == -E_NOT_FOUND ? 0 : r;
+    }
+    c->identity = id;
+    free(c->name);
+    c->name = xstrdup(id->name);
+    if (c->broker == NULL) {
+        c->broker = xstrdup(id->fleet_url);
+    }
+    return 0;
+}
+
 static int check_all(const struct worker_config *c, struct buf *why)
 {
-    if (c->broker == NULL || c->token_file == NULL || c->state == NULL) {
-        buf_addz(why, "--broker, --token-file and --state are needed");
-    } else if (!link_url_valid(c->broker)) {
-        buf_addf(why, "`%s` is no tcp://HOST:PORT", c->broker);
+    if (c->broker != NULL && !link_url_valid(c->broker)) {
+        buf_addf(why, "`%s` is neither tls://HOST:PORT nor tcp://HOST:PORT", c->broker);
+    } else if (c->broker != NULL && c->identity == NULL && link_url_tls(c->broker)) {
+        buf_addf(why, "%s wants a certificate: `davit-worker join` gets one", c->broker);
+    } else if (c->state == NULL ||
+               (c->identity == NULL && (c->broker == NULL || c->token_file == NULL))) {
+        buf_addz(why, "--broker, --token-file and --state are needed, or --state alone after "
+                      "`davit-worker join`");
     } else if (c->slots == 0 || c->slots > LIMIT_WORKER_SLOTS) {
         buf_addf(why, "--slots must be between 1 and %u", LIMIT_WORKER_SLOTS);
     } else if (strlen(c->name) > LIMIT_NAME || (c->pool != NULL && strlen(c->pool) > LIMIT_NAME)) {
@@ -206,6 +240,10 @@ int worker_config_parse(struct worker_config *c, int argc, char **argv, struct b
     if (c->help) {
         return 0;
     }
+    int r = use_identity(c, why);
+    if (r < 0) {
+        return r;
+    }
     if (c->name == NULL) {
         c->name = os_hostname();
     }
@@ -217,6 +255,10 @@ int worker_config_parse(struct worker_config *c, int argc, char **argv, struct b
 
 void worker_config_release(struct worker_config *c)
 {
+    if (c->identity != NULL) {
+        identity_release(c->identity);
+        free(c->identity);
+    }
     free(c->broker);
     free(c->token_file);
     free(c->state);

@@ -6,6 +6,7 @@
 #include "common/buf.h"
 #include "common/err.h"
 #include "common/log.h"
+#include "worker/identity.h"
 
 struct name_list {
     char **names;
@@ -14,7 +15,8 @@ struct name_list {
 
 struct worker_config {
     char *broker;
-    char *token_file;
+    char *token_file;          /* NULL with an identity */
+    struct identity *identity; /* of a worker that has joined; heap; NULL: it has not */
     char *state;
     char *name;
     char *pool;

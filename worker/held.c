@@ -27,7 +27,9 @@ static struct exec_context context_of(const struct held *h)
         .builds_dir = a->builds_dir,
         .cache_dir = a->cache_dir,
         .job_dir = h->dir,
-        .api_url = a->session.api_url,
+        /* Where it has joined is where it can reach the broker. */
+        .api_url = a->tls != NULL ? a->config->identity->api_url : a->session.api_url,
+        .ca_file = a->tls != NULL ? a->config->identity->ca_path : NULL,
         .shim_program = a->shim_program,
         .step_program = a->step_program,
         .open_files = a->open_files,

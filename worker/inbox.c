@@ -151,6 +151,11 @@ void agent_take_message(struct agent *a, const Pb__Envelope *e)
     case PB__ENVELOPE__BODY_DRAIN:
         take_drain(a, e->drain);
         break;
+    case PB__ENVELOPE__BODY_CERTIFICATE:
+        if (a->tls != NULL) {
+            renewal_take(&a->renewal, a->config->identity, a->tls, a->tls_host, e->certificate);
+        }
+        break;
     default:
         log_warn("the broker sent a message of an unknown kind (%d)", (int)e->body_case);
         break;

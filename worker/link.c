@@ -4,12 +4,14 @@
 
 #include <nng/nng.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include <utlist.h>
 
 #include "common/limits.h"
+#include "common/tls_engine.h"
 
 /* More than the broker may have on its way (32 numbered ones and its beats): a flood. */
 #define RECEIVED_MAX 4096u
@@ -35,6 +37,8 @@ enum receiving { RECEIVE_GREETING, RECEIVE_LENGTH, RECEIVE_MESSAGE };
 
 struct link {
     nng_stream_dialer *dialer;
+    bool has_tls;
+    char why[192];      /* written before LINK_DOWN is said */
     nng_stream *stream; /* the dial callback's, then read only */
     nng_aio *dial_aio;
     nng_aio *receive_aio;
@@ -57,13 +61,42 @@ struct link {
     bool down; /* said so */
 };
 
+bool link_url_tls(const char *url)
+{
+    return str_starts(str_from(url), STR("tls://"));
+}
+
+/* nng has another name for TLS on TCP. */
+static void nng_url_of(const char *url, struct buf *out)
+{
+    buf_addf(out, "%s%s", link_url_tls(url) ? "tls+tcp" : "",
+             link_url_tls(url) ? strchr(url, ':') : url);
+}
+
+char *link_url_host(const char *url)
+{
+    struct buf full = BUF_INIT;
+    nng_url *u;
+    nng_url_of(url, &full);
+    check(nng_url_parse(&u, buf_cstr(&full)) == 0);
+    char *host = xstrdup(u->u_hostname);
+    nng_url_free(u);
+    buf_release(&full);
+    return host;
+}
+
 bool link_url_valid(const char *url)
 {
+    struct buf full = BUF_INIT;
     nng_url *u = NULL;
-    if (nng_url_parse(&u, url) != 0) {
+    nng_url_of(url, &full);
+    bool parsed = nng_url_parse(&u, buf_cstr(&full)) == 0;
+    buf_release(&full);
+    if (!parsed) {
         return false;
     }
-    bool ok = strcmp(u->u_scheme, "tcp") == 0 && u->u_hostname[0] != '\0' && u->u_port[0] != '\0';
+    const char *scheme = link_url_tls(url) ? "tls+tcp" : "tcp";
+    bool ok = strcmp(u->u_scheme, scheme) == 0 && u->u_hostname[0] != '\0' && u->u_port[0] != '\0';
     nng_url_free(u);
     return ok;
 }
@@ -87,6 +120,22 @@ static void go_down(struct link *l, const char *text)
         push(l, LINK_DOWN, text, STR_NULL);
     }
     pthread_mutex_unlock(&l->lock);
+}
+
+/* What TLS says of it is better than what nng does. */
+static void connection_lost(struct link *l)
+{
+    struct tls_peer peer = {.why = ""};
+    if (l->has_tls) {
+        (void)tls_engine_peer(l->stream, &peer);
+    }
+    pthread_mutex_lock(&l->lock);
+    bool first = !l->down && l->why[0] == '\0';
+    if (first && peer.why[0] != '\0') {
+        snprintf(l->why, sizeof(l->why), "TLS: %s", peer.why);
+    }
+    pthread_mutex_unlock(&l->lock);
+    go_down(l, first && peer.why[0] != '\0' ? l->why : "the connection was closed");
 }
 
 static void transfer(nng_aio *aio, void (*start)(nng_stream *, nng_aio *), nng_stream *stream,
@@ -166,7 +215,7 @@ static void on_received(void *arg)
 {
     struct link *l = arg;
     if (nng_aio_result(l->receive_aio) != 0) {
-        go_down(l, "the connection was closed");
+        connection_lost(l);
         return;
     }
     l->got += nng_aio_count(l->receive_aio);
@@ -191,7 +240,7 @@ static void on_sent(void *arg)
 {
     struct link *l = arg;
     if (nng_aio_result(l->send_aio) != 0) {
-        go_down(l, "the connection was closed");
+        connection_lost(l);
         return;
     }
     pthread_mutex_lock(&l->lock);
@@ -268,20 +317,39 @@ static void release(struct link *l)
     free(l);
 }
 
-int link_open(const char *url, struct link **ret)
+static bool set_tls(struct link *l, struct tls *tls)
 {
+    nng_tls_config *config;
+    l->has_tls = tls != NULL;
+    if (tls == NULL) {
+        return true;
+    }
+    if (tls_engine_config(tls, &config) < 0) {
+        return false;
+    }
+    int r = nng_stream_dialer_set_ptr(l->dialer, NNG_OPT_TLS_CONFIG, config);
+    nng_tls_config_free(config); /* the dialer holds it */
+    return r == 0;
+}
+
+int link_open(const char *url, struct tls *tls, struct link **ret)
+{
+    struct buf full = BUF_INIT;
     struct link *l = xcalloc(1, sizeof(*l));
     l->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     check(l->event_fd >= 0);
     pthread_mutex_init(&l->lock, NULL);
+    nng_url_of(url, &full);
     if (nng_aio_alloc(&l->dial_aio, on_dialed, l) != 0 ||
         nng_aio_alloc(&l->receive_aio, on_received, l) != 0 ||
         nng_aio_alloc(&l->send_aio, on_sent, l) != 0 ||
-        nng_stream_dialer_alloc(&l->dialer, url) != 0 ||
+        nng_stream_dialer_alloc(&l->dialer, buf_cstr(&full)) != 0 || !set_tls(l, tls) ||
         nng_stream_dialer_set_bool(l->dialer, NNG_OPT_TCP_NODELAY, true) != 0) {
+        buf_release(&full);
         release(l);
         return -E_UNREACHABLE;
     }
+    buf_release(&full);
     nng_stream_dialer_dial(l->dialer, l->dial_aio);
     *ret = l;
     return 0;

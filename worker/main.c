@@ -4,6 +4,7 @@
 
 #include "common/http.h"
 #include "worker/agent.h"
+#include "worker/join.h"
 
 static int run(int argc, char **argv)
 {
@@ -37,6 +38,9 @@ int main(int argc, char **argv)
     if (strcmp(command, "step") == 0 && argc == 4) {
         http_global_init();
         return step_main(argv[2], argv[3]);
+    }
+    if (strcmp(command, "join") == 0) {
+        return join_main(argc - 2, argv + 2);
     }
     if (strcmp(command, "version") == 0 || strcmp(command, "--version") == 0) {
         puts("davit-worker " DAVIT_VERSION);

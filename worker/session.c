@@ -94,7 +94,7 @@ static void retry(void *ctx)
 {
     struct session *s = ctx;
     check(s->link == NULL);
-    if (link_open(s->url, &s->link) < 0) {
+    if (link_open(s->url, s->tls, &s->link) < 0) {
         back_off(s, "cannot open a socket");
         return;
     }

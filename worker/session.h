@@ -36,6 +36,7 @@ struct session_user {
 struct session {
     struct loop *loop;
     const char *url;
+    struct tls *tls; /* set before session_start for a URL of tls://; borrowed */
     const struct session_user *user;
     void *ctx;
     enum session_phase phase;

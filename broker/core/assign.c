@@ -147,6 +147,9 @@ int apply_assign(struct core *c, const Pb__Assign *cmd)
     if (w == NULL) {
         return reject(c, -E_NOT_FOUND, "no worker %" PRIu64, cmd->worker_id);
     }
+    if (w->revoked) { /* its session ends after the commit: until then it looks ready */
+        return reject(c, -E_CONFLICT, "worker %.60s was revoked", w->name);
+    }
     r = assign_check(c, cmd, w, jobs);
     for (size_t i = 0; r == 0 && i < cmd->n_job_ids; i++) {
         struct run run;

@@ -9,7 +9,7 @@
 #include "common/os.h"
 
 #define AUTHORITY_LIFE_MS (10ull * 365 * 24 * 3600 * 1000)
-/* The clocks of others may be behind. */
+/* The clocks of others may be behind; of a short life it is a tenth. */
 #define EARLIER_MS  (3600ull * 1000)
 #define FILE_LIMIT  (2u * CERT_PEM_MAX)
 #define CERT_BEGINS "-----BEGIN CERTIFICATE-----"
@@ -34,9 +34,11 @@ struct authority {
     uint64_t serial;
 };
 
-static uint64_t begin_ms(uint64_t now_ms)
+static uint64_t begin_ms(uint64_t now_ms, uint64_t until_ms)
 {
-    return now_ms > EARLIER_MS ? now_ms - EARLIER_MS : 0;
+    uint64_t earlier_ms = MIN(EARLIER_MS, (until_ms - MIN(now_ms, until_ms)) / 10);
+
+    return now_ms > earlier_ms ? now_ms - earlier_ms : 0;
 }
 
 /* --- the authority itself --- */
@@ -63,7 +65,7 @@ static int make_cert(struct authority *a, const char *path, struct buf *why)
     uint64_t now_ms = os_realtime_ms();
     struct cert_order order = {.use = CERT_AUTHORITY,
                                .label = "Davit authority",
-                               .from_ms = begin_ms(now_ms),
+                               .from_ms = begin_ms(now_ms, now_ms + AUTHORITY_LIFE_MS),
                                .until_ms = now_ms + AUTHORITY_LIFE_MS};
     cert_new_serial(order.serial);
     if (cert_make_authority(buf_str(&a->key), &order, &a->cert) < 0) {
@@ -151,8 +153,8 @@ static int make_server(struct authority *a, uint64_t now_ms, struct buf *why)
                                .label = a->names[0],
                                .names = (const char *const *)a->names,
                                .name_count = a->name_count,
-                               .from_ms = begin_ms(now_ms),
                                .until_ms = MIN(now_ms + a->server_life_ms, a->facts.until_ms)};
+    order.from_ms = begin_ms(now_ms, order.until_ms);
     cert_new_serial(order.serial);
     cert_make_key(&key);
     check(cert_make_request(buf_str(&key), a->names[0], &request) == 0);
@@ -311,8 +313,10 @@ int authority_certify_worker(const struct authority *a, struct str request_pem, 
                              const uint8_t serial[CERT_SERIAL_BYTES], uint64_t now_ms,
                              uint64_t until_ms, struct buf *ret_pem)
 {
-    struct cert_order order = {
-        .use = CERT_CLIENT, .label = name, .from_ms = begin_ms(now_ms), .until_ms = until_ms};
+    struct cert_order order = {.use = CERT_CLIENT,
+                               .label = name,
+                               .from_ms = begin_ms(now_ms, until_ms),
+                               .until_ms = until_ms};
     memcpy(order.serial, serial, CERT_SERIAL_BYTES);
     return cert_issue(buf_str(&a->cert), buf_str(&a->key), request_pem, &order, ret_pem);
 }

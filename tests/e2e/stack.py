@@ -104,6 +104,7 @@ class Stack:
             "--heartbeat-ms", str(heartbeat_ms), "--lease-ms", str(lease_ms), *davitd,
         ], os.path.join(self.dir, "davitd.log"))
         self.workers = []
+        self.context = None  # of TLS, for https
         for i in range(workers):
             argv = [self.program("davit-worker"),
                     "--broker", f"tcp://127.0.0.1:{self.fleet_port}",
@@ -157,7 +158,7 @@ class Stack:
             if not self.broker.alive():
                 raise AssertionError("the broker ended")
             try:
-                with urllib.request.urlopen(self.url + "/readyz", timeout=2) as answer:
+                with urllib.request.urlopen(self.url + "/readyz", timeout=2, context=self.context) as answer:
                     return answer.status == 200
             except (OSError, urllib.error.URLError):
                 return False
@@ -179,7 +180,7 @@ class Stack:
         for name, value in (headers or {}).items():
             req.add_header(name, value)
         try:
-            with urllib.request.urlopen(req, timeout=timeout) as answer:
+            with urllib.request.urlopen(req, timeout=timeout, context=self.context) as answer:
                 content = answer.read()
         except urllib.error.HTTPError as e:
             raise ApiError(e.code, e.read()) from None

@@ -18,6 +18,7 @@ struct exec_context {
     const char *cache_dir;
     const char *job_dir; /* this job's folder, holding spec.pb */
     const char *api_url;
+    const char *ca_file; /* whom to trust there; NULL: whom the machine does */
     const char *shim_program;
     const char *step_program; /* davit-worker: runs `step NAME FOLDER` */
     uint32_t slot;

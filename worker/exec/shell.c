@@ -99,6 +99,9 @@ static void add_own_step(struct preparation *p, const char *name, const char *ki
     environment_to_conf(&p->vars, p->conf);
     shim_conf_env(p->conf, STR("DAVIT_API_URL"), str_from(p->cx->api_url));
     shim_conf_env(p->conf, STR("DAVIT_CACHE_DIR"), str_from(p->cx->cache_dir));
+    if (p->cx->ca_file != NULL) {
+        shim_conf_env(p->conf, STR("DAVIT_CA_FILE"), str_from(p->cx->ca_file));
+    }
 }
 
 static int add_script(struct preparation *p, const char *name, const char *kind, const char *cwd,

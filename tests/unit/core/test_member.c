@@ -266,6 +266,7 @@ static void who_is_revoked_loses_its_jobs_and_stays_out(void **state)
     assert_string_equal(world_state(w, pipeline, "test"), "pending");
     assert_int_equal(worker_job_count(w->tx, worker), 0);
     assert_true(worker_get(w->tx, worker)->revoked);
+    assert_int_equal(world_assign(w, build, worker), -E_CONFLICT);
     assert_int_equal(world_assign(w, build, other), 0);
     assert_int_equal(hello(w, "a", 10, 30), -E_UNAUTHORIZED);
     assert_says(w, "was revoked");

@@ -37,7 +37,7 @@ static int set_up(void **state)
     assert_int_equal(listen(w->listener, 4), 0);
     assert_int_equal(getsockname(w->listener, (struct sockaddr *)&at, &n), 0);
     snprintf(url, sizeof(url), "tcp://127.0.0.1:%d", ntohs(at.sin_port));
-    assert_int_equal(link_open(url, &w->link), 0);
+    assert_int_equal(link_open(url, NULL, &w->link), 0);
     w->peer = accept(w->listener, NULL, NULL);
     assert_true(w->peer >= 0);
     *state = w;
@@ -225,7 +225,7 @@ static void it_can_be_closed_with_a_message_half_received(void **state)
         char url[64];
         assert_int_equal(getsockname(w->listener, (struct sockaddr *)&at, &n), 0);
         snprintf(url, sizeof(url), "tcp://127.0.0.1:%d", ntohs(at.sin_port));
-        assert_int_equal(link_open(url, &w->link), 0);
+        assert_int_equal(link_open(url, NULL, &w->link), 0);
         w->peer = accept(w->listener, NULL, NULL);
     }
 }
@@ -234,7 +234,7 @@ static void nobody_listening_is_said(void **state)
 {
     (void)state;
     struct link *l;
-    assert_int_equal(link_open("tcp://127.0.0.1:1", &l), 0);
+    assert_int_equal(link_open("tcp://127.0.0.1:1", NULL, &l), 0);
     struct link_event ev = next(l);
     assert_int_equal(ev.kind, LINK_DOWN);
     assert_true(strlen(ev.text) > 0);
@@ -246,7 +246,7 @@ static void it_can_be_closed_while_it_connects(void **state)
     (void)state;
     for (int i = 0; i < 50; i++) {
         struct link *l;
-        assert_int_equal(link_open("tcp://127.0.0.1:1", &l), 0);
+        assert_int_equal(link_open("tcp://127.0.0.1:1", NULL, &l), 0);
         link_close(l);
     }
 }
