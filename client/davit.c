@@ -131,6 +131,7 @@ static void handle_free(struct davit *d)
         close(d->wake_fd);
     }
     stream_close(&d->stream);
+    tls_free(d->tls);
     arena_release(&d->arena);
     buf_release(&d->ask.content);
     pthread_cond_destroy(&d->room);
@@ -148,12 +149,14 @@ static int wait_open(struct davit *d, struct davit_error *error)
     int code = DAVIT_OK;
 
     pthread_mutex_lock(&d->lock);
-    while (!d->open && d->fatal.code == DAVIT_OK && wait_on(d, &d->room, until_ms)) {
+    while (!d->open && d->fatal.code == DAVIT_OK && !d->distrusted &&
+           wait_on(d, &d->room, until_ms)) {
     }
     if (d->fatal.code != DAVIT_OK) {
         code = davit_fail(error, d->fatal.code, d->fatal.text);
     } else if (!d->open) {
-        code = davit_fail(error, DAVIT_E_UNREACHABLE, "no broker answers there");
+        code = davit_fail(error, DAVIT_E_UNREACHABLE,
+                          d->why[0] != '\0' ? d->why : "no broker answers there");
     }
     pthread_mutex_unlock(&d->lock);
     return code;
@@ -162,7 +165,10 @@ static int wait_open(struct davit *d, struct davit_error *error)
 static const char *fault_of(const struct davit_options *o)
 {
     if (o->url == NULL || !stream_url_valid(o->url)) {
-        return "options.url: it is tcp://HOST:PORT";
+        return "options.url: it is tcp://HOST:PORT or tls://HOST:PORT";
+    }
+    if (stream_url_tls(o->url) && o->ca_file == NULL) {
+        return "options.ca_file: tls:// needs the authority's certificate";
     }
     if (o->token == NULL) {
         return "options.token: there is none";
@@ -173,6 +179,31 @@ static const char *fault_of(const struct davit_options *o)
     return NULL;
 }
 
+static int open_tls(const struct davit_options *o, struct tls **ret, struct davit_error *error)
+{
+    struct buf pem = BUF_INIT;
+    struct buf why = BUF_INIT;
+    char *host = stream_url_host(o->url);
+    int r = os_read_file(o->ca_file, CERT_PEM_MAX, &pem);
+
+    if (r < 0) {
+        buf_addz(&why, err_text(r));
+    } else {
+        const struct tls_config c = {.side = TLS_CLIENT, .authority = buf_str(&pem), .host = host};
+        r = tls_new(&c, ret, &why);
+    }
+    if (r < 0) {
+        struct buf text = BUF_INIT;
+        buf_addf(&text, "options.ca_file: %s: %s", o->ca_file, buf_cstr(&why));
+        davit_fail(error, DAVIT_E_INVALID, buf_cstr(&text));
+        buf_release(&text);
+    }
+    free(host);
+    buf_release(&why);
+    buf_release(&pem);
+    return r;
+}
+
 struct davit *davit_connect(const struct davit_options *options, struct davit_error *error)
 {
     davit_fail(error, DAVIT_OK, "");
@@ -181,7 +212,12 @@ struct davit *davit_connect(const struct davit_options *options, struct davit_er
         davit_fail(error, DAVIT_E_INVALID, fault);
         return NULL;
     }
+    struct tls *tls = NULL;
+    if (stream_url_tls(options->url) && open_tls(options, &tls, error) < 0) {
+        return NULL;
+    }
     struct davit *d = handle_new(options);
+    d->tls = tls;
     if (d->wake_fd < 0 || pthread_create(&d->thread, NULL, session_main, d) != 0) {
         davit_fail(error, DAVIT_E_LIMIT, "no descriptor or thread is left");
         handle_free(d);

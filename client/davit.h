@@ -48,7 +48,7 @@ enum davit_code {
     DAVIT_E_FULL = -6,     /* the broker's disk is full: try later */
     DAVIT_E_TIMEOUT = -7,  /* no answer yet. An enqueue may or may not have been done: again under
                               the same keys it is done once */
-    DAVIT_E_UNREACHABLE = -8, /* davit_connect: nobody answers there */
+    DAVIT_E_UNREACHABLE = -8, /* davit_connect: nobody answers there, or another than we trust */
     DAVIT_E_LOST = -9,        /* DAVIT_ONCE: the connection was lost before the answer came */
     DAVIT_E_VERSION = -10,    /* the broker speaks another version; the handle is of no use */
     DAVIT_E_BROKER = -11,     /* the broker could not, for a reason of its own */
@@ -60,10 +60,12 @@ struct davit_error {
 };
 
 struct davit_options {
-    const char *url;   /* "tcp://HOST:PORT", the broker's address for workers */
-    const char *token; /* an API token that may submit */
-    const char *name;  /* of this program, for people; NULL: "libdavit" */
-    int timeout_ms;    /* for the first connection, and for the answer to each request; 0: 30 s */
+    const char *url; /* "tcp://HOST:PORT" or "tls://HOST:PORT", the broker's address for workers */
+    const char *token;   /* an API token that may submit */
+    const char *name;    /* of this program, for people; NULL: "libdavit" */
+    int timeout_ms;      /* for the first connection, and for the answer to each request; 0: 30 s */
+    const char *ca_file; /* of tls://: PEM file with the authority's certificate that the broker's
+                            must be of (DATA/tls/ca.pem there); none else is trusted */
 };
 
 struct davit;

@@ -1,10 +1,12 @@
 /* Enqueues COMMAND at a broker and waits for its end:
  *     client-example tcp://127.0.0.1:7070 TOKEN_FILE COMMAND...
+ * With tls:// the authority's certificate is in the file that DAVIT_CA_FILE names.
  * A program as others write it, with nothing of Davit's but the library:
  *     cc example.c $(pkg-config --cflags --libs davit) -o client-example */
 #include <davit.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool read_token(const char *path, char *ret, size_t size)
@@ -48,7 +50,9 @@ int main(int argc, char **argv)
         return 2;
     }
     struct davit *d = davit_connect(
-        &(struct davit_options){.url = argv[1], .token = token, .name = "example"}, &error);
+        &(struct davit_options){
+            .url = argv[1], .token = token, .name = "example", .ca_file = getenv("DAVIT_CA_FILE")},
+        &error);
     if (d == NULL) {
         fprintf(stderr, "%s\n", error.text);
         return 1;

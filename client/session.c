@@ -385,6 +385,11 @@ static void end_session(struct davit *d)
 {
     struct request *r;
 
+    if (!d->open) {
+        memcpy(d->why, d->stream.why, sizeof(d->why));
+        d->distrusted = stream_distrusts(&d->stream);
+        pthread_cond_broadcast(&d->room);
+    }
     d->open = false;
     d->session = 0;
     stream_close(&d->stream);
@@ -442,7 +447,7 @@ void *session_main(void *handle)
         struct stream stream;
         stream_init(&stream);
         pthread_mutex_unlock(&d->lock);
-        int r = stream_connect(&stream, d->url, d->wake_fd, CONNECT_MS);
+        int r = stream_connect(&stream, d->url, d->tls, d->wake_fd, CONNECT_MS);
         pthread_mutex_lock(&d->lock);
         if (r == -E_CANCELED) {
             drain_wake(d);

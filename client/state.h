@@ -46,6 +46,7 @@ struct davit {
     char *url;
     char *token;
     char *name;
+    struct tls *tls; /* NULL: plain */
     int timeout_ms;
     uint8_t uid[16];
     pthread_t thread;
@@ -61,6 +62,8 @@ struct davit {
     bool broken; /* the connection is of no use any more */
     bool closing;
     struct davit_error fatal; /* code 0: none */
+    bool distrusted;          /* the newest connection was with somebody whom we do not trust */
+    char why[160];            /* why the newest connection came to nothing; or "" */
     uint64_t heard_ms;
     uint64_t session;
     uint64_t heartbeat_ms;

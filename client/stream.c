@@ -8,7 +8,9 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/err.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -35,8 +37,10 @@ void stream_close(struct stream *s)
     if (s->fd >= 0) {
         close(s->fd);
     }
+    SSL_free(s->ssl);
     buf_release(&s->in);
     buf_release(&s->out);
+    buf_release(&s->sealed_out);
     stream_init(s);
 }
 
@@ -49,13 +53,19 @@ static char *copy(struct str s)
     return text;
 }
 
-/* Host and port of tcp://HOST:PORT, where HOST may be [an IPv6 address]; heap. */
+bool stream_url_tls(const char *url)
+{
+    return str_starts(str_from(url), STR("tls://"));
+}
+
+/* Host and port of tcp://HOST:PORT or tls://HOST:PORT, where HOST may be [an IPv6 address]; heap.
+ */
 static bool split_url(const char *url, char **ret_host, char **ret_port)
 {
     struct str rest = str_from(url);
     size_t colon;
 
-    if (!str_starts(rest, STR("tcp://"))) {
+    if (!str_starts(rest, STR("tcp://")) && !stream_url_tls(url)) {
         return false;
     }
     rest = str_sub(rest, 6, rest.n);
@@ -85,6 +95,16 @@ bool stream_url_valid(const char *url)
     free(host);
     free(port);
     return valid;
+}
+
+char *stream_url_host(const char *url)
+{
+    char *host;
+    char *port;
+
+    check(split_url(url, &host, &port));
+    free(port);
+    return host;
 }
 
 static int wait_connected(int fd, int wake_fd, uint64_t until_ms)
@@ -131,7 +151,90 @@ static int try_address(const struct addrinfo *at, int wake_fd, uint64_t until_ms
     return 0;
 }
 
-int stream_connect(struct stream *s, const char *url, int wake_fd, uint64_t timeout_ms)
+/* --- TLS --- */
+
+static void start_tls(struct stream *s, struct tls *tls)
+{
+    BIO *out = BIO_new(BIO_s_mem());
+
+    s->ssl = tls_open(tls);
+    s->sealed_in = BIO_new(BIO_s_mem());
+    check(out != NULL && s->sealed_in != NULL);
+    /* Empty is "not yet", not the end. */
+    BIO_set_mem_eof_return(s->sealed_in, -1);
+    BIO_set_mem_eof_return(out, -1);
+    SSL_set_bio(s->ssl, s->sealed_in, out);
+}
+
+/* What OpenSSL wants sent. */
+static void take_sealed(struct stream *s)
+{
+    char *p;
+    BIO *out = SSL_get_wbio(s->ssl);
+    long n = BIO_get_mem_data(out, &p);
+
+    if (n > 0) {
+        buf_add(&s->sealed_out, p, (size_t)n);
+        (void)BIO_reset(out);
+    }
+}
+
+/* What a call came to: 0, or the end of the connection with its reason. */
+static int tls_result(struct stream *s, int r)
+{
+    int error = SSL_get_error(s->ssl, r);
+
+    if (r == 1 || error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) {
+        return 0;
+    }
+    if (error != SSL_ERROR_ZERO_RETURN && s->why[0] == '\0') {
+        snprintf(s->why, sizeof(s->why), "TLS: %s", tls_failure(s->ssl));
+    }
+    ERR_clear_error();
+    return -E_UNREACHABLE;
+}
+
+/* Seals what is to be sent, once the handshake is over. */
+static int seal(struct stream *s)
+{
+    size_t done = 0;
+    int r = 0;
+
+    ERR_clear_error();
+    if (!SSL_is_init_finished(s->ssl)) {
+        r = tls_result(s, SSL_do_handshake(s->ssl));
+    }
+    while (r == 0 && SSL_is_init_finished(s->ssl) && done < s->out.n) {
+        size_t n = 0;
+        r = tls_result(s, SSL_write_ex(s->ssl, s->out.p + done, s->out.n - done, &n));
+        if (n == 0) {
+            break;
+        }
+        done += n;
+    }
+    buf_drop_front(&s->out, done);
+    take_sealed(s);
+    return r;
+}
+
+static int unseal(struct stream *s)
+{
+    for (;;) {
+        size_t n = 0;
+        char *at = buf_space(&s->in, READ_BYTES);
+        ERR_clear_error();
+        int r = SSL_read_ex(s->ssl, at, READ_BYTES, &n);
+        if (r != 1) {
+            return tls_result(s, r);
+        }
+        buf_advance(&s->in, n);
+    }
+}
+
+/* --- connections --- */
+
+int stream_connect(struct stream *s, const char *url, struct tls *tls, int wake_fd,
+                   uint64_t timeout_ms)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     struct addrinfo *list = NULL;
@@ -153,6 +256,9 @@ int stream_connect(struct stream *s, const char *url, int wake_fd, uint64_t time
     if (r == 0) {
         buf_add(&s->out, greeting, sizeof(greeting));
     }
+    if (r == 0 && tls != NULL) {
+        start_tls(s, tls);
+    }
     return r;
 }
 
@@ -166,12 +272,13 @@ void stream_put(struct stream *s, struct str head, struct str content)
     buf_add_str(&s->out, content);
 }
 
-int stream_flush(struct stream *s)
+/* As much as the system takes. */
+static int send_some(struct stream *s, struct buf *out)
 {
     size_t sent = 0;
 
-    while (sent < s->out.n) {
-        ssize_t n = send(s->fd, s->out.p + sent, s->out.n - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (sent < out->n) {
+        ssize_t n = send(s->fd, out->p + sent, out->n - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -183,26 +290,40 @@ int stream_flush(struct stream *s)
         }
         sent += (size_t)n;
     }
-    buf_drop_front(&s->out, sent);
+    buf_drop_front(out, sent);
     return 0;
+}
+
+int stream_flush(struct stream *s)
+{
+    if (s->ssl == NULL) {
+        return send_some(s, &s->out);
+    }
+    int sealed = seal(s);
+    int r = send_some(s, &s->sealed_out); /* an alert, too */
+    return sealed < 0 ? sealed : r;
+}
+
+bool stream_distrusts(const struct stream *s)
+{
+    return s->ssl != NULL && SSL_get_verify_result(s->ssl) != X509_V_OK;
 }
 
 bool stream_unsent(const struct stream *s)
 {
-    return s->out.n > 0;
+    return s->ssl == NULL ? s->out.n > 0 : s->sealed_out.n > 0;
 }
 
-int stream_read(struct stream *s)
+/* What the socket has, behind `in`. */
+static int receive(struct stream *s, struct buf *in, size_t max)
 {
-    buf_drop_front(&s->in, s->taken);
-    s->taken = 0;
     for (;;) {
-        char *at = buf_space(&s->in, READ_BYTES);
+        char *at = buf_space(in, READ_BYTES);
         ssize_t n = recv(s->fd, at, READ_BYTES, MSG_DONTWAIT);
         if (n > 0) {
-            buf_advance(&s->in, (size_t)n);
+            buf_advance(in, (size_t)n);
         }
-        if (n == (ssize_t)READ_BYTES && s->in.n < LIMIT_WIRE_MESSAGE) {
+        if (n == (ssize_t)READ_BYTES && in->n < max) {
             continue;
         }
         if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))) {
@@ -210,6 +331,28 @@ int stream_read(struct stream *s)
         }
         return -E_UNREACHABLE;
     }
+}
+
+int stream_read(struct stream *s)
+{
+    buf_drop_front(&s->in, s->taken);
+    s->taken = 0;
+    if (s->ssl == NULL) {
+        return receive(s, &s->in, LIMIT_WIRE_MESSAGE);
+    }
+    struct buf sealed = BUF_INIT;
+    int received = receive(s, &sealed, LIMIT_WIRE_MESSAGE);
+    if (sealed.n > 0) {
+        check(BIO_write(s->sealed_in, sealed.p, (int)sealed.n) == (int)sealed.n);
+    }
+    buf_release(&sealed);
+    int r = stream_flush(s); /* goes on with the handshake, and sends what waited for its end */
+    size_t before = s->in.n;
+    r = r < 0 ? r : unseal(s);
+    if (s->in.n > before) {
+        return 0; /* what came before the end is read first */
+    }
+    return r < 0 ? r : received;
 }
 
 static int take_greeting(struct stream *s)

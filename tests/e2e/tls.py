@@ -358,6 +358,24 @@ def certificates_are_renewed_in_sessions_that_stay(build):
         assert "has expired" in stack.log_of(a)
 
 
+def programs_enqueue_over_tls(build):
+    with TlsStack(build) as stack, TlsStack(build) as other:
+        stack.start_joined("a")
+        token = os.path.join(stack.data, "user.token")
+        program = os.path.join(stack.build, "client", "client-example")
+
+        def example(ca, url=stack.fleet_url):
+            env = dict(os.environ)
+            if ca:
+                env["DAVIT_CA_FILE"] = ca
+            return stack.run(program, url, token, "sh", "-c", "seq 100000", env=env)
+        done = example(stack.ca)
+        assert done.returncode == 0 and "success" in done.stdout, done
+        for ca, word in ((other.ca, "certificate"), (token, "no certificate"), (None, "ca_file")):
+            done = example(ca)
+            assert done.returncode != 0 and word in done.stderr, done
+
+
 def beyond_loopback_without_tls_has_to_be_said(build):
     with TlsStack(build) as stack:
         data = os.path.join(stack.dir, "other")
@@ -388,5 +406,6 @@ if __name__ == "__main__":
         revoking_ends_a_session_at_once,
         a_job_goes_on_while_the_broker_restarts,
         certificates_are_renewed_in_sessions_that_stay,
+        programs_enqueue_over_tls,
         beyond_loopback_without_tls_has_to_be_said,
     ])
