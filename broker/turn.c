@@ -117,6 +117,18 @@ static uint64_t newest_command_ms(struct tx *tx)
     return meta != NULL ? meta->time_ms : 0;
 }
 
+/* What was acknowledged may be missing where durability was relaxed, and where there is a store
+ * but no journal: a backup that was put back. */
+static void prepare_start(struct turn *t, struct tx *tx)
+{
+    const Pb__MetaRecord *meta = meta_get(tx);
+    const bool was_relaxed = meta != NULL && meta->relaxed;
+    const bool relaxed = t->c.relaxed_ms != 0;
+
+    t->skip = meta != NULL && (was_relaxed || t->journal_new) ? LIMIT_IDS_SKIPPED : 0;
+    t->starting = t->skip > 0 || was_relaxed != relaxed;
+}
+
 static int recover(struct turn *t)
 {
     uint64_t real_ms;
@@ -129,6 +141,7 @@ static int recover(struct turn *t)
     turn_read_clocks(t, &real_ms, &t->mono_ms);
     uint64_t stored_ms = newest_command_ms(tx);
     t->now_ms = MAX(real_ms, stored_ms);
+    prepare_start(t, tx);
     t->timers_from_ms = fleet_recover(t->c.fleet, tx, t->now_ms, t->mono_ms);
     core_recover_triggers(tx, &t->fx);
     r = tx_error(tx);

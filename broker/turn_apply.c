@@ -85,6 +85,24 @@ void turn_rest(struct turn *t)
     t->rest_until_ms = t->mono_ms + REST_MS;
 }
 
+/* A store that is made just now has lost nothing; it has to know itself first. */
+void turn_apply_start(struct turn *t)
+{
+    Pb__Command cmd = PB__COMMAND__INIT;
+    Pb__IdsSkipped skipped = PB__IDS_SKIPPED__INIT;
+    struct reply reply;
+
+    if (!t->starting || meta_get(t->tx) == NULL) {
+        return;
+    }
+    skipped.count = t->skip;
+    skipped.relaxed = t->c.relaxed_ms != 0;
+    cmd.actor = (char *)"start";
+    cmd.body_case = PB__COMMAND__BODY_IDS_SKIPPED;
+    cmd.ids_skipped = &skipped;
+    t->starts = turn_apply(t, &cmd, &reply) == 0;
+}
+
 void turn_apply_jump(struct turn *t)
 {
     Pb__Command cmd = PB__COMMAND__INIT;

@@ -235,10 +235,11 @@ static int settle_by_journal(struct turn *t)
 }
 
 /* Near the end of the map or of the disk nothing may be acknowledged that the store has not taken:
- * it might never take it. */
+ * it might never take it. And that it may lose something, it has to know before it can. */
 static bool must_commit(const struct turn *t)
 {
-    return t->journal == NULL || (!t->stuck && (t->full || tx_growth_bytes(t->tx) > t->room_bytes));
+    return t->journal == NULL || t->starts ||
+           (!t->stuck && (t->full || tx_growth_bytes(t->tx) > t->room_bytes));
 }
 
 static void count_turn(struct turn *t)

@@ -129,6 +129,7 @@ int turn_open_journal(struct turn *t, struct buf *why)
         return r;
     }
     t->journal = j;
+    t->journal_new = journal_is_empty(j);
     t->index = id.applied;
     r = catch_up(t, why);
     atomic_store(&t->committed, t->index);

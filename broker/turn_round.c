@@ -47,6 +47,7 @@ static int transact(struct turn *t, struct item *items)
         return r;
     }
     const uint64_t changes = tx_changes(t->tx);
+    turn_apply_start(t);
     turn_apply_jump(t);
     begin_fleet(t);
     turn_apply_items(t, items);
@@ -67,6 +68,8 @@ static int transact(struct turn *t, struct item *items)
     turn_learn(t);
     r = turn_settle(t);
     t->jump_ms = r == 0 ? 0 : t->jump_ms; /* what was undone is to be done again */
+    t->starting = t->starting && !(r == 0 && t->starts);
+    t->starts = false;
     return r;
 }
 

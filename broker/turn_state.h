@@ -29,6 +29,9 @@ struct turn {
     uint64_t now_ms; /* the commands' time: never goes back */
     uint64_t mono_ms;
     uint64_t jump_ms; /* the clock was set forward by that, and the store does not know yet */
+    bool starting;    /* likewise: of what was acknowledged before the start some may be missing */
+    bool starts;      /* the present turn says so */
+    uint64_t skip;    /* how many ids are to be skipped for it */
 
     uint64_t next_timer_ms;   /* realtime; UINT64_MAX: none */
     uint64_t timers_from_ms;  /* no timer fires before: after a start holders come back first */
@@ -43,6 +46,7 @@ struct turn {
     uint64_t next_chores_ms;
     uint64_t next_readers_ms;
     struct journal *journal;   /* NULL: none, or not yet */
+    bool journal_new;          /* there was none when it was opened */
     uint64_t journal_retry_ms; /* when to open it, or to begin it anew, is tried again */
     uint64_t flush_due_ms;     /* of what was written and not flushed; 0: nothing was */
     uint64_t dirty_since_ms;   /* acknowledged and not in the store; 0: nothing is */
@@ -118,7 +122,8 @@ int turn_replay(struct turn *t, struct buf *why);
 int turn_apply(void *ctx, Pb__Command *cmd, struct reply *ret_reply); /* a fleet_apply_fn */
 void turn_apply_post(struct turn *t, struct post *p);
 void turn_apply_items(struct turn *t, struct item *items);
-void turn_apply_jump(struct turn *t); /* before anything that comes by time */
+void turn_apply_start(struct turn *t); /* before anything that takes an id */
+void turn_apply_jump(struct turn *t);  /* before anything that comes by time */
 void turn_apply_timers(struct turn *t);
 /* Tells the scheduler what was applied so far; once more after the last command. */
 void turn_learn(struct turn *t);

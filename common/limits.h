@@ -122,6 +122,7 @@
 #define LIMIT_CLIENT_REQUESTS 32u         /* of one client, not yet answered */
 #define LIMIT_CLIENT_WATCHED 100000u      /* jobs whose end one client waits for */
 #define LIMIT_WATCHED 2000000u            /* of all clients together */
+#define LIMIT_IDS_SKIPPED  (1u << 20)     /* more than are given before a flush, however late */
 #define LIMIT_EXPIRE_BATCH 2000u          /* rows that one command deletes for their age, about */
 
 /* TLS */

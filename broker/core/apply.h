@@ -63,6 +63,7 @@ void queue_change_add(struct effects *fx, const struct queue_change *q);
 /* Handlers, one a command, in the file named before each group. */
 /* setup.c */
 int apply_init_store(struct core *c, const Pb__InitStore *cmd);
+int apply_ids_skipped(struct core *c, const Pb__IdsSkipped *cmd);
 int apply_project_create(struct core *c, const Pb__ProjectCreate *cmd);
 int apply_token_add(struct core *c, const Pb__TokenAdd *cmd);
 /* create.c */

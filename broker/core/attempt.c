@@ -62,7 +62,8 @@ void attempt_begin(struct run *run, Pb__JobRecord *job, Pb__JobState state,
 
     a.job_id = job->id;
     a.attempt = ++job->attempt;
-    a.epoch = ++job->epoch;
+    job->epoch = MAX(job->epoch, run->core->meta->epoch_floor) + 1;
+    a.epoch = job->epoch;
     run_job_changed(run, job);
     if (run_is_lone(run)) {
         return;

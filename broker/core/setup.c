@@ -30,6 +30,21 @@ int apply_init_store(struct core *c, const Pb__InitStore *cmd)
     return 0;
 }
 
+int apply_ids_skipped(struct core *c, const Pb__IdsSkipped *cmd)
+{
+    if (c->meta->schema_version == 0) {
+        return reject(c, -E_CONFLICT, "the store is not initialised");
+    }
+    if (cmd->count > LIMIT_IDS_SKIPPED) {
+        return reject(c, -E_LIMIT, "that many ids are not skipped at once");
+    }
+    c->meta->next_id += cmd->count;
+    c->meta->next_session += cmd->count;
+    c->meta->epoch_floor += cmd->count;
+    c->meta->relaxed = cmd->relaxed;
+    return 0;
+}
+
 static Pb__ProjectRecord *project_add(struct core *c, const char *name)
 {
     Pb__ProjectRecord *p = arena_alloc(c->arena, sizeof(*p));

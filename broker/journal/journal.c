@@ -153,6 +153,11 @@ int journal_open(const struct journal_options *o, struct journal **ret, struct b
     return 0;
 }
 
+bool journal_is_empty(const struct journal *j)
+{
+    return j->count == 0;
+}
+
 void journal_close(struct journal *j)
 {
     if (j == NULL) {

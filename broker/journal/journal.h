@@ -49,6 +49,8 @@ struct journal_options {
 /* Opens the folder and looks at its segments. Writes nothing: journal_restart does, after the
  * replay. `why` gets a line for people on failure. */
 int journal_open(const struct journal_options *o, struct journal **ret, struct buf *why);
+/* Nothing was ever written there, or it was taken away. */
+bool journal_is_empty(const struct journal *j);
 void journal_close(struct journal *j); /* NULL is fine; flushes nothing */
 
 /* Calls fn with every command after the index `applied`, in order; what it returns below 0 ends the

@@ -262,7 +262,7 @@ static void apply_assign(struct model *m, const Pb__Assign *c)
         watch_assign(m, w, j, m->slot_for != 0);
         model_move(m, j, JOB_ASSIGNED);
         j->attempt++;
-        j->epoch++;
+        j->epoch = MAX(j->epoch, m->epoch_floor) + 1;
         j->worker = c->worker_id;
         j->claim = model_band(j, m->now_ms);
         model_timer(j, TIMER_UNACKED, m->now_ms + UNACKED_MS);
@@ -369,6 +369,9 @@ static void apply_body(struct model *m, const Pb__Command *cmd, const struct rep
         break;
     case PB__COMMAND__BODY_CLOCK_JUMPED:
         model_apply_jump(m, cmd->clock_jumped->by_ms);
+        break;
+    case PB__COMMAND__BODY_IDS_SKIPPED: /* the model takes ids as they come */
+        m->epoch_floor += cmd->ids_skipped->count;
         break;
     case PB__COMMAND__BODY_EXPIRE:
         model_apply_expire(m, cmd->expire, tx);

@@ -122,6 +122,7 @@ struct model_pool {
 struct model {
     uint64_t applied;           /* commands */
     uint64_t now_ms;            /* of the last one */
+    uint64_t epoch_floor;       /* no job is given one up to here */
     bool enqueues;              /* the last one did */
     uint64_t slot_for, slot_of; /* a job was displaced: the job that the worker must get now */
     uint32_t worker_count;

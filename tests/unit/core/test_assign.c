@@ -1,6 +1,7 @@
 /* Who may be given a job, and whose word about it counts: each condition alone. */
 #include "common/base.h"
 
+#include "common/limits.h"
 #include "tests/kit/world.h"
 
 #include <setjmp.h>
@@ -179,6 +180,26 @@ static void only_the_holder_under_its_epoch_is_heard(void **state)
     assert_int_equal(finished(f, 2, 2, f->w1), -E_STALE_EPOCH); /* once */
 }
 
+/* What a worker may still have from before the store lost its end is nobody's. */
+static void no_epoch_is_given_that_may_be_somebodys_already(void **state)
+{
+    struct fleet_of_two *f = *state;
+    Pb__IdsSkipped body = PB__IDS_SKIPPED__INIT;
+    const uint64_t job_id = id_of(f, "a");
+    const uint64_t next_id = meta_get(f->w.tx)->next_id;
+
+    body.count = LIMIT_IDS_SKIPPED + 1;
+    assert_int_equal(WORLD_APPLY(&f->w, "start", IDS_SKIPPED, &body), -E_LIMIT);
+    body.count = 100;
+    assert_int_equal(WORLD_APPLY(&f->w, "start", IDS_SKIPPED, &body), 0);
+    assert_int_equal(meta_get(f->w.tx)->next_id, next_id + 100);
+    assert_int_equal(world_assign(&f->w, job_id, f->w1), 0);
+    assert_int_equal(job_get(f->w.tx, job_id)->epoch, 101);
+    assert_int_equal(world_lost(&f->w, job_id), 0);
+    assert_int_equal(world_assign(&f->w, job_id, f->w1), 0);
+    assert_int_equal(job_get(f->w.tx, job_id)->epoch, 102);
+}
+
 static void a_connection_brings_what_was_not_acknowledged_and_its_cancels(void **state)
 {
     struct fleet_of_two *f = *state;
@@ -312,6 +333,7 @@ int main(void)
         TEST(a_paused_or_draining_worker_gets_nothing),
         TEST(only_a_pending_job_is_given_out),
         TEST(only_the_holder_under_its_epoch_is_heard),
+        TEST(no_epoch_is_given_that_may_be_somebodys_already),
         TEST(a_connection_brings_what_was_not_acknowledged_and_its_cancels),
         TEST(several_jobs_end_or_none),
         TEST(one_end_may_take_the_next_job_away),

@@ -126,9 +126,9 @@ static void begin(struct run *run, uint32_t relaxed_ms)
 }
 
 /* What every command leaves behind when nothing goes wrong. Returns the calls that it took. */
-static uint64_t first_run(struct run *run)
+static uint64_t first_run(struct run *run, uint32_t relaxed_ms)
 {
-    begin(run, 0);
+    begin(run, relaxed_ms);
     const uint64_t before = fake_disk_calls();
     note_hash(run, 0, &(struct answer){.done = false});
     for (unsigned n = 0; n < STEPS; n++) {
@@ -167,7 +167,7 @@ static void crash_run(struct run *run, uint64_t call, uint64_t seed, uint32_t re
 static void a_machine_that_dies_at_any_call_leaves_a_prefix_with_all_that_was_heard(void **state)
 {
     static struct run run;
-    const uint64_t calls = first_run(&run);
+    const uint64_t calls = first_run(&run, 0);
 
     assert_true(calls > STEPS);
     for (uint64_t call = 1; call <= calls; call++) {
@@ -183,7 +183,7 @@ static void a_relaxed_turn_that_is_killed_loses_nothing(void **state)
     static struct run run;
     const uint64_t kept = 1; /* a seed by which the disk keeps all */
 
-    first_run(&run);
+    first_run(&run, 100);
     for (uint64_t call = 1; call <= 8; call++) {
         crash_run(&run, call, kept, 100);
     }

@@ -2,10 +2,12 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
 #include "broker/core/query.h"
+#include "common/limits.h"
 #include "tests/unit/turn/fixture.h"
 
 /* A turn without a thread: whoever steps it is its clock and its other threads. */
@@ -249,6 +251,49 @@ static void steady_work_is_committed_twice_a_second(void **state)
     fixture_down(&f);
 }
 
+/* Whoever knew of a job that is lost now must not take another for it. */
+static void a_start_after_relaxed_durability_gives_no_id_again(void **state)
+{
+    const struct fixture_options relaxed = {.stepped = true, .relaxed_ms = 1000};
+    struct fixture f;
+
+    fixture_up(&f, &relaxed);
+    const uint64_t first = fixture_submit(&f, 1);
+    assert_true(first < LIMIT_IDS_SKIPPED);
+    fixture_kill(&f);
+    const uint64_t second = fixture_submit(&f, 1);
+    assert_true(second > first + LIMIT_IDS_SKIPPED);
+    fixture_end(&f);
+    f.options.relaxed_ms = 0; /* what may be missing was acknowledged before */
+    fixture_start(&f);
+    const uint64_t third = fixture_submit(&f, 1);
+    assert_true(third > second + LIMIT_IDS_SKIPPED);
+    fixture_kill(&f);
+    assert_true(fixture_submit(&f, 1) < third + 100);
+    fixture_audit(&f);
+    fixture_down(&f);
+}
+
+static void a_store_without_its_journal_gives_no_id_again(void **state)
+{
+    char aside[96];
+    struct fixture f;
+
+    fixture_up(&f, &stepped);
+    const uint64_t first = fixture_submit(&f, 1);
+    fixture_restart(&f);
+    const uint64_t second = fixture_submit(&f, 1);
+    assert_true(second < first + 100);
+    turn_stop(f.turn);
+    fixture_end(&f);
+    snprintf(aside, sizeof(aside), "%s.old", f.journal_dir);
+    assert_int_equal(rename(f.journal_dir, aside), 0);
+    fixture_start(&f);
+    assert_true(fixture_submit(&f, 1) > second + LIMIT_IDS_SKIPPED);
+    fixture_audit(&f);
+    fixture_down(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -261,6 +306,8 @@ int main(void)
         cmocka_unit_test(followers_are_woken_by_the_commit_and_not_before),
         cmocka_unit_test(a_reader_that_wants_all_makes_one_commit_for_all_turns_before),
         cmocka_unit_test(steady_work_is_committed_twice_a_second),
+        cmocka_unit_test(a_start_after_relaxed_durability_gives_no_id_again),
+        cmocka_unit_test(a_store_without_its_journal_gives_no_id_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
