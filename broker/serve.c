@@ -297,6 +297,8 @@ static int start_api(struct broker *b, const struct options *o, struct buf *why)
         .plain_anywhere = o->plain_anywhere,
         .public_name = public_name(b, &b->http_address),
         .fleet_tls = b->fleet_address.tls,
+        .rate = o->rate,
+        .trusted_proxies = o->trusted_proxies,
     };
     int r = api_start(&config, &b->api, why);
 

@@ -18,19 +18,6 @@ struct explain_options {
     bool merged;
 };
 
-/* A right file that makes no pipeline here is explained, not refused. */
-static bool is_answer(const struct request *r)
-{
-    for (size_t i = 0; i < r->diags.count; i++) {
-        const struct diag *d = &r->diags.items[i];
-        if (d->level == DIAG_ERROR && strcmp(d->code, "no-jobs") != 0 &&
-            strcmp(d->code, "workflow-false") != 0) {
-            return false;
-        }
-    }
-    return r->diags.errors <= r->diags.count;
-}
-
 static bool explain_build(const struct explain_options *o, const struct request *r, struct buf *out)
 {
     const struct explain_view view = {
@@ -76,7 +63,7 @@ static int explain(struct cli *c, struct repo *repo, const struct explain_option
     }
     struct buf text = BUF_INIT;
     bool judged = r.explain.has_workflow || r.explain.job_count > 0;
-    res = res < 0 && judged && is_answer(&r) && o->graph == NULL ? 0 : res;
+    res = res < 0 && judged && request_is_empty(&r) && o->graph == NULL ? 0 : res;
     if (c->json) {
         print_json(o, &r, r.plan != NULL);
     } else {

@@ -53,8 +53,11 @@ static int submit(struct cli *c, const struct client *cl, struct repo *repo,
     if (r < 0 && r != -E_PIPELINE) {
         return r;
     }
-    request_print_diags(c, &request, stderr);
-    if (r == 0) {
+    bool ours = r == 0 || !request_is_empty(&request); /* else the broker is to judge */
+    if (ours) {
+        request_print_diags(c, &request, stderr);
+    }
+    if (r == 0 || !ours) {
         r = send(c, cl, repo, &request, o);
     }
     request_release(&request);

@@ -444,3 +444,15 @@ json_t *request_diags_json(const struct request *r)
     }
     return list;
 }
+
+bool request_is_empty(const struct request *r)
+{
+    for (size_t i = 0; i < r->diags.count; i++) {
+        const struct diag *d = &r->diags.items[i];
+        if (d->level == DIAG_ERROR && strcmp(d->code, "no-jobs") != 0 &&
+            strcmp(d->code, "workflow-false") != 0) {
+            return false;
+        }
+    }
+    return r->diags.errors <= r->diags.count;
+}

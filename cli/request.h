@@ -68,6 +68,9 @@ void request_options_release(struct request_options *o);
  * cases the caller releases. */
 int request_build(struct cli *c, struct repo *repo, const struct request_options *o,
                   struct request *ret);
+/* -E_PIPELINE, and all that is wrong is that its rules leave no job: with the variables that the
+ * broker keeps for the project they may decide otherwise. */
+bool request_is_empty(const struct request *r);
 void request_release(struct request *r);
 /* Prints the diagnostics to `out` with the lines they speak of. */
 void request_print_diags(const struct cli *c, const struct request *r, FILE *out);

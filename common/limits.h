@@ -115,6 +115,10 @@
 #define LIMIT_MASKED_VALUE (16u * KIB)    /* of a stored variable that is masked */
 #define LIMIT_MASTER_KEYS 16u             /* that are known at once */
 #define LIMIT_REWRAP_BATCH 200u           /* keys of variables wrapped anew by one command */
+#define LIMIT_TOKENS 10000u
+#define LIMIT_TOKEN_PROJECTS 100u         /* names and patterns of one token */
+#define LIMIT_TOKEN_MS (3650ull * 24 * 3600 * 1000)
+#define LIMIT_TRAIL 100000u               /* rows of the audit trail */
 #define LIMIT_POOLS 1000u
 #define LIMIT_CLASSES 4096u               /* different sets of what jobs ask for */
 #define LIMIT_POOL_PROJECTS 1000u         /* names and patterns of one pool */

@@ -6,6 +6,7 @@
 #include "broker/api/body.h"
 #include "broker/api/handlers.h"
 #include "broker/api/object.h"
+#include "broker/api/scope.h"
 #include "broker/api/variables.h"
 
 /* A refused command's error is the answer, with the core's line for people. */
@@ -108,7 +109,8 @@ int post_job_retry(struct request *rq)
 int post_job_play(struct request *rq)
 {
     json_t *body;
-    int r = body_parse(rq, true, &body);
+    int r = scope_ref_allowed(rq, rq->args.id);
+    r = r < 0 ? r : body_parse(rq, true, &body);
     if (r < 0) {
         return r;
     }

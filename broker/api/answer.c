@@ -93,8 +93,10 @@ void answer_error(struct request *rq, int r)
         snprintf(text, sizeof(text), "bytes */%" PRIu64, rq->total);
         MHD_add_response_header(response, "Content-Range", text);
     }
-    if (response && status == MHD_HTTP_SERVICE_UNAVAILABLE) {
-        MHD_add_response_header(response, "Retry-After", "1");
+    if (response && (status == MHD_HTTP_SERVICE_UNAVAILABLE || r == -E_RATE)) {
+        char text[16];
+        snprintf(text, sizeof(text), "%u", MAX(1u, (rq->wait_ms + 999) / 1000));
+        MHD_add_response_header(response, "Retry-After", text);
     }
     answer_response(rq, status, response);
 }

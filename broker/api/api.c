@@ -12,8 +12,10 @@
 
 #include "broker/api/https.h"
 #include "broker/api/metrics.h"
+#include "broker/api/rate.h"
 #include "broker/api/server.h"
 #include "broker/api/stream.h"
+#include "broker/api/uses.h"
 #include "broker/core/query.h"
 #include "common/log.h"
 #include "common/os.h"
@@ -24,7 +26,13 @@
 #define BODY_FACTOR       4u     /* a body gets so many times as long, and */
 #define BODY_BYTES_PER_MS 4u     /*   more for what has come by then */
 #define PING_MS           15000u
-#define ALIVE_MS          10000u /* the turn goes around once a second, if it can */
+#define USES_MS           60000u
+#define RATE_BURST        5 /* seconds' worth at once */
+/* A request without a good token costs a look at the store, or a commit of it. */
+#define STRANGERS_PER_SECOND 10
+#define STRANGERS_BURST      100
+#define CROWDED              (LIMIT_HTTP_CONNECTIONS / 4 * 3)
+#define ALIVE_MS             10000u /* the turn goes around once a second, if it can */
 
 bool api_stopping(struct api *a)
 {
@@ -75,6 +83,27 @@ const char *api_server_url(struct api *a)
 
 /* --- connections --- */
 
+/* Where there are many, the one that has waited for longest for a request that does not come makes
+ * room: who only holds connections cannot keep others out. Threads of libmicrohttpd take turns. */
+static void make_room(struct api *a)
+{
+    struct link *link;
+    struct link *oldest = NULL;
+    if (a->link_count < CROWDED) {
+        return;
+    }
+    DL_FOREACH (a->links, link) {
+        const uint64_t since_ms = link->head_since_ms;
+        if (since_ms > 0 && !link->leaves && (!oldest || since_ms < oldest->head_since_ms)) {
+            oldest = link;
+        }
+    }
+    if (oldest) {
+        oldest->leaves = true;
+        shutdown(oldest->fd, SHUT_RDWR);
+    }
+}
+
 static void on_connection(void *cls, struct MHD_Connection *conn, void **socket_context,
                           enum MHD_ConnectionNotificationCode what)
 {
@@ -86,7 +115,9 @@ static void on_connection(void *cls, struct MHD_Connection *conn, void **socket_
         link->fd = info->connect_fd;
         link->head_since_ms = os_monotonic_ms();
         pthread_mutex_lock(&a->lock);
+        make_room(a);
         DL_APPEND(a->links, link);
+        a->link_count++;
         pthread_mutex_unlock(&a->lock);
         *socket_context = link;
     } else {
@@ -94,6 +125,7 @@ static void on_connection(void *cls, struct MHD_Connection *conn, void **socket_
         struct link *link = *socket_context;
         pthread_mutex_lock(&a->lock);
         DL_DELETE(a->links, link);
+        a->link_count--;
         pthread_mutex_unlock(&a->lock);
         free(link);
         *socket_context = NULL;
@@ -132,17 +164,33 @@ static void wait_until(struct api *a, uint64_t tick_ms)
     pthread_cond_timedwait(&a->changed, &a->lock, &ts);
 }
 
+/* `lock` is held, and let go for the turn. */
+static void tell_uses(struct api *a)
+{
+    pthread_mutex_unlock(&a->lock);
+    struct post *post = uses_take(a->uses);
+    if (post) {
+        (void)turn_submit(a->config.turn, post, NULL, NULL); /* else it is forgotten: soft state */
+    }
+    pthread_mutex_lock(&a->lock);
+}
+
 static void *watch_main(void *arg)
 {
     struct api *a = arg;
     uint64_t ping_ms = a->config.ping_ms > 0 ? a->config.ping_ms : PING_MS;
     uint64_t head_ms = a->config.head_ms > 0 ? a->config.head_ms : HEAD_MS;
     uint64_t tick_ms = MIN(1000, MAX(10, MIN(ping_ms, head_ms) / 4));
+    uint64_t told_ms = os_monotonic_ms();
     pthread_mutex_lock(&a->lock);
     while (!a->ended) {
         uint64_t now_ms = os_monotonic_ms();
         stream_watch(a, now_ms, a->stopping ? 0 : ping_ms);
         end_overdue(a, now_ms, head_ms);
+        if (!a->stopping && now_ms > told_ms + USES_MS) {
+            told_ms = now_ms;
+            tell_uses(a);
+        }
         wait_until(a, tick_ms);
     }
     pthread_mutex_unlock(&a->lock);
@@ -270,6 +318,10 @@ static void free_api(struct api *a)
     pthread_cond_destroy(&a->changed);
     pthread_mutex_destroy(&a->lock);
     metrics_free(a);
+    free((char *)a->config.trusted_proxies);
+    uses_free(a->uses);
+    rate_free(a->strangers);
+    rate_free(a->requests);
     quota_free(a->quota);
     buf_release(&a->url);
     https_free(a->https);
@@ -281,6 +333,7 @@ int api_start(const struct api_config *config, struct api **ret, struct buf *why
     struct api *a = xcalloc(1, sizeof(*a));
     pthread_condattr_t monotonic;
     a->config = *config;
+    a->config.trusted_proxies = config->trusted_proxies ? xstrdup(config->trusted_proxies) : NULL;
     a->start_ms = os_realtime_ms();
     pthread_mutex_init(&a->lock, NULL);
     pthread_condattr_init(&monotonic);
@@ -289,6 +342,11 @@ int api_start(const struct api_config *config, struct api **ret, struct buf *why
     pthread_condattr_destroy(&monotonic);
     pthread_cond_init(&a->work_changed, NULL);
     metrics_init(a);
+    a->uses = uses_new();
+    a->strangers = rate_new(STRANGERS_PER_SECOND, STRANGERS_BURST);
+    if (config->rate > 0) {
+        a->requests = rate_new(config->rate, RATE_BURST * (double)config->rate);
+    }
     a->quota = quota_new(config->job_uploads != 0 ? config->job_uploads : LIMIT_JOB_UPLOADS,
                          config->pipeline_uploads != 0 ? config->pipeline_uploads
                                                        : LIMIT_PIPELINE_UPLOADS);

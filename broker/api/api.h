@@ -40,7 +40,9 @@ struct api_config {
     bool fleet_tls;              /* workers are told so when they join */
     uint16_t port;               /* 0: any */
     uint32_t ping_ms;            /* silence of a follower until it gets a ping; 0: 15 s */
-    uint32_t head_ms;          /* time for the head of a request, a quarter of a body's; 0: 15 s */
+    uint32_t head_ms; /* time for the head of a request, a quarter of a body's; 0: 15 s */
+    const char *trusted_proxies; /* addresses, with commas between; NULL: none */
+    uint32_t rate;             /* requests a second of one token, but an administrator's; 0: any */
     uint64_t job_uploads;      /* bytes with one job's token; 0: LIMIT_JOB_UPLOADS */
     uint64_t pipeline_uploads; /* of all its jobs; 0: LIMIT_PIPELINE_UPLOADS */
 };

@@ -3,10 +3,12 @@
 #include "broker/api/auth.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <strings.h>
 
 #include "broker/api/api.h"
 #include "broker/core/query.h"
+#include "common/os.h"
 
 #define JOB_PREFIX "djt-"
 
@@ -60,6 +62,53 @@ static int job_principal(struct tx *tx, struct str key, struct str token, struct
     return 0;
 }
 
+static enum role role_of(const char *text)
+{
+    static const struct {
+        const char *text;
+        enum role role;
+    } roles[] = {
+        {"admin", ROLE_ADMIN},           {"user", ROLE_USER},           {"worker", ROLE_WORKER},
+        {"maintainer", ROLE_MAINTAINER}, {"developer", ROLE_DEVELOPER}, {"reporter", ROLE_REPORTER},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(roles); i++) {
+        if (strcmp(roles[i].text, text) == 0) {
+            return roles[i].role;
+        }
+    }
+    return ROLE_NONE;
+}
+
+void principal_release(struct principal *p)
+{
+    free(p->projects);
+    p->projects = NULL;
+}
+
+bool principal_sees(const struct principal *p, const char *project)
+{
+    struct str rest = str_from(p->projects);
+    struct str pattern;
+    bool found = !p->some;
+    while (!found && str_split(&rest, '\n', &pattern)) {
+        found = pattern.n > 0 && project_matches(pattern, project);
+    }
+    return found;
+}
+
+bool principal_sees_group(const struct principal *p, const char *group)
+{
+    char below[LIMIT_NAME + 3]; /* as a project's name would be */
+    snprintf(below, sizeof(below), "%.*s/*", (int)LIMIT_NAME, group);
+    struct str rest = str_from(p->projects);
+    struct str pattern;
+    bool found = !p->some;
+    while (!found && str_split(&rest, '\n', &pattern)) {
+        found = str_ends(pattern, STR("/*")) && project_matches(pattern, below);
+    }
+    return found;
+}
+
 static int stored_principal(struct tx *tx, struct str token, struct principal *ret)
 {
     uint8_t hash[SHA256_BYTES];
@@ -75,11 +124,16 @@ static int stored_principal(struct tx *tx, struct str token, struct principal *r
     if (!record) {
         return -E_UNAUTHORIZED;
     }
-    enum role role = strcmp(record->role, "admin") == 0    ? ROLE_ADMIN
-                     : strcmp(record->role, "user") == 0   ? ROLE_USER
-                     : strcmp(record->role, "worker") == 0 ? ROLE_WORKER
-                                                           : ROLE_NONE;
-    *ret = (struct principal){.role = role};
+    if (token_has_expired(record, os_realtime_ms())) {
+        return -E_UNAUTHORIZED;
+    }
+    *ret = (struct principal){.role = role_of(record->role), .some = record->n_projects > 0};
+    struct buf projects = BUF_INIT;
+    for (size_t i = 0; i < record->n_projects; i++) {
+        buf_addf(&projects, "%s\n", record->projects[i]);
+    }
+    ret->projects = projects.n > 0 ? buf_take(&projects) : NULL;
+    memcpy(ret->hash, hash, sizeof(ret->hash));
     snprintf(ret->name, sizeof(ret->name), "%s", record->name);
     return 0;
 }

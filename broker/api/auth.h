@@ -9,6 +9,9 @@
 
 struct principal {
     enum role role;
+    bool some;                  /* of some projects alone: */
+    char *projects;             /* names and patterns, each ended by a line's end; heap */
+    uint8_t hash[SHA256_BYTES]; /* of the token, but for ROLE_JOB */
     char name[LIMIT_NAME + 1];
     uint64_t job_id; /* ROLE_JOB */
     uint64_t pipeline_id;
@@ -16,8 +19,13 @@ struct principal {
 
 /* The token in the value of an Authorization header; NULL, or another scheme: STR_NULL. */
 struct str auth_bearer(const char *header);
-/* Reads the value of an Authorization header (NULL: there is none). -E_UNAUTHORIZED */
+/* Reads the value of an Authorization header (NULL: there is none). -E_UNAUTHORIZED, also for a
+ * token whose time is over. */
 int auth_principal(struct tx *tx, struct str job_key, const char *header, struct principal *ret);
+void principal_release(struct principal *p);
+/* Whether the token is for that project; of groups: for all that is below. */
+bool principal_sees(const struct principal *p, const char *project);
+bool principal_sees_group(const struct principal *p, const char *group);
 
 /* What the store knows an idempotency key by: each token has its own. -E_INVALID: the key is not 1
  * to 255 printable characters. */

@@ -8,6 +8,7 @@
 #include "broker/api/answer.h"
 #include "broker/api/body.h"
 #include "broker/api/handlers.h"
+#include "broker/api/scope.h"
 #include "broker/api/server.h"
 #include "broker/api/variables.h"
 #include "broker/core/query.h"
@@ -375,6 +376,9 @@ static int read_body(struct request *rq, const json_t *body, struct post *post)
     }
     if (!project || !str_is_project_name(str_from(project))) {
         return request_fail(rq, -E_INVALID, "field `project` must name a project: group/name");
+    }
+    if ((r = scope_project_allowed(rq, project)) < 0) {
+        return r;
     }
     if (!list || json_array_size(list) == 0) {
         return request_fail(rq, -E_INVALID, "field `jobs` is missing or empty");

@@ -169,7 +169,7 @@ static int list_answer(struct list *l, list_view_fn view)
 static json_t *list_project(struct list *l, uint64_t id)
 {
     const Pb__ProjectRecord *p = project_get(l->tx, id);
-    return p ? view_project(p) : NULL;
+    return p && principal_sees(&l->rq->who, p->name) ? view_project(p) : NULL;
 }
 
 int get_projects(struct request *rq)
@@ -195,7 +195,8 @@ int get_workers(struct request *rq)
 static json_t *list_pipeline(struct list *l, uint64_t id)
 {
     const Pb__PipelineRecord *p = pipeline_get(l->tx, id);
-    if (!p || (l->status && strcmp(status_text(p->status), l->status) != 0)) {
+    if (!p || (l->status && strcmp(status_text(p->status), l->status) != 0) ||
+        !scope_sees(l->rq, l->tx, p->project_id)) {
         return NULL;
     }
     return view_pipeline(l->tx, p);
@@ -205,7 +206,8 @@ static json_t *list_job(struct list *l, uint64_t id)
 {
     const Pb__JobRecord *j = job_get(l->tx, id);
     if (!j || (l->status && strcmp(job_state_text(j->state), l->status) != 0) ||
-        (l->project_id > 0 && j->project_id != l->project_id)) {
+        (l->project_id > 0 && j->project_id != l->project_id) ||
+        !scope_sees(l->rq, l->tx, j->project_id)) {
         return NULL;
     }
     return view_job(l->tx, j);

@@ -2,11 +2,18 @@
 
 #include "broker/api/request.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 #include "broker/api/answer.h"
 #include "broker/api/hygiene.h"
+#include "broker/api/rate.h"
+#include "broker/api/scope.h"
 #include "broker/api/server.h"
+#include "broker/api/uses.h"
 #include "common/os.h"
 
 /* A body that is refused half-way is read on for so long, so that the sender hears why. */
@@ -96,7 +103,78 @@ static void on_turn_done(void *ctx, int r, const struct reply *reply)
 
 struct post *request_post_new(struct request *rq)
 {
-    return post_new(rq->who.name);
+    struct post *post = post_new(rq->who.name);
+    if (rq->who.role != ROLE_JOB) {
+        char from[ADDRESS_TEXT];
+        post_command(post)->from = arena_strdup(post_arena(post),
+                                                str_from(request_address(rq, from)));
+    }
+    return post;
+}
+
+/* A proxy puts the address that it saw behind what was there: the last one of the last header. */
+static enum MHD_Result last_forwarded(void *cls, enum MHD_ValueKind kind, const char *name,
+                                      const char *value)
+{
+    const char **last = cls;
+    (void)kind;
+    if (strcasecmp(name, "X-Forwarded-For") == 0 && value) {
+        *last = value;
+    }
+    return MHD_YES;
+}
+
+/* Whoever is no trusted proxy can write anything into that header. */
+static bool forwarded_address(struct request *rq, const char *proxy, char ret_text[ADDRESS_TEXT])
+{
+    struct str trusted = str_from(rq->api->config.trusted_proxies);
+    struct str one;
+    struct str address = STR_NULL;
+    uint8_t bytes[sizeof(struct in6_addr)];
+    const char *header = NULL;
+    bool known = false;
+    while (!known && str_split(&trusted, ',', &one)) {
+        known = str_eqz(str_trim(one), proxy);
+    }
+    if (!known) {
+        return false;
+    }
+    MHD_get_connection_values(rq->conn, MHD_HEADER_KIND, last_forwarded, &header);
+    struct str rest = str_from(header);
+    while (str_split(&rest, ',', &one)) {
+        address = str_trim(one);
+    }
+    if (address.n == 0 || address.n >= ADDRESS_TEXT) {
+        return false;
+    }
+    char text[ADDRESS_TEXT];
+    memcpy(text, address.p, address.n);
+    text[address.n] = '\0';
+    if (inet_pton(AF_INET, text, bytes) != 1 && inet_pton(AF_INET6, text, bytes) != 1) {
+        return false;
+    }
+    memcpy(ret_text, text, address.n + 1);
+    return true;
+}
+
+const char *request_address(struct request *rq, char ret_text[ADDRESS_TEXT])
+{
+    char proxy[ADDRESS_TEXT];
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+        rq->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr *a = info ? info->client_addr : NULL;
+    const void *bytes = NULL;
+    if (a && a->sa_family == AF_INET) {
+        bytes = &((const struct sockaddr_in *)a)->sin_addr;
+    } else if (a && a->sa_family == AF_INET6) {
+        bytes = &((const struct sockaddr_in6 *)a)->sin6_addr;
+    }
+    if (!bytes || !inet_ntop(a->sa_family, bytes, ret_text, ADDRESS_TEXT)) {
+        snprintf(ret_text, ADDRESS_TEXT, "unknown");
+    }
+    memcpy(proxy, ret_text, sizeof(proxy));
+    (void)forwarded_address(rq, proxy, ret_text);
+    return ret_text;
 }
 
 int request_post(struct request *rq, struct post *post, request_fn next)
@@ -177,25 +255,52 @@ static int find_principal(struct request *rq, int (*read)(struct api *a, struct 
     if (r < 0) {
         return r;
     }
+    principal_release(&rq->who);
     r = auth_principal(tx, rq->api->job_key, request_header(rq, "Authorization"), &rq->who);
     tx_abort(tx);
     return r;
 }
 
-/* Tokens are never taken back, and that of a job ends with the job: for the moment until the next
- * commit it may still be heard. What it asks for is judged by the turn then. */
+/* By the token, or by the address of who has none that is good. */
+static int rate_check(struct request *rq, struct rate *rate)
+{
+    char address[ADDRESS_TEXT];
+    bool known = rate == rq->api->requests;
+    struct str key = known ? str_of(rq->who.hash, sizeof(rq->who.hash))
+                           : str_from(request_address(rq, address));
+    rq->wait_ms = rate_take(rate, key, os_monotonic_us());
+    if (rq->wait_ms == 0) {
+        return 0;
+    }
+    return request_fail(rq, -E_RATE,
+                        known ? "this token asks too often"
+                              : "too many requests without a good token from %s",
+                        address);
+}
+
+/* A token that was made just now may not be in the last commit, and that of a job ends with the
+ * job: then the newest there is counts. Who revokes one is answered after the commit. */
 static int check_role(struct request *rq)
 {
     if (rq->route->roles == ROLE_NONE) {
         return 0;
     }
     int r = find_principal(rq, api_read_stored);
+    if (r == -E_UNAUTHORIZED && (r = rate_check(rq, rq->api->strangers)) == 0) {
+        r = -E_UNAUTHORIZED;
+    }
     /* A token that was made just now? Or one of a job, which ends with it? */
     if (r == -E_UNAUTHORIZED || (r == 0 && rq->who.role == ROLE_JOB)) {
         r = find_principal(rq, api_read);
     }
-    if (r == 0 && !(rq->route->roles & rq->who.role)) {
+    if (r == 0 && !role_reaches(rq->route, rq->who.role)) {
         r = request_fail(rq, -E_FORBIDDEN, "this token may not do that");
+    }
+    if (r == 0 && rq->api->requests && rq->who.role != ROLE_JOB && rq->who.role != ROLE_ADMIN) {
+        r = rate_check(rq, rq->api->requests);
+    }
+    if (r == 0 && rq->who.role != ROLE_JOB && rq->who.role != ROLE_JOIN) {
+        uses_note(rq->api->uses, rq->who.hash, os_realtime_ms());
     }
     return r;
 }
@@ -246,7 +351,8 @@ static int admit(struct request *rq, const char *method, const char *path)
         return request_fail(rq, -E_INVALID, "the path ends in no name");
     }
     MHD_get_connection_values(rq->conn, MHD_GET_ARGUMENT_KIND, check_query, rq);
-    return rq->refused < 0 ? rq->refused : check_body(rq);
+    r = rq->refused < 0 ? rq->refused : scope_check(rq);
+    return r < 0 ? r : check_body(rq);
 }
 
 static int keep_json(struct request *rq, const char *data, size_t n)
@@ -384,6 +490,7 @@ void request_done(void *cls, struct MHD_Connection *conn, void **con_cls,
     buf_release(&rq->why);
     json_decref(rq->extra);
     post_free(rq->post);
+    principal_release(&rq->who);
     free(rq->jobs);
     free(rq);
     *con_cls = NULL;

@@ -26,6 +26,7 @@ struct request {
     struct route_args args;
     struct principal who;
     const char *allow; /* with -E_METHOD */
+    uint32_t wait_ms;  /* with -E_RATE: for how long */
     uint64_t total;    /* with -E_RANGE: the size of the whole */
 
     bool bad_target; /* the raw request line was refused */
@@ -55,6 +56,10 @@ struct request {
 
 /* Sets the line for people and returns r. */
 int request_fail(struct request *rq, int r, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* The address of who asks, as a trusted proxy says it. */
+#define ADDRESS_TEXT 48u
+const char *request_address(struct request *rq, char ret_text[ADDRESS_TEXT]);
 
 /* NULL: not given. */
 const char *request_header(struct request *rq, const char *name);

@@ -119,3 +119,48 @@ bool route_knows_query(const struct route *route, struct str name)
     }
     return false;
 }
+
+bool role_reaches(const struct route *route, enum role role)
+{
+    if (route->roles & role) {
+        return true;
+    }
+    bool user = (route->roles & ROLE_USER) != 0;
+    return user && (role == ROLE_MAINTAINER || role == ROLE_DEVELOPER ||
+                    (role == ROLE_REPORTER && route->method == GET));
+}
+
+static const struct {
+    const char *path; /* of a route, or what it begins with */
+    bool whole;
+    enum route_about about;
+} subjects[] = {
+    {"/api/v1/version", true, ABOUT_ANY},
+    {"/api/v1/token", true, ABOUT_ANY},
+    {"/api/v1/blobs", true, ABOUT_ANY}, /* what is uploaded is nobody's yet */
+    {"/api/v1/lint", true, ABOUT_HANDLER},
+    {"/api/v1/projects", true, ABOUT_HANDLER},
+    {"/api/v1/projects/{name}", true, ABOUT_PROJECT},
+    {"/api/v1/pipelines", true, ABOUT_HANDLER},
+    {"/api/v1/pipelines/{id}", false, ABOUT_PIPELINE},
+    {"/api/v1/jobs", true, ABOUT_HANDLER},
+    {"/api/v1/jobs/{id}", false, ABOUT_JOB},
+    {"/api/v1/environments", true, ABOUT_QUERY},
+    {"/api/v1/environments/{id}", false, ABOUT_ENVIRONMENT},
+    {"/api/v1/resource-groups", false, ABOUT_QUERY},
+    {"/api/v1/releases", true, ABOUT_QUERY},
+    {"/api/v1/caches", true, ABOUT_QUERY},
+    {"/api/v1/variables", false, ABOUT_QUERY},
+};
+
+enum route_about route_about(const struct route *route)
+{
+    for (size_t i = 0; i < ARRAY_LEN(subjects); i++) {
+        const size_t n = strlen(subjects[i].path);
+        if (subjects[i].whole ? strcmp(route->path, subjects[i].path) == 0
+                              : strncmp(route->path, subjects[i].path, n) == 0) {
+            return subjects[i].about;
+        }
+    }
+    return ABOUT_INSTALLATION;
+}

@@ -13,11 +13,14 @@ enum role {
     ROLE_ADMIN = 1,
     ROLE_WORKER = 2,
     ROLE_JOB = 4,
-    ROLE_JOIN = 16, /* a join token, used or not: the command says whether it is good */
-    ROLE_USER = 8,  /* submits and acts on jobs; settings are an administrator's */
+    ROLE_JOIN = 16,       /* a join token, used or not: the command says whether it is good */
+    ROLE_MAINTAINER = 32, /* of some projects or all: what users may, and their variables */
+    ROLE_DEVELOPER = 64,  /* what users may, but for protected refs */
+    ROLE_REPORTER = 128,  /* reads what users may read */
+    ROLE_USER = 8,        /* submits and acts on jobs; settings are an administrator's */
 };
 
-/* People and their programs. */
+/* People and their programs: who may do that, and read that with a GET, is said by role_reaches. */
 #define ROLE_PERSON (ROLE_ADMIN | ROLE_USER)
 
 enum body_kind {
@@ -51,6 +54,24 @@ struct route_args {
     struct str rest; /* {path}, {name}: all that follows, as long as the request lives */
     bool named;      /* {name}: UTF-8 of at most LIMIT_NAME bytes, once the request is admitted */
 };
+
+/* Whether the role may use the route: maintainers and developers wherever users may, reporters
+ * where that is a GET. */
+bool role_reaches(const struct route *route, enum role role);
+
+/* What of the path and query says which project a request is about. */
+enum route_about {
+    ABOUT_ANY,          /* no project: whoever has the role */
+    ABOUT_INSTALLATION, /* all projects: only tokens that are for all */
+    ABOUT_HANDLER,      /* the handler sees to it: the body says, or the answer is narrowed */
+    ABOUT_PIPELINE,     /* {id} */
+    ABOUT_JOB,          /* {id} */
+    ABOUT_ENVIRONMENT,  /* {id} */
+    ABOUT_PROJECT,      /* {name} */
+    ABOUT_QUERY,        /* `project` or `group` */
+};
+/* A route that is not known here is about the whole installation. */
+enum route_about route_about(const struct route *route);
 
 const char *method_name(enum method m);
 

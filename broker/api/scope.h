@@ -8,6 +8,15 @@
 
 #define SCOPE_LIMIT_DEFAULT 50u
 
+/* Whether the token may ask about what the path and the query name; once the role is known to be
+ * good. What is not for it is not there: -E_NOT_FOUND. */
+int scope_check(struct request *rq);
+/* For what a body names, and for lists. */
+int scope_project_allowed(struct request *rq, const char *project);
+/* What a developer's token may not touch: jobs of pipelines of a protected ref. -E_FORBIDDEN */
+int scope_ref_allowed(struct request *rq, uint64_t job_id);
+bool scope_sees(struct request *rq, struct tx *tx, uint64_t project_id);
+
 /* `limit`: 1 to LIMIT_PAGE. */
 int scope_limit(struct request *rq, uint64_t *ret);
 

@@ -22,6 +22,7 @@ struct stream;
 struct link {
     struct link *prev, *next;
     int fd;
+    bool leaves;                    /* was shut down to make room; under the server's lock */
     _Atomic uint64_t head_since_ms; /* waiting for a whole request head; 0: not waiting */
     _Atomic uint64_t body_since_ms; /* reading a body; 0: not reading */
     _Atomic uint64_t body_bytes;
@@ -43,6 +44,9 @@ struct api {
     pthread_t work_threads[API_WORK_THREADS];
 
     _Atomic uint64_t body_bytes; /* JSON bodies in memory */
+    struct uses *uses;           /* of tokens */
+    struct rate *strangers;      /* requests without a good token, by address */
+    struct rate *requests;       /* of each token; NULL: unbounded */
     struct quota *quota;         /* of uploads by jobs */
     _Atomic uint64_t *counts;    /* answers, by route and status: metrics.c */
 
@@ -54,6 +58,7 @@ struct api {
     unsigned parked;
     struct request *work, *work_last;
     struct link *links;
+    unsigned link_count;
     struct stream *streams;
     unsigned stream_count;
 };

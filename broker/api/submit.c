@@ -10,6 +10,7 @@
 #include "broker/api/files.h"
 #include "broker/api/handlers.h"
 #include "broker/api/object.h"
+#include "broker/api/scope.h"
 #include "broker/api/server.h"
 #include "broker/api/variables.h"
 #include "broker/api/view.h"
@@ -445,6 +446,18 @@ struct identity {
     uint8_t body_hash[SHA256_BYTES];
 };
 
+/* Whoever submits for a protected ref gets its protected variables. */
+static int may_submit_for_ref(struct submit *s)
+{
+    const struct pipeline_facts *f = &s->facts;
+    bool protected = !f->tag && strcmp(f->ref, f->default_branch) == 0;
+    return protected && s->rq->who.role == ROLE_DEVELOPER
+               ? request_fail(s->rq, -E_FORBIDDEN,
+                              "`%.255s` is protected: a developer's token submits for other refs",
+                              f->ref)
+               : 0;
+}
+
 static int submit_read(struct submit *s, void *ctx)
 {
     const struct identity *id = ctx;
@@ -455,7 +468,9 @@ static int submit_read(struct submit *s, void *ctx)
         return request_fail(s->rq, -E_INVALID, "`%s` is no name of a project: group/name",
                             s->project);
     }
-    return build_command(s, id->key, id->body_hash);
+    int r = scope_project_allowed(s->rq, s->project);
+    r = r < 0 ? r : may_submit_for_ref(s);
+    return r < 0 ? r : build_command(s, id->key, id->body_hash);
 }
 
 /* On a work thread. */
@@ -543,6 +558,10 @@ static int lint_read(struct submit *s, void *ctx)
     struct explain explain = {0};
     Pb__Plan *plan = NULL;
     (void)ctx;
+    int allowed = s->project ? scope_project_allowed(s->rq, s->project) : 0;
+    if (allowed < 0) {
+        return allowed;
+    }
     arena_init(&arena, 0);
     diags_init(&diags);
     s->in.explain = s->explain ? &explain : NULL;

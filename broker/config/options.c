@@ -10,6 +10,7 @@
 #include "common/os.h"
 
 #define RELAXED_MAX_MS     60000u /* the store commits before that anyway, as a rule */
+#define COUNT_MAX          1000000u
 #define TIME_MAX_MS        (24u * 3600 * 1000)
 #define CERTIFICATE_MIN_MS 10000u
 #define KEEP_PIPELINES_MS  (90ull * 24 * 3600 * 1000)
@@ -31,6 +32,17 @@ static bool take_MS(struct options *o, void *field, const char *text)
         return false;
     }
     *(uint32_t *)field = (uint32_t)ms;
+    return true;
+}
+
+static bool take_COUNT(struct options *o, void *field, const char *text)
+{
+    uint64_t n;
+
+    if (str_to_u64(str_from(text), &n) < 0 || n == 0 || n > COUNT_MAX) {
+        return false;
+    }
+    *(uint32_t *)field = (uint32_t)n;
     return true;
 }
 

@@ -61,8 +61,10 @@ struct options {
     bool fetch_includes;        /* files that a submit does not bring along */
     bool fetch_private;         /* from private addresses, too */
     struct fetch_projects projects;
-    const char *templates;  /* a folder; NULL: what is installed */
-    const char *master_key; /* its source (vault/keyring.h); NULL: DATA/master.key */
+    const char *templates;       /* a folder; NULL: what is installed */
+    const char *master_key;      /* its source (vault/keyring.h); NULL: DATA/master.key */
+    const char *trusted_proxies; /* addresses, with commas between; NULL: none */
+    uint32_t rate;               /* requests a second of one token; 0: any number */
     enum log_level log_level;
     Pb__Configure *declared;        /* empty without a file */
     const char *said[OPTION_COUNT]; /* as it was written last; NULL: not at all */

@@ -93,6 +93,10 @@ static int dispatch(struct core *c, const Pb__Command *cmd)
         return apply_variable_delete(c, cmd->variable_delete);
     case PB__COMMAND__BODY_VARIABLES_REWRAP:
         return apply_variables_rewrap(c, cmd->variables_rewrap);
+    case PB__COMMAND__BODY_TOKEN_REVOKE:
+        return apply_token_revoke(c, cmd->token_revoke);
+    case PB__COMMAND__BODY_TOKENS_USED:
+        return apply_tokens_used(c, cmd->tokens_used);
     case PB__COMMAND__BODY__NOT_SET:
     case _PB__COMMAND__BODY__CASE_IS_INT_SIZE:
     default:
@@ -145,6 +149,7 @@ static int apply(struct core *c, const Pb__Command *cmd)
         locks_pass_on(c);
     } while (c->later_first != NULL);
     classes_close(c);
+    trail_note(c, cmd);
     c->meta->applied_index++;
     c->meta->time_ms = MAX(c->meta->time_ms, c->now_ms);
     tx_put_msg(c->tx, T_META, &k, &c->meta->base);

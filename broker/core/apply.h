@@ -42,6 +42,7 @@ struct core {
     Pb__PipelineRecord no_pipeline; /* of jobs without one; never written */
     uint64_t now_ms;
     const char *actor;
+    const char *told; /* what the trail says of the command, where its own fields do not: or NULL */
     struct freed_lock *freed_first;
     struct freed_lock **freed_end;
     struct later *later_first;
@@ -65,7 +66,10 @@ void queue_change_add(struct effects *fx, const struct queue_change *q);
 int apply_init_store(struct core *c, const Pb__InitStore *cmd);
 int apply_ids_skipped(struct core *c, const Pb__IdsSkipped *cmd);
 int apply_project_create(struct core *c, const Pb__ProjectCreate *cmd);
+/* token.c */
 int apply_token_add(struct core *c, const Pb__TokenAdd *cmd);
+int apply_token_revoke(struct core *c, const Pb__TokenRevoke *cmd);
+int apply_tokens_used(struct core *c, const Pb__TokensUsed *cmd);
 /* create.c */
 int apply_pipeline_create(struct core *c, const Pb__PipelineCreate *cmd);
 /* enqueue.c */
@@ -212,6 +216,9 @@ struct key stored_key(Pb__VariableLevel level, const char *owner, const char *na
  * its own; NULL: of another job. */
 Pb__AttemptRecord *attempt_open(struct tx *tx, const Pb__JobRecord *job,
                                 const Pb__AssignmentRecord *held);
+
+/* trail.c: the command was applied; what people did is written down. */
+void trail_note(struct core *c, const Pb__Command *cmd);
 
 /* query_rows.c: keys of rows that are found by a name */
 struct key environment_name_key(uint64_t project_id, const char *name);

@@ -251,6 +251,17 @@ static void audit_stored(struct audit *a, struct str key)
     }
 }
 
+static void audit_trail(struct audit *a, struct str key)
+{
+    const struct key k = key_bytes(key.p, key.n);
+    const Pb__TrailRecord *r = (const Pb__TrailRecord *)audit_row(
+        a, T_TRAIL, &k, &pb__trail_record__descriptor, true);
+
+    if (r != NULL && r->seq != key_read_u64(key, 0)) {
+        breach(a, "row %" PRIu64 " of the audit trail stands at another place", r->seq);
+    }
+}
+
 static void audit_token(struct audit *a, struct str key)
 {
     const struct key k = key_bytes(key.p, key.n);
@@ -359,6 +370,7 @@ uint64_t core_audit(struct tx *tx, core_audit_fn fn, void *ctx)
         each(&a, T_CLASS_HASH, audit_class_hash);
         each(&a, T_REQUEST, audit_request);
         each(&a, T_TOKEN, audit_token);
+        each(&a, T_TRAIL, audit_trail);
         each(&a, T_STORED_VARIABLE, audit_stored);
         each(&a, T_JOIN_TOKEN, audit_join_token);
         each(&a, T_MEMBER, audit_member);

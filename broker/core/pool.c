@@ -22,14 +22,10 @@ const Pb__PoolRecord *pool_get(struct tx *tx, const char *name)
     return (const Pb__PoolRecord *)tx_get_msg(tx, T_POOL, &k, &pb__pool_record__descriptor);
 }
 
-/* "group/name", or "group/" and a star for all below the group. */
 static bool listed(const Pb__PoolRecord *pool, const char *project)
 {
     for (size_t i = 0; i < pool->n_projects; i++) {
-        const char *p = pool->projects[i];
-        const size_t n = strlen(p);
-        const bool group = n > 2 && strcmp(p + n - 2, "/*") == 0;
-        if (group ? strncmp(p, project, n - 1) == 0 : strcmp(p, project) == 0) {
+        if (project_matches(str_from(pool->projects[i]), project)) {
             return true;
         }
     }

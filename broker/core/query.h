@@ -41,6 +41,15 @@ bool ref_is_protected(const Pb__PipelineRecord *p, const Pb__PipelineVariablesRe
  * branch is built with is not for every branch to write, nor to read. */
 bool cache_is_open_to(struct tx *tx, const Pb__JobRecord *job, struct str cache_key);
 
+/* Tokens (token.c). */
+#define TOKEN_ID_BYTES 8u
+/* By the first bytes of its hash; NULL: there is none. */
+const Pb__TokenRecord *token_by_id(struct tx *tx, const uint8_t id[TOKEN_ID_BYTES],
+                                   struct key *ret_key);
+bool token_has_expired(const Pb__TokenRecord *t, uint64_t now_ms);
+/* "group/name" is that project, "group/" with a star all below the group. */
+bool project_matches(struct str pattern, const char *project);
+
 /* Stored variables (stored.c). NULL: there is none. */
 const Pb__StoredVariableRecord *stored_get(struct tx *tx, Pb__VariableLevel level,
                                            const char *owner, const char *name,

@@ -82,25 +82,3 @@ int apply_project_create(struct core *c, const Pb__ProjectCreate *cmd)
     c->reply->project_id = project_add(c, cmd->name)->id;
     return 0;
 }
-
-int apply_token_add(struct core *c, const Pb__TokenAdd *cmd)
-{
-    Pb__TokenRecord row = PB__TOKEN_RECORD__INIT;
-    const struct key k = key_bytes(cmd->hash.data, MIN(cmd->hash.len, SHA256_BYTES));
-
-    if (cmd->hash.len != SHA256_BYTES || !name_ok(cmd->name)) {
-        return reject(c, -E_INVALID, "bad hash or name of the token");
-    }
-    if (strcmp(cmd->role, "admin") != 0 && strcmp(cmd->role, "user") != 0 &&
-        strcmp(cmd->role, "worker") != 0) {
-        return reject(c, -E_INVALID, "a token's role is admin, user or worker");
-    }
-    if (tx_has(c->tx, T_TOKEN, &k)) {
-        return reject(c, -E_EXISTS, "the token exists already");
-    }
-    row.name = cmd->name;
-    row.role = cmd->role;
-    row.created_ms = c->now_ms;
-    tx_put_msg(c->tx, T_TOKEN, &k, &row.base);
-    return 0;
-}

@@ -29,9 +29,14 @@ static bool is_admin(const Pb__TokenRecord *token)
     return str_eqz(str_from(token->role), "admin");
 }
 
-static bool may_submit(const Pb__TokenRecord *token)
+static bool may_submit(const Pb__TokenRecord *token, uint64_t now_ms)
 {
-    return token != NULL && (is_admin(token) || str_eqz(str_from(token->role), "user"));
+    const struct str role = str_from(token != NULL ? token->role : "");
+
+    /* Those of some projects alone use the HTTP API, which asks for each request. */
+    return token != NULL && token->n_projects == 0 && !token_has_expired(token, now_ms) &&
+           (is_admin(token) || str_eqz(role, "user") || str_eqz(role, "developer") ||
+            str_eqz(role, "maintainer"));
 }
 
 static void count(struct fleet *f)
@@ -101,7 +106,7 @@ void client_hello_take(struct fleet *f, struct session *s, const Pb__Envelope *e
     if (!tx_ok(f->turn.tx)) {
         return;
     }
-    if (!may_submit(token)) {
+    if (!may_submit(token, f->turn.now_ms)) {
         session_refuse(f, s, -E_UNAUTHORIZED, "the token is not one that may submit jobs", 0);
         return;
     }

@@ -13,7 +13,8 @@ static bool token_ok(struct fleet *f, struct str token)
 
     crypto_sha256(token.p, token.n, hash);
     const Pb__TokenRecord *record = token_get(f->turn.tx, hash);
-    return record != NULL && str_eqz(str_from(record->role), "worker");
+    return record != NULL && str_eqz(str_from(record->role), "worker") &&
+           !token_has_expired(record, f->turn.now_ms);
 }
 
 static bool admit(struct fleet *f, struct session *s, const Pb__Envelope *e)

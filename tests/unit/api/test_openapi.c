@@ -65,11 +65,12 @@ static unsigned roles_of(const json_t *op)
     unsigned roles = ROLE_NONE;
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *name = json_string_value(json_array_get(list, i));
-        roles |= strcmp(name, "join") == 0     ? ROLE_JOIN
-                 : strcmp(name, "admin") == 0  ? ROLE_ADMIN
-                 : strcmp(name, "user") == 0   ? ROLE_USER
-                 : strcmp(name, "worker") == 0 ? ROLE_WORKER
-                                               : ROLE_JOB;
+        roles |= strcmp(name, "join") == 0         ? ROLE_JOIN
+                 : strcmp(name, "admin") == 0      ? ROLE_ADMIN
+                 : strcmp(name, "user") == 0       ? ROLE_USER
+                 : strcmp(name, "worker") == 0     ? ROLE_WORKER
+                 : strcmp(name, "maintainer") == 0 ? ROLE_MAINTAINER
+                                                   : ROLE_JOB;
     }
     return roles;
 }

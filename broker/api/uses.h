@@ -1,0 +1,20 @@
+/* When tokens were seen last. Kept in memory, and told to the store once a minute: a request must
+ * not cost a write. What was seen in the last minute before a kill is forgotten. Threads: all safe.
+ */
+#ifndef DAVIT_API_USES_H
+#define DAVIT_API_USES_H
+
+#include "broker/turn.h"
+#include "common/err.h"
+
+struct uses;
+struct uses *uses_new(void);
+void uses_free(struct uses *u);
+
+/* By the token's hash; LIMIT_TOKENS of them are remembered. */
+void uses_note(struct uses *u, const uint8_t hash[32], uint64_t now_ms);
+uint64_t uses_last(struct uses *u, const uint8_t hash[32]); /* 0: not since the start */
+/* What is new since the last call, as TokensUsed; NULL: nothing is. */
+struct post *uses_take(struct uses *u);
+
+#endif

@@ -1,0 +1,206 @@
+"""Who may do what: roles, tokens of some projects, tokens that end, and what is written down of it."""
+import json
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+from stack import ApiError, Stack, main, wait_for
+
+ECHO = "a: {script: ['echo here']}\n"
+
+
+def davit(stack, *args, check=True, token=None, value=None):
+    env = {**os.environ, "DAVIT_DATA": stack.data}
+    if token:
+        env["DAVIT_TOKEN"] = token
+    done = subprocess.run([stack.program("davit"), *args], capture_output=True, text=True, timeout=60, env=env,
+                          check=False, input=value)
+    if check and done.returncode != 0:
+        raise AssertionError(f"davit {args}: {done.returncode} {done.stdout}{done.stderr}")
+    return done
+
+
+def create(stack, name, role, *args):
+    return davit(stack, "token", "create", name, "--role", role, *args).stdout.strip()
+
+
+def ask(stack, token, method, path, body=None):
+    """The status of one request, and its answer."""
+    data = None if body is None else json.dumps(body).encode()
+    req = urllib.request.Request(stack.url + "/api/v1" + path, data=data, method=method)
+    if token is not None:
+        req.add_header("Authorization", "Bearer " + token)
+    try:
+        with urllib.request.urlopen(req, timeout=20) as answer:
+            return answer.status, json.loads(answer.read() or b"null")
+    except urllib.error.HTTPError as e:
+        return e.code, e.read()
+
+
+def submit_body(project, ref="main"):
+    return {"project": project, "ref": ref, "files": {".gitlab-ci.yml": ECHO}}
+
+
+def roles_are_as_far_as_they_reach(build):
+    with Stack(build, workers=0) as stack:
+        pipeline = stack.submit(ECHO, project="g/p")["id"]
+        tokens = {role: create(stack, f"a {role}", role) for role in ("maintainer", "developer", "reporter", "user")}
+        tokens["admin"] = stack.token()
+        rows = [
+            # method, path, body, who is let in
+            ("GET", f"/pipelines/{pipeline}", None, "admin maintainer developer user reporter"),
+            ("GET", "/workers", None, "admin maintainer developer user reporter"),
+            ("POST", "/pipelines", submit_body("g/p"), "admin maintainer user"),
+            ("POST", "/pipelines", submit_body("g/p", "feature"), "admin maintainer developer user"),
+            ("POST", f"/pipelines/{pipeline}/cancel", {}, "admin maintainer developer user"),
+            ("PUT", "/variables?project=g/p", {"variables": [{"name": "X", "value": "1"}]}, "admin maintainer"),
+            ("GET", "/variables?project=g/p", None, "admin maintainer"),
+            ("PUT", "/variables", {"variables": [{"name": "X", "value": "1"}]}, "admin"),
+            ("PUT", "/pools/fast", {}, "admin"),
+            ("GET", "/tokens", None, "admin"),
+            ("GET", "/audit", None, "admin"),
+            ("GET", "/master-keys", None, "admin"),
+            ("GET", "/token", None, "admin maintainer developer user reporter"),
+        ]
+        for method, path, body, allowed in rows:
+            for role, token in tokens.items():
+                status, answer = ask(stack, token, method, path, body)
+                good = role in allowed.split()
+                assert (status < 300 or status == 409) if good else status == 403, (role, method, path, status, answer)
+        assert ask(stack, None, "GET", "/pipelines")[0] == 401
+
+
+def a_token_of_some_projects_sees_no_others(build):
+    with Stack(build) as stack:
+        mine = stack.submit(ECHO, project="g/p")
+        other = stack.submit(ECHO, project="h/q")
+        stack.wait_pipeline(mine["id"])
+        stack.wait_pipeline(other["id"])
+        token = create(stack, "mine", "maintainer", "--projects", "g/*,x/y")
+        job, foreign = mine["jobs"][0]["id"], other["jobs"][0]["id"]
+        for path in ("/pipelines/{p}", "/pipelines/{p}/events", "/jobs/{j}", "/jobs/{j}/log", "/jobs/{j}/why"):
+            if "events" not in path and "log" not in path:
+                assert ask(stack, token, "GET", path.format(p=mine["id"], j=job))[0] == 200, path
+            assert ask(stack, token, "GET", path.format(p=other["id"], j=foreign))[0] == 404, path
+        for path in (f"/pipelines/{other['id']}/cancel", f"/jobs/{foreign}/retry", f"/jobs/{foreign}/play"):
+            assert ask(stack, token, "POST", path, {})[0] == 404, path
+        assert {p["project"] for p in ask(stack, token, "GET", "/pipelines")[1]["items"]} == {"g/p"}
+        assert {j["project"] for j in ask(stack, token, "GET", "/jobs")[1]["items"]} == {"g/p"}
+        assert [p["name"] for p in ask(stack, token, "GET", "/projects")[1]["items"]] == ["g/p"]
+        assert ask(stack, token, "GET", "/jobs?project=h/q")[0] == 404
+        assert ask(stack, token, "POST", "/pipelines", submit_body("h/q"))[0] == 404
+        assert ask(stack, token, "POST", "/lint", submit_body("h/q") | {})[0] in (400, 404)
+        assert ask(stack, token, "POST", "/jobs", {"project": "h/q", "jobs": [{"script": "true"}]})[0] == 404
+        assert ask(stack, token, "POST", "/jobs", {"project": "g/p", "jobs": [{"script": "true"}]})[0] == 201
+        assert ask(stack, token, "GET", "/variables?project=h/q")[0] == 404
+        assert ask(stack, token, "GET", "/variables?project=g/p")[0] == 200
+        assert ask(stack, token, "GET", "/variables?group=g/sub")[0] == 200
+        assert ask(stack, token, "GET", "/variables?group=x")[0] == 403
+        for path in ("/variables", "/workers", "/events", "/blobs/" + "0" * 64, "/pools"):
+            assert ask(stack, token, "GET", path)[0] == 403, path
+
+
+def a_token_ends_when_its_time_is_over_or_it_is_revoked(build):
+    with Stack(build, workers=0) as stack:
+        long = create(stack, "long", "reporter")
+        short = create(stack, "short", "reporter", "--expires", "2s")
+        assert ask(stack, short, "GET", "/pipelines")[0] == 200
+        wait_for("it expires", lambda: ask(stack, short, "GET", "/pipelines")[0] == 401)
+        shown = json.loads(davit(stack, "token", "show", "--json", token=long).stdout)
+        assert shown["name"] == "long" and shown["role"] == "reporter" and shown["last_used_at"], shown
+        listed = {t["name"]: t for t in stack.get("/tokens")["items"]}
+        assert listed["short"]["expired"] and not listed["long"]["expired"]
+        assert all("token" not in t for t in listed.values())
+        davit(stack, "token", "revoke", shown["id"])
+        assert ask(stack, long, "GET", "/pipelines")[0] == 401
+        stack.broker.kill()
+        stack.broker.start()
+        stack.wait_broker()
+        assert ask(stack, long, "GET", "/pipelines")[0] == 401
+        admin = next(t["id"] for t in stack.get("/tokens")["items"] if t["role"] == "admin")
+        assert davit(stack, "token", "revoke", admin, check=False).returncode == 73
+        stack.stop()
+        for folder, _, names in os.walk(stack.data):
+            for name in names:
+                with open(os.path.join(folder, name), "rb") as f:
+                    content = f.read()
+                assert long.encode() not in content and short.encode() not in content, name
+
+
+def a_jobs_token_opens_its_own_pipeline_and_dies_with_the_job(build):
+    text = """
+make: {stage: build, script: ['echo secret of %s > out'], artifacts: {paths: [out]}}
+use:
+  script:
+    - tr '\\0' '\\n' < /proc/$PPID/environ > /dev/null
+    - sleep 30
+"""
+    with Stack(build) as stack:
+        other = stack.submit(text % "other", project="h/q")
+        stack.wait_job(other["id"], "make", "success")
+        mine = stack.submit(text % "mine", project="g/p")
+        stack.wait_job(mine["id"], "use", "running")
+
+        def digest(p):
+            return stack.get(f"/jobs/{stack.job(p['id'], 'make')['id']}")["artifacts"][0]["digest"]
+
+        folder = next(folder for _, folder in stack.shims()
+                      if os.path.exists(os.path.join(folder, "spec.pb")) and b"g/p" in open(os.path.join(folder, "spec.pb"), "rb").read())
+        with open(os.path.join(folder, "spec.pb"), "rb") as f:
+            spec = f.read()
+        at = spec.index(b"djt-")
+        token = spec[at:at + spec[at - 1]].decode() if spec[at - 1] < 128 else \
+            spec[at:at + (spec[at - 2] & 127) + 128 * spec[at - 1]].decode()
+
+        def blob(d):
+            req = urllib.request.Request(f"{stack.url}/api/v1/blobs/{d}")
+            req.add_header("Authorization", "Bearer " + token)
+            try:
+                with urllib.request.urlopen(req, timeout=20) as answer:
+                    return answer.status
+            except urllib.error.HTTPError as e:
+                return e.code
+
+        mine_digest, other_digest = digest(mine), digest(other)
+        assert blob(mine_digest) == 200
+        assert blob(other_digest) in (403, 404)
+        for path in ("/pipelines", "/variables", f"/pipelines/{mine['id']}", "/tokens", "/token"):
+            assert ask(stack, token, "GET", path)[0] == 403, path
+        stack.post(f"/pipelines/{mine['id']}/cancel")
+        stack.wait_pipeline(mine["id"])
+        assert blob(mine_digest) == 401
+        stack.post(f"/pipelines/{other['id']}/cancel")
+
+
+def what_people_change_is_written_down(build):
+    with Stack(build, workers=0) as stack:
+        stack.submit(ECHO, project="g/p")
+        create(stack, "deploy bot", "developer", "--projects", "g/p")
+        stack.request("PUT", "/api/v1/variables?project=g/p", {"variables": [{"name": "X", "value": "not to be told"}]})
+        stack.request("PUT", "/api/v1/pools/fast", {})
+        stack.request("DELETE", "/api/v1/pools/fast")
+        try:
+            stack.request("DELETE", "/api/v1/pools/fast")
+        except ApiError as e:
+            assert e.status == 404
+        rows = stack.get("/audit")["items"]
+        assert [r["action"] for r in rows] == ["pool_delete", "pool_set", "variables_set", "token_add", "pipeline_create"]
+        assert rows[2]["project"] == "g/p" and rows[2]["target"] == "X"
+        assert rows[3]["target"] == "deploy bot (developer)"
+        assert all(r["actor"] == "admin" and r["from"] == "127.0.0.1" and r["time"] for r in rows), rows
+        assert "not to be told" not in json.dumps(rows)
+        page = stack.get("/audit?limit=2")
+        assert [r["id"] for r in page["items"]] == [r["id"] for r in rows[:2]]
+        rest = stack.get(f"/audit?limit=3&after={page['next']}")
+        assert [r["id"] for r in rest["items"]] == [r["id"] for r in rows[2:]] and rest["next"] is None
+        assert "variables_set" in davit(stack, "audit").stdout
+        stack.stop()
+        stack.fsck()
+
+
+if __name__ == "__main__":
+    main([roles_are_as_far_as_they_reach, a_token_of_some_projects_sees_no_others,
+          a_token_ends_when_its_time_is_over_or_it_is_revoked, a_jobs_token_opens_its_own_pipeline_and_dies_with_the_job,
+          what_people_change_is_written_down])
