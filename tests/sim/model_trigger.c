@@ -45,7 +45,7 @@ int model_foretell_child(const struct model *m, const Pb__PipelineCreate *c)
     struct model_pipeline *p;
     const struct model_job *j = model_job(m, c->parent_job_id, &p);
 
-    if (j == NULL) {
+    if (j == NULL || j->lone) {
         return -E_NOT_FOUND;
     }
     if (!is_open(j) || j->epoch != c->parent_epoch) {

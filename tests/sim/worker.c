@@ -145,6 +145,7 @@ void worker_was_lost(struct worker *w)
     worker_hang_up(w,
                    between(100 * SIM_MS, 5 * SIM_SECOND)); /* nor does it hear what is on its way */
     memset(w->held, 0, sizeof(w->held));
+    w->old = (struct old_key){0};
 }
 
 static uint32_t busy(const struct worker *w)
