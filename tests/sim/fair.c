@@ -17,6 +17,10 @@ void watch_assign(const struct model *m, const struct model_worker *w, const str
                    ", and its project or pool is at its limit",
                    j->id, w->id);
     }
+    if (!model_fits(m, w, j)) {
+        breach_now("job %" PRIu64 " is given to worker %" PRIu64 ", which has too little for it",
+                   j->id, w->id);
+    }
     if (sim->given_count == GIVEN_MAX) {
         sim->given_unsure = true;
         return;
@@ -37,7 +41,7 @@ static bool was_there(const struct model *m, const struct given *g, const struct
     const struct model_worker *w = model_worker(m, g->worker_id);
 
     return k->state == JOB_PENDING && k->pending_at < g->index && w != NULL &&
-           model_serves(m, w, k) && model_project_may(m, w, k);
+           model_serves(m, w, k) && model_fits(m, w, k) && model_project_may(m, w, k);
 }
 
 static void watch_order(const struct model *m, const struct given *g, const struct model_job *k)

@@ -292,6 +292,7 @@ static void apply_hello(struct model *m, const Pb__WorkerHello *c, const struct 
     w->session = reply->session;
     w->slots = c->slots;
     w->pool = model_number(c->pool);
+    w->cpu_millis = c->cpu_millis;
     w->tags = 0;
     for (size_t i = 0; i < c->n_tags; i++) {
         w->tags |= (uint8_t)(1u << (c->tags[i][0] - 'a'));

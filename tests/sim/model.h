@@ -52,7 +52,8 @@ struct model_job {
     uint8_t action;      /* Pb__EnvironmentAction */
     uint8_t strategy;    /* Pb__TriggerStrategy */
     bool cancel, acked, waiting, started;
-    bool waited; /* waited_ms means something */
+    bool waited;         /* waited_ms means something */
+    uint32_t cpu_millis; /* that it asks for; 0: it does not say */
     int32_t priority;
     int32_t claim; /* by which it got its slot */
     uint64_t attempt, epoch, worker;
@@ -88,6 +89,7 @@ struct model_worker {
     uint8_t pool;
     bool untagged, paused, draining;
     uint32_t slots;
+    uint32_t cpu_millis; /* 0: it does not say, and has enough */
 };
 
 struct model_key {
@@ -160,6 +162,8 @@ bool model_serves(const struct model *m, const struct model_worker *w, const str
 /* Whether its project, or the pool of the worker, may have one job more in hands. */
 bool model_project_may(const struct model *m, const struct model_worker *w,
                        const struct model_job *j);
+/* Whether the worker has enough left for it. */
+bool model_fits(const struct model *m, const struct model_worker *w, const struct model_job *j);
 bool model_pool_may(const struct model *m, const struct model_worker *w);
 int32_t model_band(const struct model_job *j, uint64_t now_ms); /* its priority, with its age */
 bool model_ended(uint8_t state);

@@ -140,6 +140,19 @@ bool model_project_may(const struct model *m, const struct model_worker *w,
             below_limit(pool->project_max_running, model_running(m, j->project, w->pool)));
 }
 
+bool model_fits(const struct model *m, const struct model_worker *w, const struct model_job *j)
+{
+    uint32_t used = 0;
+
+    for (uint32_t i = 0; i < m->pipeline_count && w->cpu_millis != 0; i++) {
+        for (uint32_t k = 0; k < m->pipelines[i].count; k++) {
+            const struct model_job *o = &m->pipelines[i].jobs[k];
+            used += model_held(o) && o->worker == w->id ? o->cpu_millis : 0;
+        }
+    }
+    return w->cpu_millis == 0 || j->cpu_millis == 0 || used + j->cpu_millis <= w->cpu_millis;
+}
+
 bool model_pool_may(const struct model *m, const struct model_worker *w)
 {
     const struct model_pool *pool = &m->pools[w->pool];

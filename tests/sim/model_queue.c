@@ -37,6 +37,7 @@ void model_new_job(struct model *m, struct model_job *j, const Pb__PlanJob *plan
         .trigger = plan->trigger != NULL,
         .strategy = plan->trigger != NULL ? (uint8_t)plan->trigger->strategy : 0,
         .group = group != 0 ? (uint8_t)(3 * (project - 1) + group) : 0,
+        .cpu_millis = plan->cpu_millis,
         .priority = plan->priority,
         .interruptible = plan->interruptible,
         .on_lost = (uint8_t)plan->on_worker_lost,

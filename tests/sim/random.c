@@ -72,6 +72,7 @@ void swarm_draw(struct swarm *s)
         .delayed = maybe(4, 12),
         .triggers = maybe(2, 8),
         .environments = maybe(2, 6),
+        .cpus = maybe(2, 4),
         .tags = maybe(2, 4),
         .wait_policy = maybe(2, 6),
         .long_jobs = maybe(2, 10),

@@ -81,6 +81,7 @@ void say_hello(struct worker *w)
         }
     }
     worker.slots = w->slots;
+    worker.cpu_millis = w->cpu_millis;
     pool[1] = (char)('0' + w->pool);
     worker.pool = w->pool != 0 ? pool : (char *)"";
     worker.run_untagged = w->untagged;

@@ -55,6 +55,7 @@ struct swarm {
     uint32_t delayed;
     uint32_t triggers;
     uint32_t environments;
+    uint32_t cpus; /* jobs that ask for some, workers that say how much they have */
     uint32_t tags;
     uint32_t wait_policy;
     uint32_t long_jobs;
@@ -144,6 +145,7 @@ struct worker {
     uint32_t slots;
     uint32_t tags;
     uint32_t pool;
+    uint32_t cpu_millis;
     bool untagged;
     uint32_t skew;    /* percent of true time */
     bool process;     /* it is there */

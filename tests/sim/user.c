@@ -66,6 +66,9 @@ void user_wish(struct arena *a, Pb__PlanJob *job, uint64_t *seed)
     if (user_chance(seed, s->wait_policy)) {
         job->on_worker_lost = (Pb__OnWorkerLost)(1 + user_next(seed) % 3);
     }
+    if (user_chance(seed, s->cpus)) {
+        job->cpu_millis = 500 * (1 + (uint32_t)(user_next(seed) % 6));
+    }
     job->retry_max = (uint32_t)(user_next(seed) % 3);
     if (user_chance(seed, 4)) {
         job->retry_when = arena_alloc(a, sizeof(*job->retry_when));

@@ -54,7 +54,7 @@ static bool find_idle(uint64_t *ret_job, uint64_t *ret_worker)
         for (uint32_t p = 0; p < m->pipeline_count; p++) {
             for (uint32_t k = 0; k < m->pipelines[p].count; k++) {
                 const struct model_job *j = &m->pipelines[p].jobs[k];
-                if (j->state == JOB_PENDING && model_serves(m, row, j) &&
+                if (j->state == JOB_PENDING && model_serves(m, row, j) && model_fits(m, row, j) &&
                     model_project_may(m, row, j) && model_pool_may(m, row)) {
                     *ret_job = j->id;
                     *ret_worker = row->id;

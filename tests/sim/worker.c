@@ -39,6 +39,7 @@ void worker_init(struct worker *w, uint32_t index)
     w->tags = index == 0 ? 7 : (uint32_t)below(8);
     w->untagged = index == 0 || one_in(2);
     w->pool = one_in(sim->swarm.pools) ? (uint32_t)between(1, MODEL_POOLS - 1) : 0;
+    w->cpu_millis = one_in(sim->swarm.cpus) ? 500 * (uint32_t)between(2, 8) : 0;
     sim->pools_served |= 1u << w->pool;
     w->skew = 100 - sim->swarm.skew + (uint32_t)below(2 * sim->swarm.skew + 1);
     w->lives = 1;
@@ -55,6 +56,7 @@ void worker_heal(struct worker *w)
     w->disk_low_until_us = 0;
     w->tags = 7;
     w->untagged = true;
+    w->cpu_millis = 0;
     if (w->pipe != 0) { /* it says anew what it can */
         worker_hang_up(w, SIM_SECOND);
     }
