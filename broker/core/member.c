@@ -245,7 +245,7 @@ int apply_worker_join(struct core *c, const Pb__WorkerJoin *cmd)
 {
     Pb__MemberRecord m;
     Pb__CertificateRecord cert = PB__CERTIFICATE_RECORD__INIT;
-    Pb__JoinTokenRecord *t;
+    Pb__JoinTokenRecord *t = NULL;
     const Pb__MemberRecord *there = NULL;
     int r = token_open(c, cmd, &t);
 
