@@ -1,4 +1,5 @@
-/* Caches: looked up by a running job under the key that its worker made, and set by it. */
+/* Caches: looked up by a running job under the key that its worker made, set by it, and deleted by
+ * people. */
 #include "common/base.h"
 
 #include <unistd.h>
@@ -141,4 +142,36 @@ int put_job_cache(struct request *rq)
     post_command(post)->body_case = PB__COMMAND__BODY_CACHE_SET;
     post_command(post)->cache_set = c;
     return request_post(rq, post, set_done);
+}
+
+static int delete_done(struct request *rq)
+{
+    if (rq->result < 0) {
+        return rq->reply.text[0] != '\0' ? request_fail(rq, rq->result, "%s", rq->reply.text)
+                                         : rq->result;
+    }
+    return answer_json(rq, MHD_HTTP_OK,
+                       json_pack("{s:I}", "deleted", (json_int_t)rq->reply.deleted));
+}
+
+/* A key that is empty is a mistake of whoever meant one: all go only where none is named. */
+int delete_caches(struct request *rq)
+{
+    const char *project = request_query(rq, "project");
+    const char *key = request_query(rq, "key");
+    if (!project) {
+        return request_fail(rq, -E_INVALID, "`project` is missing in the query");
+    }
+    if (key && (key[0] == '\0' || strlen(key) > LIMIT_CACHE_KEY)) {
+        return request_fail(rq, -E_INVALID, "`key` in the query must have 1 to %u bytes",
+                            LIMIT_CACHE_KEY);
+    }
+    struct post *post = request_post_new(rq);
+    Pb__CacheDelete *c = arena_alloc(post_arena(post), sizeof(*c));
+    pb__cache_delete__init(c);
+    c->project = arena_strdup(post_arena(post), str_from(project));
+    c->key = pb_bytes(post_arena(post), key ? str_from(key) : STR_NULL);
+    post_command(post)->body_case = PB__COMMAND__BODY_CACHE_DELETE;
+    post_command(post)->cache_delete = c;
+    return request_post(rq, post, delete_done);
 }

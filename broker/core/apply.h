@@ -132,6 +132,7 @@ int apply_trigger_failed(struct core *c, const Pb__TriggerFailed *cmd);
 int apply_environment_stop(struct core *c, const Pb__EnvironmentStop *cmd);
 /* cache.c */
 int apply_cache_set(struct core *c, const Pb__CacheSet *cmd);
+int apply_cache_delete(struct core *c, const Pb__CacheDelete *cmd);
 /* timer.c */
 int apply_timer_fired(struct core *c, const Pb__TimerFired *cmd);
 int apply_clock_jumped(struct core *c, const Pb__ClockJumped *cmd);

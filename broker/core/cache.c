@@ -4,7 +4,8 @@
 #include "common/crypto.h"
 #include "common/limits.h"
 
-/* Caches of a project: one row a key, replaced as a whole; above the bounds the oldest goes. */
+/* Caches of a project: one row a key, replaced as a whole; above the bounds the oldest goes, and
+ * all go when somebody wants that. */
 
 static struct key age_key(const Pb__CacheRecord *row, const struct key *by_key)
 {
@@ -116,5 +117,37 @@ int apply_cache_set(struct core *c, const Pb__CacheSet *cmd)
     evict(c, project);
     tx_put_msg(c->tx, T_PROJECT, &of_project, &project->base);
     c->reply->job_id = job->id;
+    return tx_error(c->tx);
+}
+
+/* The caches of a project are LIMIT_PROJECT_CACHES at most: all go in one command. */
+int apply_cache_delete(struct core *c, const Pb__CacheDelete *cmd)
+{
+    const Pb__ProjectRecord *found = project_by_name(c->tx, cmd->project);
+    const bool all = cmd->key.len == 0;
+    Pb__ProjectRecord *project;
+    struct key k, of_project;
+
+    if (found == NULL) {
+        return reject(c, -E_NOT_FOUND, "no project %.100s", cmd->project);
+    }
+    if (!all && cache_get(c->tx, found->id, pb_str(cmd->key)) == NULL) {
+        return reject(c, -E_NOT_FOUND, "the project has no cache of that key");
+    }
+    of_project = key_u64(found->id);
+    project = (Pb__ProjectRecord *)core_row(c, T_PROJECT, &of_project,
+                                            &pb__project_record__descriptor);
+    k = project_hash_key(found->id, pb_str(cmd->key));
+    while (tx_ok(c->tx) && (!all || oldest(c, found->id, &k))) {
+        const Pb__CacheRecord *row = (const Pb__CacheRecord *)core_row(
+            c, T_CACHE, &k, &pb__cache_record__descriptor);
+        drop(c, project, &k, row);
+        c->reply->deleted++;
+        if (!all) {
+            break;
+        }
+    }
+    tx_put_msg(c->tx, T_PROJECT, &of_project, &project->base);
+    c->reply->project_id = found->id;
     return tx_error(c->tx);
 }

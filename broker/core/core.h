@@ -61,6 +61,7 @@ struct reply {
     uint64_t session;
     bool duplicate;               /* the idempotency key was known: pipeline_id is the old one */
     uint64_t expired;             /* pipelines and jobs that are gone for their age */
+    uint64_t deleted;             /* caches, by a user's wish */
     const struct reply_job *jobs; /* of JobsEnqueue, in its order; a post has its own copy */
     size_t job_count;
     char text[160]; /* on error: one line for people */

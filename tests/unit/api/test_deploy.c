@@ -282,6 +282,52 @@ static void caches_are_listed_page_by_page(void **state)
     free(mine);
 }
 
+static uint64_t delete_caches(struct fixture *x, int status, const char *query, const char *token)
+{
+    struct answer a;
+    struct buf path = BUF_INIT;
+    buf_addf(&path, "/api/v1/caches%s", query);
+    call(x, &(struct call){.method = "DELETE", .path = buf_cstr(&path), .token = token}, &a);
+    assert_int_equal(a.status, status);
+    uint64_t n = status == 200 ? id_of(a.json, "deleted") : 0;
+    answer_release(&a);
+    buf_release(&path);
+    return n;
+}
+
+static void caches_go_when_somebody_wants_that(void **state)
+{
+    struct fixture *x = *state;
+    uint8_t digest[SHA256_BYTES];
+    char hex[2 * SHA256_BYTES + 1];
+    uint64_t job_id;
+    submit(x, ONE_JOB, &job_id);
+    put_blob(x, "cached", 6, digest);
+    str_to_hex(digest, SHA256_BYTES, hex);
+    worker_hello(x);
+    job_start(x, job_id);
+    char *mine = token_of_job(x, job_id);
+    for (int i = 0; i < 3; i++) {
+        struct buf body = BUF_INIT;
+        buf_addf(&body, "{\"key\":\"k %d\",\"digest\":\"%s\"}", i, hex);
+        json_decref(put_cache(x, 200, job_id, mine, buf_cstr(&body)));
+        buf_release(&body);
+    }
+    delete_caches(x, 400, "", NULL);
+    delete_caches(x, 400, "?project=group/test&key=", NULL);
+    delete_caches(x, 403, "?project=group/test", mine);
+    delete_caches(x, 404, "?project=none", NULL);
+    delete_caches(x, 404, "?project=group/test&key=k", NULL);
+    assert_int_equal(delete_caches(x, 200, "?project=group/test&key=k%201", USER_TOKEN), 1);
+    delete_caches(x, 404, "?project=group/test&key=k%201", NULL);
+    assert_cache(x, job_id, "/cache?key=k%201", mine, 404, NULL);
+    assert_cache(x, job_id, "/cache?key=k%202", mine, 200, "cached");
+    assert_int_equal(delete_caches(x, 200, "?project=group/test", NULL), 2);
+    assert_int_equal(delete_caches(x, 200, "?project=group/test", NULL), 0);
+    assert_cache(x, job_id, "/cache?key=k%202", mine, 404, NULL);
+    free(mine);
+}
+
 /* --- environments and releases --- */
 
 static uint64_t deploy(struct fixture *x, const char *environment, const char *url)
@@ -568,6 +614,7 @@ int main(void)
         TEST(a_cache_of_protected_refs_is_closed_to_other_branches),
         TEST(a_cache_that_cannot_be_is_refused),
         TEST(caches_are_listed_page_by_page),
+        TEST(caches_go_when_somebody_wants_that),
         TEST(an_environment_is_shown_with_its_deployments_and_stopped),
         TEST(environments_are_listed_page_by_page_and_by_name),
         TEST(a_release_is_shown_as_it_was_said),

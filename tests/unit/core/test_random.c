@@ -393,8 +393,14 @@ static int cache_command(struct chaos *c)
 {
     static uint8_t digests[2][SHA256_BYTES] = {{7}, {8}};
     Pb__CacheSet body = PB__CACHE_SET__INIT;
+    Pb__CacheDelete goes = PB__CACHE_DELETE__INIT;
     const uint64_t held = random_held(c);
 
+    if (one_in(c, 5)) {
+        goes.project = (char *)CHOOSE(c, "demo", "none");
+        goes.key = pb_bytes(tx_arena(c->w.tx), str_from(CHOOSE(c, "", "a", "b", "c", "d")));
+        return WORLD_APPLY(&c->w, "ann", CACHE_DELETE, &goes);
+    }
     body.job_id = held != 0 && !one_in(c, 10) ? held : random_id(c);
     body.key = pb_bytes(tx_arena(c->w.tx), str_from(CHOOSE(c, "", "a", "b", "c", "d")));
     body.digest = (ProtobufCBinaryData){SHA256_BYTES, digests[below(c, 2)]};
