@@ -224,6 +224,7 @@ void turn_free(struct turn *t)
     journal_close(t->journal);
     sched_free(t->sched);
     turn_forget_history(t);
+    turn_forget_times(t);
     effects_release(&t->fx);
     pthread_cond_destroy(&t->told);
     pthread_mutex_destroy(&t->lock);

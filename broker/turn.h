@@ -11,6 +11,7 @@
 
 #include "broker/core/core.h"
 #include "broker/journal/journal.h"
+#include "common/limits.h"
 
 struct turn;
 
@@ -40,6 +41,22 @@ int turn_fresh(struct turn *t);
 /* How long jobs of the class were in the hands of workers lately, on the average. False: none was
  * since the start, or it was long ago. Any thread. */
 bool turn_typical_ms(struct turn *t, uint64_t class_id, uint64_t *ret_ms);
+
+/* Times of jobs since the start, by the pool of their worker, for /metrics. */
+#define TURN_BUCKETS 13u
+#define TURN_POOLS   200u
+extern const uint64_t turn_bucket_ms[TURN_BUCKETS - 1]; /* their bounds, each belongs to its own */
+struct turn_histogram {
+    uint64_t counts[TURN_BUCKETS]; /* each alone; the last: above all bounds */
+    uint64_t sum_ms;
+};
+struct turn_pool {
+    char name[LIMIT_NAME + 1]; /* "": all that have no settings, or came when there were enough */
+    struct turn_histogram waited; /* from ready until given out, of first attempts */
+    struct turn_histogram held;   /* from given out until the worker's hands were empty again */
+};
+/* At most TURN_POOLS. Any thread. */
+size_t turn_get_pools(struct turn *t, struct turn_pool *ret, size_t max);
 
 /* Counters since the start, for /metrics. Any thread. */
 struct turn_stats {

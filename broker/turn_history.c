@@ -50,6 +50,7 @@ void turn_remember(struct turn *t, const struct queue_change *changes, size_t co
             h->next = (h->next + 1) % HISTORY_LENGTH;
             h->count = MIN(h->count + 1, HISTORY_LENGTH);
         }
+        turn_count_times(t, &changes[i]);
     }
     pthread_mutex_unlock(&t->lock);
 }

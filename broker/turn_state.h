@@ -1,7 +1,7 @@
 /* What the files of the turn share: turn.c (life and thread), turn_round.c (one round),
  * turn_apply.c (what a round applies), turn_commit.c (how it lasts), turn_replay.c (how it comes
- * back), turn_history.c (how long jobs take). For nobody else. Threads: the turn's, but for the
- * atomics and what stands behind `lock`. */
+ * back), turn_history.c (how long jobs take), turn_times.c (the same for /metrics). For nobody
+ * else. Threads: the turn's, but for the atomics and what stands behind `lock`. */
 #ifndef DAVIT_TURN_STATE_H
 #define DAVIT_TURN_STATE_H
 
@@ -71,6 +71,7 @@ struct turn {
     int failure;          /* the last one */
     bool ended;           /* there will be no more */
     struct history *history;
+    struct pool_times *times;
     struct turn_stats stats;
 };
 
@@ -110,6 +111,10 @@ void turn_end_commits(struct turn *t);
 /* What left its worker's hands. */
 void turn_remember(struct turn *t, const struct queue_change *changes, size_t count);
 void turn_forget_history(struct turn *t);
+
+/* turn_times.c: under the lock */
+void turn_count_times(struct turn *t, const struct queue_change *q);
+void turn_forget_times(struct turn *t);
 
 /* turn_replay.c */
 /* Opens the journal of the configuration, once the store knows who it is, and applies what the

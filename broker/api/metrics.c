@@ -11,6 +11,7 @@
 #include "broker/api/answer.h"
 #include "broker/api/handlers.h"
 #include "broker/core/query.h"
+#include "broker/core/state.h"
 #include "common/os.h"
 
 #define STATUSES 600u /* any status of HTTP is below */
@@ -32,9 +33,9 @@ struct sample {
     struct process process;
     uint64_t live_pipelines;
     uint64_t known_workers;
-    uint64_t pending_jobs;
-    uint64_t active_jobs;
-    uint64_t waiting_jobs;
+    uint64_t jobs[JOB_STATE_COUNT];
+    struct turn_pool *pools;
+    size_t pool_count;
     uint64_t environments;
     uint64_t caches;
     uint64_t published;
@@ -110,7 +111,7 @@ static void read_process(struct process *p, uint64_t start_ms)
     p->start_seconds = (double)start_ms / 1000;
 }
 
-/* Sizes of indexes only: nothing here grows with history. */
+/* Counts that are kept and sizes of indexes: nothing here grows with history. */
 static int take_sample(struct api *a, struct sample *m)
 {
     struct tx *tx;
@@ -120,15 +121,18 @@ static int take_sample(struct api *a, struct sample *m)
     }
     m->live_pipelines = tx_count(tx, T_PIPELINE_LIVE);
     m->known_workers = tx_count(tx, T_WORKER);
-    m->pending_jobs = tx_count(tx, T_READY);
-    m->active_jobs = tx_count(tx, T_ASSIGNMENT);
-    m->waiting_jobs = tx_count(tx, T_RESOURCE_WAIT);
+    const Pb__MetaRecord *meta = meta_get(tx);
+    for (size_t i = 0; meta && i < MIN(JOB_STATE_COUNT, meta->n_job_counts); i++) {
+        m->jobs[i] = meta->job_counts[i];
+    }
     m->environments = tx_count(tx, T_ENVIRONMENT);
     m->caches = tx_count(tx, T_CACHE);
     m->published = tx_count(tx, T_PAGES);
     r = tx_error(tx);
     tx_abort(tx);
     turn_get_stats(a->config.turn, &m->turn);
+    m->pools = xcalloc(TURN_POOLS, sizeof(*m->pools));
+    m->pool_count = turn_get_pools(a->config.turn, m->pools, TURN_POOLS);
     fleet_get_stats(a->config.fleet, &m->fleet);
     store_stat(a->config.store, &m->store);
     read_process(&m->process, a->start_ms);
@@ -158,13 +162,60 @@ static void add_metric(struct buf *out, const char *name, const char *type, cons
     add_value(out, value);
 }
 
+/* The value of a label. */
+static void add_label(struct buf *out, const char *text)
+{
+    for (const char *p = text; *p != '\0'; p++) {
+        buf_addf(out, *p == '\\' || *p == '"' ? "\\%c" : "%c", *p);
+    }
+}
+
 static void add_jobs(struct buf *out, const struct sample *m)
 {
     const char *name = "davit_jobs";
-    add_head(out, name, "gauge", "Jobs by state; active ones are in a worker's hands.");
-    buf_addf(out, "%s{state=\"pending\"} %" PRIu64 "\n", name, m->pending_jobs);
-    buf_addf(out, "%s{state=\"active\"} %" PRIu64 "\n", name, m->active_jobs);
-    buf_addf(out, "%s{state=\"waiting_for_resource\"} %" PRIu64 "\n", name, m->waiting_jobs);
+    add_head(out, name, "gauge", "Jobs that the store has, by state.");
+    for (size_t i = 0; i < JOB_STATE_COUNT; i++) {
+        buf_addf(out, "%s{state=\"%s\"} %" PRIu64 "\n", name, job_state_text((Pb__JobState)i),
+                 m->jobs[i]);
+    }
+}
+
+static void add_buckets(struct buf *out, const char *name, const char *pool,
+                        const struct turn_histogram *h)
+{
+    struct buf label = BUF_INIT;
+    uint64_t n = 0;
+    add_label(&label, pool);
+    for (size_t i = 0; i < TURN_BUCKETS; i++) {
+        n += h->counts[i];
+        buf_addf(out, "%s_bucket{pool=\"%s\",le=\"", name, buf_cstr(&label));
+        if (i + 1 < TURN_BUCKETS) {
+            buf_addf(out, "%g", (double)turn_bucket_ms[i] / 1000);
+        } else {
+            buf_addz(out, "+Inf");
+        }
+        buf_addf(out, "\"} %" PRIu64 "\n", n);
+    }
+    buf_addf(out, "%s_sum{pool=\"%s\"}", name, buf_cstr(&label));
+    add_value(out, (double)h->sum_ms / 1000);
+    buf_addf(out, "%s_count{pool=\"%s\"} %" PRIu64 "\n", name, buf_cstr(&label), n);
+    buf_release(&label);
+}
+
+static void add_times(struct buf *out, const struct sample *m)
+{
+    const char *waited = "davit_job_wait_seconds";
+    const char *held = "davit_job_run_seconds";
+    add_head(out, waited, "histogram",
+             "How long jobs were ready before they were given out, first attempts, by pool.");
+    for (size_t i = 0; i < m->pool_count; i++) {
+        add_buckets(out, waited, m->pools[i].name, &m->pools[i].waited);
+    }
+    add_head(out, held, "histogram",
+             "How long jobs were in the hands of a worker, each attempt, by pool.");
+    for (size_t i = 0; i < m->pool_count; i++) {
+        add_buckets(out, held, m->pools[i].name, &m->pools[i].held);
+    }
 }
 
 static void add_answers(struct api *a, struct buf *out)
@@ -191,6 +242,7 @@ int get_metrics(struct request *rq)
     const struct sample *m = &sample;
     int r = take_sample(rq->api, &sample);
     if (r < 0) {
+        free(sample.pools);
         return r;
     }
     struct buf out = BUF_INIT;
@@ -198,6 +250,8 @@ int get_metrics(struct request *rq)
 #include "broker/api/metrics.def"
 #undef METRIC
     add_jobs(&out, m);
+    add_times(&out, m);
     add_answers(rq->api, &out);
+    free(sample.pools);
     return answer_text(rq, MHD_HTTP_OK, "text/plain; version=0.0.4", &out);
 }

@@ -66,6 +66,14 @@ uint64_t core_new_id(struct core *c)
     return c->meta->next_id++;
 }
 
+void job_count(struct core *c, Pb__JobState state, int delta)
+{
+    uint64_t *n = &c->meta->job_counts[state];
+
+    check(delta > 0 || *n > 0 || !tx_ok(c->tx));
+    *n += (uint64_t)(int64_t)delta;
+}
+
 ProtobufCMessage *core_row(struct core *c, enum table t, const struct key *k,
                            const ProtobufCMessageDescriptor *desc)
 {
@@ -110,6 +118,10 @@ static int open_meta(struct core *c, const Pb__Command *cmd)
     const struct key k = meta_key();
 
     c->meta = (Pb__MetaRecord *)tx_get_msg(c->tx, T_META, &k, &pb__meta_record__descriptor);
+    if (c->meta != NULL && c->meta->n_job_counts != JOB_STATE_COUNT) {
+        tx_fail(c->tx, -E_CORRUPT);
+        return tx_error(c->tx);
+    }
     if (c->meta != NULL) {
         return 0;
     }
@@ -121,6 +133,8 @@ static int open_meta(struct core *c, const Pb__Command *cmd)
     }
     c->meta = arena_alloc(c->arena, sizeof(*c->meta));
     pb__meta_record__init(c->meta);
+    c->meta->n_job_counts = JOB_STATE_COUNT;
+    c->meta->job_counts = arena_array(c->arena, JOB_STATE_COUNT, sizeof(uint64_t));
     return 0;
 }
 

@@ -54,6 +54,7 @@ struct later *later_add(struct core *c); /* trigger.c: all zero, at the end of t
 /* Puts the text into the reply and returns r. */
 int reject(struct core *c, int r, const char *fmt, ...) PRINTF_LIKE(3, 4);
 uint64_t core_new_id(struct core *c);
+void job_count(struct core *c, Pb__JobState state, int delta); /* one more of it, or one less */
 /* A row that must be there: where it is not, the tx fails as corrupt and the row is an empty one.
  */
 ProtobufCMessage *core_row(struct core *c, enum table t, const struct key *k,

@@ -140,16 +140,30 @@ static struct audit_class *find_class(const struct audit *a, uint64_t id)
                : bsearch(&id, a->classes, a->class_count, sizeof(*a->classes), class_order);
 }
 
-void audit_class_of(struct audit *a, const Pb__JobRecord *job)
+void audit_count(struct audit *a, const Pb__JobRecord *job)
 {
     struct audit_class *class = find_class(a, job->class_id);
 
+    a->jobs[job->state]++;
+    if (job->trigger) {
+        return;
+    }
     if (class == NULL) {
         breach(a, "job %" PRIu64 ": there is no class %" PRIu64, job->id, job->class_id);
         return;
     }
     class->jobs++;
     class->unfinished += !job_state_terminal(job->state);
+}
+
+static void audit_job_counts(struct audit *a)
+{
+    for (size_t i = 0; i < JOB_STATE_COUNT; i++) {
+        if (i >= a->meta->n_job_counts || a->meta->job_counts[i] != a->jobs[i]) {
+            breach(a, "there are %" PRIu64 " jobs that are %s: the counts say otherwise",
+                   a->jobs[i], job_state_text((Pb__JobState)i));
+        }
+    }
 }
 
 /* After all jobs. */
@@ -392,6 +406,7 @@ uint64_t core_audit(struct tx *tx, core_audit_fn fn, void *ctx)
             breach(&a, "%zu classes", a.class_count);
         }
         free(a.classes);
+        audit_job_counts(&a);
     }
     audit_counts(&a);
     if (!tx_ok(tx)) {

@@ -14,6 +14,7 @@ struct audit {
     const Pb__MetaRecord *meta;
     uint64_t breaches;
     uint64_t expected[TABLE_COUNT]; /* rows that were called for */
+    uint64_t jobs[JOB_STATE_COUNT]; /* that were found */
     struct audit_class *classes;    /* in the order of the table */
     size_t class_count;
 };
@@ -33,8 +34,8 @@ void audit_index(struct audit *a, enum table t, const struct key *k, bool wanted
 void audit_id(struct audit *a, uint64_t id, const char *what);
 void audit_timer(struct audit *a, uint64_t due_ms, uint64_t timer_id, const Pb__TimerRecord *want);
 
-/* The job's class, which must be there, has one more. */
-void audit_class_of(struct audit *a, const Pb__JobRecord *job);
+/* The job's state, and its class, which must be there, have one more. */
+void audit_count(struct audit *a, const Pb__JobRecord *job);
 
 /* audit_member.c: each of one row, by its key */
 void audit_join_token(struct audit *a, struct str key);

@@ -32,9 +32,7 @@ static void audit_hidden_job(struct audit *a, const Pb__PipelineRecord *p, uint3
     if (job == NULL) {
         return;
     }
-    if (!job->trigger) {
-        audit_class_of(a, job);
-    }
+    audit_count(a, job);
     if (job->pipeline_id != p->id || job->timer_id != 0 ||
         !(job_state_terminal(job->state) || job->state == JOB_MANUAL)) {
         breach(a, "job %" PRIu64 " is hidden, and %s", job->id, job_state_text(job->state));

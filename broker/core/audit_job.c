@@ -305,9 +305,7 @@ void audit_job(struct audit *a, struct audit_pipeline *p, uint32_t index)
     if (job->id != p->row->first_job_id + index || job->project_id != p->row->project_id) {
         breach(a, "job %" PRIu64 " has a wrong id or project", job->id);
     }
-    if (!job->trigger) {
-        audit_class_of(a, job);
-    }
+    audit_count(a, job);
     audit_trigger(a, job);
     audit_job_environment(a, job);
     audit_dotenv(a, job, &p->dotenv_bytes);
@@ -339,7 +337,7 @@ void audit_lone(struct audit *a, uint64_t job_id)
         return;
     }
     project = key_u64(job->project_id);
-    audit_class_of(a, job);
+    audit_count(a, job);
     audit_row(a, T_PROJECT, &project, &pb__project_record__descriptor, false);
     audit_state(a, job);
     if (job_state_terminal(job->state)) {

@@ -87,6 +87,7 @@ struct queue_change {
     uint8_t left;
     uint8_t entered;
     bool interruptible;
+    bool first; /* of its attempts, when it came into a worker's hands */
 };
 
 struct effects {

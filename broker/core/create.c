@@ -227,6 +227,7 @@ static Pb__JobRecord *make_job(struct core *c, const Pb__PipelineRecord *p, cons
     job->stage = plan->stage;
     job->name = plan->name;
     job->state = JOB_CREATED;
+    job_count(c, JOB_CREATED, 1);
     job->allow_failure = plan->allow_failure;
     job->when = plan->when;
     job->dag = plan->dag;

@@ -203,6 +203,7 @@ static void enqueue(struct core *c, Pb__JobRecord *job, const Pb__EnqueueJob *e)
     struct run run;
 
     class_count(c, job->class_id, 1, 1);
+    job_count(c, job->state, 1);
     tx_put_msg(c->tx, T_JOB_PLAN, &k, &e->plan->base);
     run_init_new_lone(&run, c, job);
     if (e->not_before_ms > c->now_ms) {

@@ -72,6 +72,7 @@ static bool forget_job(struct sweep *s, const Pb__PipelineRecord *p, uint32_t in
     tx_del(c->tx, T_PLAN, &plan);
     tx_del(c->tx, T_JOB, &k);
     class_count(c, job->class_id, -1, job_state_terminal(job->state) ? 0 : -1);
+    job_count(c, job->state, -1);
     return true;
 }
 

@@ -80,6 +80,7 @@ void job_forget(struct core *c, const Pb__JobRecord *job)
     tx_del(c->tx, T_JOB_PLAN, &k);
     tx_del(c->tx, T_JOB, &k);
     class_count(c, job->class_id, -1, 0);
+    job_count(c, job->state, -1);
 }
 
 static void ended(struct core *c, const Pb__JobRecord *job)

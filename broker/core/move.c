@@ -197,6 +197,7 @@ static void queue_changed(struct run *run, const Pb__JobRecord *job, uint32_t ol
                                         .left = (uint8_t)(old_flags & ~flags & seen),
                                         .entered = (uint8_t)(flags & ~old_flags & seen),
                                         .interruptible = job->interruptible,
+                                        .first = job->attempt == 1,
                                     });
 }
 
@@ -220,6 +221,8 @@ void job_move(struct run *run, Pb__JobRecord *job, Pb__JobState to, const char *
     if ((old_flags ^ flags) & STATE_ENDED) {
         class_count(c, job->class_id, 0, (flags & STATE_ENDED) ? -1 : 1);
     }
+    job_count(c, from, -1);
+    job_count(c, to, 1);
     job->state = to;
     enter(run, job, old_flags);
     if (job->resource_group[0] != '\0' && (may_be_next(from) || may_be_next(to))) {

@@ -86,6 +86,9 @@ struct sched_victim {
 };
 bool sched_preempt(struct sched *s, struct sched_victim *ret);
 
+/* The pool of a worker, if it has settings; else "". */
+const char *sched_pool_of(const struct sched *s, uint64_t worker_id);
+
 /* For tests and metrics: what it holds now. */
 struct sched_stat {
     size_t lanes; /* with jobs */

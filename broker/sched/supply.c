@@ -88,6 +88,14 @@ static struct pool *pool_of(struct sched *s, const char *name)
     return p;
 }
 
+const char *sched_pool_of(const struct sched *s, uint64_t worker_id)
+{
+    const struct worker *w;
+
+    HASH_FIND(hh, s->workers, &worker_id, sizeof(worker_id), w);
+    return w != NULL && w->pool != NULL && w->pool->record != NULL ? w->pool->name : "";
+}
+
 static void add_word(struct buf *b, const char *word)
 {
     buf_addf(b, "%zu:%s", strlen(word), word);

@@ -14,7 +14,7 @@
 #include "common/buf.h"
 #include "common/err.h"
 
-#define STORE_SCHEMA_VERSION 2u
+#define STORE_SCHEMA_VERSION 3u
 
 enum table {
 #define TABLE(name, text, key, row) name,

@@ -545,7 +545,13 @@ static void metrics_tell_what_happened(void **state)
 {
     struct fixture *x = *state;
     struct answer a;
-    submit(x, ONE_JOB, NULL);
+    uint64_t job_id;
+    submit(x, "a: {script: [x]}\nb: {script: [x]}\nc: {script: [x]}\n", &job_id);
+    worker_hello(x);
+    job_start(x, job_id);
+    job_finish(x, job_id, JOB_SUCCESS, NULL);
+    job_start(x, job_id + 1);
+    json_decref(get_json(x, 200, "/api/v1/jobs/%" PRIu64, job_id)); /* the store has it now */
     call(x, &(struct call){.path = "/nothing"}, &a);
     answer_release(&a);
     call(x, &(struct call){.path = "/metrics"}, &a);
@@ -553,7 +559,16 @@ static void metrics_tell_what_happened(void **state)
     static const char *const lines[] = {
         "# TYPE davit_turns_total counter\n",
         "\ndavit_jobs{state=\"pending\"} 1\n",
-        "\ndavit_jobs{state=\"active\"} 0\n",
+        "\ndavit_jobs{state=\"running\"} 1\n",
+        "\ndavit_jobs{state=\"success\"} 1\n",
+        "\ndavit_jobs{state=\"skipped\"} 0\n",
+        "\n# TYPE davit_job_wait_seconds histogram\n",
+        "\ndavit_job_wait_seconds_bucket{pool=\"\",le=\"+Inf\"} 2\n",
+        "\ndavit_job_wait_seconds_count{pool=\"\"} 2\n",
+        "\ndavit_job_run_seconds_bucket{pool=\"\",le=\"0.05\"} ",
+        "\ndavit_job_run_seconds_bucket{pool=\"\",le=\"86400\"} 1\n",
+        "\ndavit_job_run_seconds_sum{pool=\"\"} ",
+        "\ndavit_job_run_seconds_count{pool=\"\"} 1\n",
         "\ndavit_pipelines_live 1\n",
         "\ndavit_workers_online 0\n",
         "\ndavit_http_requests_total{route=\"POST /api/v1/pipelines\",code=\"201\"} 1\n",

@@ -153,7 +153,7 @@ static void another_schema_version_is_refused(void **state)
     tx_put_msg(tx, T_META, &k, &meta.base);
     commit(tx);
     fixture_close(f);
-    assert_refused(f->dir, NULL, -E_VERSION, "schema version 3");
+    assert_refused(f->dir, NULL, -E_VERSION, "schema version 4");
 }
 
 static void network_filesystems_are_known_by_their_magic(void **state)
