@@ -11,6 +11,7 @@
 #include "broker/api/scope.h"
 #include "broker/api/server.h"
 #include "broker/api/variables.h"
+#include "broker/core/core.h"
 #include "broker/core/query.h"
 #include "common/os.h"
 
@@ -29,6 +30,7 @@ struct reading {
     size_t index;
     const char *project;
     const char *header_key; /* Idempotency-Key of the whole request; NULL: none */
+    uint64_t delay_ms;      /* of the job, as was asked for */
     Pb__PlanJob *plan;
     Pb__EnqueueJob *job;
 };
@@ -265,12 +267,13 @@ static int read_start(struct reading *in)
     if (!time && delay_ms != UINT64_MAX && delay_ms > 0) {
         at_ms = in->now_ms + delay_ms;
     }
-    in->job->not_before_ms = at_ms > in->now_ms ? at_ms : 0;
+    in->job->not_before_ms = at_ms;
+    in->delay_ms = time || delay_ms == UINT64_MAX ? 0 : delay_ms;
     return 0;
 }
 
-/* The job's own key, or one made of the request's. What was asked for is hashed as it was written:
- * a repeated `delay` is the same wish, if not the same time. */
+/* The job's own key, or one made of the request's, once all else is read: a repeated `delay` is the
+ * same wish, if not the same time. */
 static int read_key(struct reading *in)
 {
     const char *key = NULL;
@@ -293,14 +296,7 @@ static int read_key(struct reading *in)
                             LIMIT_IDEMPOTENCY_KEY);
     }
     in->job->idempotency_key = pb_bytes(in->arena, str_of(hash, sizeof(hash)));
-    char *asked = json_dumps(in->item, JSON_COMPACT | JSON_SORT_KEYS);
-    check(asked);
-    struct sha256 *h = sha256_new();
-    sha256_add(h, in->project, strlen(in->project) + 1);
-    sha256_add(h, asked, strlen(asked));
-    sha256_end(h, hash);
-    sha256_free(h);
-    free(asked);
+    core_enqueue_hash(in->project, in->job, in->delay_ms, hash);
     in->job->body_hash = pb_bytes(in->arena, str_of(hash, sizeof(hash)));
     return 0;
 }
@@ -320,15 +316,16 @@ static int read_job(struct reading *in)
     body_at(in->rq, "jobs[%zu].", in->index);
     if ((r = body_fields(in->rq, in->item, "", JOB_FIELDS)) < 0 || (r = read_script(in)) < 0 ||
         (r = read_names(in)) < 0 || (r = read_tags(in)) < 0 || (r = read_wishes(in)) < 0 ||
-        (r = read_policy(in)) < 0 || (r = read_start(in)) < 0 || (r = read_key(in)) < 0 ||
+        (r = read_policy(in)) < 0 || (r = read_start(in)) < 0 ||
         (r = body_duration(in->rq, in->item, "keep", LIMIT_EXPIRE_MS, &keep_ms)) < 0 ||
         (r = body_i64(in->rq, in->item, "retry", 0, LIMIT_RETRIES, &retry)) < 0) {
         return r;
     }
     in->plan->retry_max = (uint32_t)retry;
     in->job->keep_ms = keep_ms;
-    return variables_read(in->rq, in->item, in->arena, &in->plan->variables,
-                          &in->plan->n_variables);
+    r = variables_read(in->rq, in->item, in->arena, &in->plan->variables, &in->plan->n_variables);
+    body_at(in->rq, "jobs[%zu].", in->index);
+    return r < 0 ? r : read_key(in);
 }
 
 static int read_jobs(struct request *rq, const json_t *list, struct post *post,

@@ -109,6 +109,12 @@ void effects_truncate(struct effects *fx, size_t count); /* back to a mark */
  * answers it (FinishAck{stale}, Cancel{FENCED}). What they say twice is -E_CONFLICT. */
 int core_apply(struct tx *tx, const Pb__Command *cmd, struct effects *fx, struct reply *reply);
 
+/* SHA-256 of what is asked for, EnqueueJob.body_hash: the same for the same wish, whichever way it
+ * came. A start after a delay is another wish than one at a time, and so it is hashed; delay_ms 0:
+ * it is the job's not_before_ms that was asked for. */
+void core_enqueue_hash(const char *project, const Pb__EnqueueJob *job, uint64_t delay_ms,
+                       uint8_t ret[32]);
+
 /* The next timer that is due at now_ms as a command body; false: none. Pure look-up. */
 bool core_due_timer(struct tx *tx, uint64_t now_ms, Pb__TimerFired *ret);
 /* When the earliest timer is due; UINT64_MAX: there is none. */

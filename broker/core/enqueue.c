@@ -66,6 +66,20 @@ static bool same_body(const Pb__EnqueueJob *a, const ProtobufCBinaryData *hash)
     return str_eq(pb_str(a->body_hash), pb_str(*hash));
 }
 
+void core_enqueue_hash(const char *project, const Pb__EnqueueJob *job, uint64_t delay_ms,
+                       uint8_t ret[SHA256_BYTES])
+{
+    Pb__EnqueueJob wish = *job;
+    struct buf b = BUF_INIT;
+
+    wish.idempotency_key = wish.body_hash = pb_bytes_ref(STR_NULL);
+    wish.not_before_ms = delay_ms != 0 ? 0 : job->not_before_ms;
+    buf_addf(&b, "%zu:%s;%" PRIu64 ";", strlen(project), project, delay_ms);
+    PB_PACK(&wish, &b);
+    crypto_sha256(b.p, b.n, ret);
+    buf_release(&b);
+}
+
 /* A key means one job: before, and within the command. */
 static int keys_check(struct core *c, const Pb__JobsEnqueue *cmd)
 {

@@ -144,11 +144,7 @@ static void hash_key(struct fleet *f, const struct client *c, const char *projec
     sha256_add(h, job->idempotency_key.data, job->idempotency_key.len);
     sha256_end(h, hashes);
     sha256_free(h);
-    job->idempotency_key = pb_bytes_ref(STR_NULL);
-    buf_clear(&f->body);
-    buf_add(&f->body, project, strlen(project) + 1);
-    PB_PACK(job, &f->body);
-    crypto_sha256(f->body.p, f->body.n, hashes + SHA256_BYTES);
+    core_enqueue_hash(project, job, 0, hashes + SHA256_BYTES);
     job->idempotency_key = pb_bytes_ref(str_of(hashes, SHA256_BYTES));
     job->body_hash = pb_bytes_ref(str_of(hashes + SHA256_BYTES, SHA256_BYTES));
 }

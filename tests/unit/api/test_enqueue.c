@@ -3,6 +3,8 @@
 
 #include "tests/unit/api/fixture.h"
 
+#include "broker/api/auth.h"
+#include "broker/core/core.h"
 #include "common/limits.h"
 
 /* What is asked for, its quotes written as ' to be read more easily. Heap. */
@@ -194,6 +196,52 @@ static void a_key_means_one_job(void **state)
                 "{'project':'q','jobs':[{'script':'x','idempotency_key':'k','delay':'1h'}]}"));
 }
 
+/* As the fleet takes it from a client: broker/net/client.c. */
+static int enqueue_by_wire(struct fixture *x, const char *key, uint64_t keep_ms, uint64_t *ret_id)
+{
+    struct post *p = post_new("admin");
+    struct arena *a = post_arena(p);
+    Pb__JobsEnqueue *jobs = arena_alloc(a, sizeof(*jobs));
+    Pb__EnqueueJob *job = arena_alloc(a, sizeof(*job));
+    Pb__PlanJob *plan = arena_alloc(a, sizeof(*plan));
+    uint8_t *hashes = arena_array(a, 2, SHA256_BYTES);
+    struct reply reply;
+    pb__jobs_enqueue__init(jobs);
+    pb__enqueue_job__init(job);
+    pb__plan_job__init(plan);
+    plan->name = arena_strdup(a, STR("n"));
+    plan->script = arena_array(a, 1, sizeof(*plan->script));
+    plan->script[plan->n_script++] = pb_bytes(a, STR("make 'x y'"));
+    job->plan = plan;
+    job->keep_ms = keep_ms;
+    job->idempotency_key = pb_bytes(a, str_from(key));
+    core_enqueue_hash("p", job, 0, hashes + SHA256_BYTES);
+    assert_int_equal(auth_idempotency("admin", str_from(key), hashes), 0);
+    job->idempotency_key = pb_bytes_ref(str_of(hashes, SHA256_BYTES));
+    job->body_hash = pb_bytes_ref(str_of(hashes + SHA256_BYTES, SHA256_BYTES));
+    jobs->project = arena_strdup(a, STR("p"));
+    jobs->jobs = arena_array(a, 1, sizeof(Pb__EnqueueJob *));
+    jobs->jobs[jobs->n_jobs++] = job;
+    post_command(p)->body_case = PB__COMMAND__BODY_JOBS_ENQUEUE;
+    post_command(p)->jobs_enqueue = jobs;
+    int r = turn_call(x->turn, p, &reply);
+    *ret_id = r == 0 ? reply.job_id : 0;
+    return r;
+}
+
+static void a_key_means_one_job_whichever_way_it_comes(void **state)
+{
+    struct fixture *x = *state;
+    json_t *first = enqueue(x, 201, NULL,
+                            "{'project':'p','jobs':[{'name':'n','command':['make','x y'],'keep':5,"
+                            "'idempotency_key':'k'}]}");
+    uint64_t id;
+    assert_int_equal(enqueue_by_wire(x, "k", 5000, &id), 0);
+    assert_int_equal(id, id_at(first, 0));
+    assert_int_equal(enqueue_by_wire(x, "k", 6000, &id), -E_KEY_REUSED);
+    json_decref(first);
+}
+
 static void a_request_with_a_key_can_be_sent_again(void **state)
 {
     struct fixture *x = *state;
@@ -378,6 +426,7 @@ int main(void)
         TEST(what_is_wrong_is_named_by_its_place),
         TEST(the_highest_priorities_are_an_administrators),
         TEST(a_key_means_one_job),
+        TEST(a_key_means_one_job_whichever_way_it_comes),
         TEST(a_request_with_a_key_can_be_sent_again),
         TEST(a_delayed_job_says_when_it_may_start),
         TEST(it_runs_is_canceled_and_retried_as_any_job),
