@@ -5,6 +5,7 @@
 #include "tests/kit/world.h"
 
 #include "common/limits.h"
+#include "common/os.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -171,6 +172,44 @@ static void nothing_goes_that_is_kept_or_has_not_ended(void **state)
     world_release(&w);
 }
 
+#define HIDDEN_ROWS 7u /* of one pipeline: its own, there and here, what finds it, its blobs */
+
+/* A family is hidden in one command, however many they are: that is what bounds the command. */
+static void the_largest_family_is_hidden_in_so_many_rows(void **state)
+{
+    struct buf plan = BUF_INIT;
+    struct world w;
+    uint64_t worker_id, id, changes, begin_us;
+
+    start(&w, &worker_id);
+    w.audit = false;
+    for (unsigned i = 0; i < LIMIT_PIPELINE_FAMILY; i++) {
+        buf_addf(&plan, "t%u: trigger=none\n", i);
+    }
+    assert_int_equal(world_submit(&w, plan_from_text(tx_arena(w.tx), buf_cstr(&plan)), "main", "1"),
+                     0);
+    id = w.reply.pipeline_id;
+    for (unsigned i = 0; i < LIMIT_PIPELINE_FAMILY; i++) {
+        assert_int_equal(
+            world_child(&w, pipeline_get(w.tx, id)->first_job_id + i,
+                        plan_from_text(tx_arena(w.tx), "a: when=manual allow_failure=yes\n")),
+            0);
+    }
+    assert_string_equal(world_status(&w, id), "success");
+    world_elapse(&w, 2 * DAY_MS);
+    changes = tx_changes(w.tx);
+    begin_us = os_monotonic_us();
+    assert_int_equal(world_expire(&w, 1, w.now_ms - DAY_MS), 0);
+    printf("  hidden in %" PRIu64 " us, %" PRIu64 " rows\n", os_monotonic_us() - begin_us,
+           tx_changes(w.tx) - changes);
+    assert_null(pipeline_get(w.tx, id));
+    assert_int_equal(tx_count(w.tx, T_PIPELINE_GONE), LIMIT_PIPELINE_FAMILY + 1);
+    assert_in_range(tx_changes(w.tx) - changes, LIMIT_PIPELINE_FAMILY,
+                    HIDDEN_ROWS * (LIMIT_PIPELINE_FAMILY + 1));
+    buf_release(&plan);
+    world_release(&w);
+}
+
 /* A whole life of a job beside `history` pipelines that have ended: rows read. */
 static uint64_t reads_beside(unsigned history)
 {
@@ -214,6 +253,7 @@ int main(void)
         cmocka_unit_test(a_pipeline_goes_with_all_that_hangs_on_it),
         cmocka_unit_test(what_is_half_deleted_is_seen_by_nobody),
         cmocka_unit_test(nothing_goes_that_is_kept_or_has_not_ended),
+        cmocka_unit_test(the_largest_family_is_hidden_in_so_many_rows),
         cmocka_unit_test(history_costs_the_living_nothing),
     };
 
