@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "common/limits.h"
-#include "tests/sim/sim.h"
+#include "tests/sim/client.h"
 
 /* Programs that enqueue jobs over the wire, cancel them and wait for their ends, as
  * docs/protocol.md, "Clients", has it. Who has given its jobs keys asks again in its next session;
@@ -32,143 +32,6 @@ void client_init(uint32_t index)
     wake_at(c, sim->now_us + below(SIM_SECOND));
 }
 
-/* ---- what it says ---- */
-
-static void say(struct client *c, Pb__Envelope *e)
-{
-    const bool numbered = e->body_case != PB__ENVELOPE__BODY_HEARTBEAT;
-    struct buf packed = BUF_INIT;
-
-    e->version = WIRE_VERSION;
-    e->session = c->session;
-    e->seq = numbered ? ++c->seq_out : 0;
-    e->ack = c->seq_in;
-    c->ack_due_us = 0;
-    PB_PACK(e, &packed);
-    trace("client %u: says %d", c->index, (int)e->body_case);
-    net_send(c->pipe, packed.p, packed.n);
-    buf_release(&packed);
-}
-
-static void say_hello(struct client *c)
-{
-    Pb__Envelope e = PB__ENVELOPE__INIT;
-    Pb__ClientHello hello = PB__CLIENT_HELLO__INIT;
-    uint8_t uid[16] = {0xc1, (uint8_t)c->index, (uint8_t)c->lives};
-    char name[16];
-
-    snprintf(name, sizeof(name), "c%u", c->index);
-    hello.token = pb_bytes_ref(str_from(SIM_USER));
-    hello.name = name;
-    hello.version = (char *)"1";
-    hello.uid = pb_bytes_ref(str_of(uid, sizeof(uid)));
-    e.body_case = PB__ENVELOPE__BODY_CLIENT_HELLO;
-    e.client_hello = &hello;
-    say(c, &e);
-}
-
-static void say_beat(struct client *c)
-{
-    Pb__Envelope e = PB__ENVELOPE__INIT;
-    Pb__Heartbeat beat = PB__HEARTBEAT__INIT;
-
-    beat.sent_ms = sim->now_us / SIM_MS;
-    e.body_case = PB__ENVELOPE__BODY_HEARTBEAT;
-    e.heartbeat = &beat;
-    say(c, &e);
-}
-
-static void say_bye(struct client *c)
-{
-    Pb__Envelope e = PB__ENVELOPE__INIT;
-    Pb__Bye bye = PB__BYE__INIT;
-
-    e.body_case = PB__ENVELOPE__BODY_BYE;
-    e.bye = &bye;
-    say(c, &e);
-}
-
-/* The same seed makes the same job; a key that was used for another one is somebody's mistake. */
-static Pb__EnqueueJob *make_job(struct arena *a, const struct client *c, const struct ask *ask,
-                                uint32_t k, uint64_t *seed)
-{
-    Pb__EnqueueJob *job = arena_alloc(a, sizeof(*job));
-
-    pb__enqueue_job__init(job);
-    job->plan = arena_alloc(a, sizeof(*job->plan));
-    pb__plan_job__init(job->plan);
-    job->plan->name = arena_printf(a, "lone %u", k);
-    job->plan->script = arena_array(a, 1, sizeof(*job->plan->script));
-    job->plan->script[0] = pb_bytes(a, STR("true"));
-    job->plan->n_script = 1;
-    user_wish(a, job->plan, seed);
-    job->keep_ms = user_chance(seed, 2) ? 0 : 1000 * (1 + user_next(seed) % 100);
-    job->not_before_ms = user_chance(seed, sim->swarm.delayed) ? ask->not_before_ms : 0;
-    if (ask->keyed) {
-        job->idempotency_key = pb_bytes(a,
-                                        str_from(arena_printf(a, "key-%u-%u-%" PRIx64 "-%u",
-                                                              c->index, c->lives, ask->seed, k)));
-        job->plan->timeout_ms += ask->bad ? 1 : 0;
-    }
-    return job;
-}
-
-static void send_list(struct client *c, const struct ask *ask, struct arena *a)
-{
-    Pb__Envelope e = PB__ENVELOPE__INIT;
-    Pb__ClientEnqueue m = PB__CLIENT_ENQUEUE__INIT;
-    Pb__JobsEnqueue jobs = PB__JOBS_ENQUEUE__INIT;
-    uint64_t seed = ask->seed;
-
-    jobs.project = arena_printf(a, "p%u", 1 + (unsigned)(user_next(&seed) % MODEL_PROJECTS));
-    jobs.jobs = arena_array(a, ask->count, sizeof(*jobs.jobs));
-    for (uint32_t k = 0; k < ask->count; k++) {
-        const bool twice = k > 0 && user_chance(&seed, 20); /* it is in the list two times */
-        jobs.jobs[k] = twice ? jobs.jobs[k - 1] : make_job(a, c, ask, k, &seed);
-        jobs.n_jobs++;
-    }
-    m.request = ask->number;
-    m.jobs = &jobs;
-    m.notify = ask->notify;
-    e.body_case = PB__ENVELOPE__BODY_CLIENT_ENQUEUE;
-    e.client_enqueue = &m;
-    say(c, &e);
-}
-
-static void send_cancel(struct client *c, const struct ask *ask)
-{
-    Pb__Envelope e = PB__ENVELOPE__INIT;
-    Pb__ClientCancel m = PB__CLIENT_CANCEL__INIT;
-
-    m.request = ask->number;
-    m.job_id = ask->job_id;
-    m.again = ask->again;
-    e.body_case = PB__ENVELOPE__BODY_CLIENT_CANCEL;
-    e.client_cancel = &m;
-    say(c, &e);
-}
-
-/* After all whose end it does not know, and would not be told of. */
-static void send_query(struct client *c, const struct ask *ask)
-{
-    Pb__Envelope e = PB__ENVELOPE__INIT;
-    Pb__ClientQuery m = PB__CLIENT_QUERY__INIT;
-    uint64_t ids[CLIENT_JOBS];
-
-    m.request = ask->number;
-    m.job_ids = ids;
-    for (uint32_t i = 0; i < c->job_count; i++) {
-        if (!c->jobs[i].watched) {
-            c->jobs[i].asked = ask->number;
-            ids[m.n_job_ids++] = c->jobs[i].id;
-        }
-    }
-    m.notify = true;
-    e.body_case = PB__ENVELOPE__BODY_CLIENT_QUERY;
-    e.client_query = &m;
-    say(c, &e);
-}
-
 static void send_ask(struct client *c, struct ask *ask)
 {
     struct arena a;
@@ -177,11 +40,11 @@ static void send_ask(struct client *c, struct ask *ask)
     ask->number = ++c->last_number;
     ask->waits = true;
     if (ask->kind == ASK_ENQUEUE) {
-        send_list(c, ask, &a);
+        client_say_list(c, ask, &a);
     } else if (ask->kind == ASK_CANCEL) {
-        send_cancel(c, ask);
+        client_say_cancel(c, ask);
     } else {
-        send_query(c, ask);
+        client_say_query(c, ask);
     }
     arena_release(&a);
 }
@@ -326,7 +189,7 @@ static void dial(struct client *c)
     c->seq_in = c->seq_out = c->ack_due_us = 0;
     c->heard_us = sim->now_us;
     c->beat_due_us = SIM_NEVER;
-    say_hello(c);
+    client_say_hello(c);
 }
 
 /* ---- what it hears ---- */
@@ -596,7 +459,7 @@ static void fate(struct client *c)
     } else if (strikes(sim->swarm.worker_stall)) {
         c->stalled_until_us = sim->now_us + between(SIM_SECOND, 20 * SIM_SECOND);
     } else if (strikes(sim->swarm.bye)) {
-        say_bye(c);
+        client_say_bye(c);
         c->next_us = SIM_NEVER;
     }
 }
@@ -619,7 +482,7 @@ void client_event(struct client *c)
         if (c->session != 0 && (sim->now_us >= c->beat_due_us ||
                                 (c->ack_due_us != 0 && sim->now_us >= c->ack_due_us))) {
             c->beat_due_us = sim->now_us >= c->beat_due_us ? sim->now_us + BEAT_US : c->beat_due_us;
-            say_beat(c);
+            client_say_beat(c);
         }
     }
     at_us = c->pipe == 0 ? c->back_us : MIN(c->heard_us + LEASE_US, c->beat_due_us);

@@ -5,11 +5,6 @@
 
 /* Administrators: they set pools, projects and resource groups. */
 
-#define BODY(p, field, CASE, init)                                                         \
-    (post_command(p)->body_case = PB__COMMAND__BODY_##CASE,                                \
-     post_command(p)->field = arena_alloc(post_arena(p), sizeof(*post_command(p)->field)), \
-     init(post_command(p)->field), post_command(p)->field)
-
 static char *name(struct post *p, char kind, uint64_t number)
 {
     return arena_printf(post_arena(p), "%c%u", kind, (unsigned)number);
@@ -18,7 +13,7 @@ static char *name(struct post *p, char kind, uint64_t number)
 static void set_pool(uint64_t pool)
 {
     struct post *p = post_new("admin");
-    Pb__PoolSet *c = BODY(p, pool_set, POOL_SET, pb__pool_set__init);
+    Pb__PoolSet *c = POST_BODY(p, pool_set, POOL_SET, pb__pool_set__init);
 
     c->name = name(p, 'x', pool);
     c->has_projects = one_in(3);
@@ -49,14 +44,14 @@ static void delete_pool(uint64_t pool)
 {
     struct post *p = post_new("admin");
 
-    BODY(p, pool_delete, POOL_DELETE, pb__pool_delete__init)->name = name(p, 'x', pool);
+    POST_BODY(p, pool_delete, POOL_DELETE, pb__pool_delete__init)->name = name(p, 'x', pool);
     user_submit(p);
 }
 
 static void set_project(uint64_t project, uint32_t max_running)
 {
     struct post *p = post_new("admin");
-    Pb__ProjectSet *c = BODY(p, project_set, PROJECT_SET, pb__project_set__init);
+    Pb__ProjectSet *c = POST_BODY(p, project_set, PROJECT_SET, pb__project_set__init);
 
     c->name = name(p, 'p', project);
     c->has_weight = one_in(2);
@@ -69,8 +64,8 @@ static void set_project(uint64_t project, uint32_t max_running)
 static void set_group(uint64_t project, uint64_t group, Pb__ProcessMode mode)
 {
     struct post *p = post_new("admin");
-    Pb__ResourceGroupSet *c = BODY(p, resource_group_set, RESOURCE_GROUP_SET,
-                                   pb__resource_group_set__init);
+    Pb__ResourceGroupSet *c = POST_BODY(p, resource_group_set, RESOURCE_GROUP_SET,
+                                        pb__resource_group_set__init);
 
     c->project = name(p, 'p', project);
     c->name = name(p, 'g', group);
@@ -107,7 +102,7 @@ void settings_open(void)
         const struct model_pool *pool = &m->pools[i];
         if (pool->projects != 0 || pool->is_protected || pool->locked) {
             struct post *p = post_new("admin");
-            Pb__PoolSet *c = BODY(p, pool_set, POOL_SET, pb__pool_set__init);
+            Pb__PoolSet *c = POST_BODY(p, pool_set, POOL_SET, pb__pool_set__init);
             c->name = name(p, 'x', i);
             c->has_projects = c->has_protected = c->has_locked = true;
             user_submit(p);

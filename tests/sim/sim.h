@@ -423,7 +423,13 @@ void user_wish(struct arena *a, Pb__PlanJob *job, uint64_t *seed); /* what jobs 
 Pb__Plan *user_plan(struct arena *a, uint64_t seed, uint32_t max); /* of up to so many jobs */
 uint64_t user_next(uint64_t *seed);
 bool user_chance(uint64_t *seed, uint32_t n);
-void user_submit(struct post *p); /* its answer is judged */
+void user_submit(struct post *p);                    /* its answer is judged */
+void user_script(struct arena *a, Pb__PlanJob *job); /* what all jobs of this world run */
+/* The body of a post's command, to be filled in. */
+#define POST_BODY(p, field, CASE, init)                                                    \
+    (post_command(p)->body_case = PB__COMMAND__BODY_##CASE,                                \
+     post_command(p)->field = arena_alloc(post_arena(p), sizeof(*post_command(p)->field)), \
+     init(post_command(p)->field), post_command(p)->field)
 void user_event(void);
 void user_was_lost(void);
 void user_finish(void); /* plays what waits for people; at the end */

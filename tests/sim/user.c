@@ -47,6 +47,13 @@ static void wish_pool(struct arena *a, Pb__PlanJob *job, uint64_t *seed)
     }
 }
 
+void user_script(struct arena *a, Pb__PlanJob *job)
+{
+    job->script = arena_array(a, 1, sizeof(*job->script));
+    job->script[0] = pb_bytes(a, STR("true"));
+    job->n_script = 1;
+}
+
 void user_wish(struct arena *a, Pb__PlanJob *job, uint64_t *seed)
 {
     static char *const tags[] = {(char *)"a", (char *)"b", (char *)"c"};
@@ -135,9 +142,7 @@ static Pb__PlanJob *make_job(struct arena *a, uint32_t index, uint64_t *seed)
         make_trigger(a, job, seed);
         return job;
     }
-    job->script = arena_array(a, 1, sizeof(*job->script));
-    job->script[0] = pb_bytes(a, STR("true"));
-    job->n_script = 1;
+    user_script(a, job);
     user_wish(a, job, seed);
     if (user_chance(seed, sim->swarm.environments)) {
         deploy(a, job, seed);
@@ -298,23 +303,18 @@ static uint64_t some_job(void)
     return p->jobs[below(p->count)].id + (one_in(30) ? 1000 : 0);
 }
 
-#define BODY(p, field, CASE, init)                                                         \
-    (post_command(p)->body_case = PB__COMMAND__BODY_##CASE,                                \
-     post_command(p)->field = arena_alloc(post_arena(p), sizeof(*post_command(p)->field)), \
-     init(post_command(p)->field), post_command(p)->field)
-
 static void post_play(uint64_t job_id)
 {
     struct post *p = post_new("user");
 
-    BODY(p, job_play, JOB_PLAY, pb__job_play__init)->job_id = job_id;
+    POST_BODY(p, job_play, JOB_PLAY, pb__job_play__init)->job_id = job_id;
     submit(p, answered, NULL);
 }
 
 static void post_worker(uint64_t worker_id, bool paused, bool draining)
 {
     struct post *p = post_new("user");
-    Pb__WorkerSet *set = BODY(p, worker_set, WORKER_SET, pb__worker_set__init);
+    Pb__WorkerSet *set = POST_BODY(p, worker_set, WORKER_SET, pb__worker_set__init);
 
     set->worker_id = worker_id;
     set->has_paused = set->has_draining = true;
@@ -329,9 +329,9 @@ static void change_job(void)
     const uint64_t id = some_job();
 
     if (one_in(2)) {
-        BODY(p, job_cancel, JOB_CANCEL, pb__job_cancel__init)->job_id = id;
+        POST_BODY(p, job_cancel, JOB_CANCEL, pb__job_cancel__init)->job_id = id;
     } else {
-        BODY(p, job_retry, JOB_RETRY, pb__job_retry__init)->job_id = id;
+        POST_BODY(p, job_retry, JOB_RETRY, pb__job_retry__init)->job_id = id;
     }
     submit(p, answered, NULL);
 }
@@ -342,9 +342,9 @@ static void change_pipeline(void)
     const uint64_t id = some_pipeline();
 
     if (one_in(2)) {
-        BODY(p, pipeline_cancel, PIPELINE_CANCEL, pb__pipeline_cancel__init)->pipeline_id = id;
+        POST_BODY(p, pipeline_cancel, PIPELINE_CANCEL, pb__pipeline_cancel__init)->pipeline_id = id;
     } else {
-        BODY(p, pipeline_retry, PIPELINE_RETRY, pb__pipeline_retry__init)->pipeline_id = id;
+        POST_BODY(p, pipeline_retry, PIPELINE_RETRY, pb__pipeline_retry__init)->pipeline_id = id;
     }
     submit(p, answered, NULL);
 }
@@ -353,8 +353,8 @@ static void stop_environment(void)
 {
     const struct model_environment *e = &sim->model->environments[between(1, MODEL_GROUPS)];
     struct post *p = post_new("user");
-    Pb__EnvironmentStop *c = BODY(p, environment_stop, ENVIRONMENT_STOP,
-                                  pb__environment_stop__init);
+    Pb__EnvironmentStop *c = POST_BODY(p, environment_stop, ENVIRONMENT_STOP,
+                                       pb__environment_stop__init);
 
     c->environment_id = e->id;
     c->force = one_in(2);
