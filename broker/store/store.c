@@ -10,6 +10,7 @@
 #include <sys/statfs.h>
 #include <unistd.h>
 
+#include "broker/store/migrate.h"
 #include "common/os.h"
 
 enum { MAX_READERS = 512, SPARE_TABLES = 8 };
@@ -224,6 +225,37 @@ static int open_tables(struct store *s, const char *dir, struct buf *why)
     return store_error(rc);
 }
 
+#define IS_OLDER 1
+
+/* 0, IS_OLDER for one that can be brought up to date, or an error. */
+static int judge_version(const struct store *s, const char *dir, uint32_t version, struct buf *why)
+{
+    const bool underway = (version & MIGRATION_UNDERWAY) != 0;
+
+    version &= ~MIGRATION_UNDERWAY;
+    if (version == STORE_SCHEMA_VERSION) {
+        return 0;
+    }
+    if (version > STORE_SCHEMA_VERSION) {
+        buf_addf(
+            why,
+            "the store %s has schema version %u, this program knows %u: it is of a newer davitd. "
+            "Install that one again, or restore a backup from before the upgrade",
+            dir, version, STORE_SCHEMA_VERSION);
+    } else if (version < STORE_SCHEMA_OLDEST) {
+        buf_addf(why,
+                 "the store %s has schema version %u, this program knows %u and what is not older "
+                 "than %u: start a davitd in between first",
+                 dir, version, STORE_SCHEMA_VERSION, STORE_SCHEMA_OLDEST);
+    } else if (s->read_only) {
+        buf_addf(why, "the store %s has schema version %u%s: start davitd to bring it to %u", dir,
+                 version, underway ? " and a migration underway" : "", STORE_SCHEMA_VERSION);
+    } else {
+        return IS_OLDER;
+    }
+    return -E_VERSION;
+}
+
 /* The one row of T_META says which schema wrote the store; an empty store has none yet. */
 static int check_version(struct store *s, const char *dir, struct buf *why)
 {
@@ -242,17 +274,15 @@ static int check_version(struct store *s, const char *dir, struct buf *why)
         if (r < 0) {
             buf_addf(why, "the first row of the store %s is damaged", dir);
             r = -E_CORRUPT;
-        } else if (meta->schema_version != STORE_SCHEMA_VERSION) {
-            buf_addf(why, "the store %s has schema version %u, this program knows %u", dir,
-                     meta->schema_version, STORE_SCHEMA_VERSION);
-            r = -E_VERSION;
+        } else {
+            r = judge_version(s, dir, meta->schema_version, why);
         }
     } else if (!tx_ok(tx)) {
         r = tx_error(tx);
         buf_addf(why, "cannot read the store %s: %s", dir, err_text(r));
     }
     tx_abort(tx);
-    return r;
+    return r == IS_OLDER ? store_migrate(s, dir, why) : r;
 }
 
 int store_open(const char *dir, const struct store_options *opt, struct store **ret,

@@ -15,6 +15,7 @@
 #include "common/err.h"
 
 #define STORE_SCHEMA_VERSION 3u
+#define STORE_SCHEMA_OLDEST  1u /* from which migrations.def leads to it */
 
 enum table {
 #define TABLE(name, text, key, row) name,
@@ -33,7 +34,9 @@ struct store_options {
 };
 
 /* Opens DIR (made if needed, unless read_only), locks it, refuses network filesystems, opens all
- * tables, clears stale readers. `why` gets one line for people on failure. */
+ * tables, clears stale readers. One of an older schema is brought up to date, in bounded steps
+ * (migrations.def), unless read_only; one of a newer schema is refused. `why`
+ * gets one line for people on failure. */
 int store_open(const char *dir, const struct store_options *opt, struct store **ret,
                struct buf *why);
 void store_close(struct store *s);

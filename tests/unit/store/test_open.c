@@ -153,7 +153,29 @@ static void another_schema_version_is_refused(void **state)
     tx_put_msg(tx, T_META, &k, &meta.base);
     commit(tx);
     fixture_close(f);
-    assert_refused(f->dir, NULL, -E_VERSION, "schema version 4");
+    assert_refused(f->dir, NULL, -E_VERSION, "it is of a newer davitd");
+}
+
+static void an_older_schema_waits_for_who_may_write(void **state)
+{
+    struct fixture *f = *state;
+    const struct store_options read_only = {.read_only = true};
+    Pb__MetaRecord meta = PB__META_RECORD__INIT;
+    struct key k = key_bytes("meta", 4);
+    struct tx *tx = begin(f, true);
+
+    meta.schema_version = STORE_SCHEMA_OLDEST;
+    tx_put_msg(tx, T_META, &k, &meta.base);
+    commit(tx);
+    fixture_close(f);
+    assert_refused(f->dir, &read_only, -E_VERSION, "start davitd to bring it to");
+    fixture_open(f);
+    tx = begin(f, true);
+    meta.schema_version = STORE_SCHEMA_OLDEST - 1;
+    tx_put_msg(tx, T_META, &k, &meta.base);
+    commit(tx);
+    fixture_close(f);
+    assert_refused(f->dir, NULL, -E_VERSION, "start a davitd in between first");
 }
 
 static void network_filesystems_are_known_by_their_magic(void **state)
@@ -204,6 +226,7 @@ int main(void)
         TEST_CLOSED(reading_a_store_that_is_not_there_is_refused_and_makes_nothing),
         TEST_CLOSED(a_file_that_is_no_store_is_refused),
         TEST(another_schema_version_is_refused),
+        TEST(an_older_schema_waits_for_who_may_write),
         TEST(network_filesystems_are_known_by_their_magic),
         TEST_CLOSED(a_map_that_does_not_fit_the_address_space_is_explained),
         TEST_CLOSED(the_default_map_opens),
