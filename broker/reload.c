@@ -195,6 +195,25 @@ static void tell(const struct reload_result *ret, int result)
     }
 }
 
+int reload_check(struct reload *r, struct reload_result *ret)
+{
+    struct options new;
+    int result = -E_CONFLICT;
+
+    *ret = (struct reload_result){0};
+    if (r->source->file == NULL) {
+        return result;
+    }
+    pthread_mutex_lock(&r->lock);
+    result = options_load(r->source, &new, &ret->why);
+    if (result == 0) {
+        compare(r, r->has_latest ? &r->latest : r->started, &new, ret);
+        options_release(&new);
+    }
+    pthread_mutex_unlock(&r->lock);
+    return result;
+}
+
 int reload_run(struct reload *r, struct reload_result *ret)
 {
     int result = -E_CONFLICT;

@@ -28,5 +28,7 @@ void reload_result_release(struct reload_result *r);
 /* -E_CONFLICT: there is no file. -E_INVALID and what os_read_file and the core say: nothing has
  * changed. */
 int reload_run(struct reload *r, struct reload_result *ret);
+/* What it would do; it logs nothing. What the core would refuse is not known. */
+int reload_check(struct reload *r, struct reload_result *ret);
 
 #endif

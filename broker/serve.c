@@ -14,7 +14,6 @@
 #include "broker/api/api.h"
 #include "broker/first_start.h"
 #include "broker/janitor.h"
-#include "broker/notify.h"
 #include "broker/reload.h"
 #include "broker/trigger/trigger.h"
 #include "broker/turn_run.h"
@@ -22,6 +21,7 @@
 #include "common/http.h"
 #include "common/limits.h"
 #include "common/log.h"
+#include "common/notify.h"
 #include "common/os.h"
 #include "pipeline/fetch/fetch.h"
 
@@ -246,16 +246,32 @@ static bool set_includes(struct broker *b, const struct options *o)
     return true;
 }
 
+static void hand_over(struct reload_result *from, struct buf *changed, struct buf *restart,
+                      struct buf *why)
+{
+    buf_add_str(changed, buf_str(&from->changed));
+    buf_add_str(restart, buf_str(&from->restart));
+    buf_add_str(why, buf_str(&from->why));
+    reload_result_release(from);
+}
+
 static int reload_for_api(void *ctx, struct buf *changed, struct buf *restart, struct buf *why)
 {
     struct broker *b = ctx;
     struct reload_result result;
     int r = reload_run(b->reload, &result);
 
-    buf_add_str(changed, buf_str(&result.changed));
-    buf_add_str(restart, buf_str(&result.restart));
-    buf_add_str(why, buf_str(&result.why));
-    reload_result_release(&result);
+    hand_over(&result, changed, restart, why);
+    return r;
+}
+
+static int check_for_api(void *ctx, struct buf *changed, struct buf *restart, struct buf *why)
+{
+    struct broker *b = ctx;
+    struct reload_result result;
+    int r = reload_check(b->reload, &result);
+
+    hand_over(&result, changed, restart, why);
     return r;
 }
 
@@ -289,6 +305,7 @@ static int start_api(struct broker *b, const struct options *o, struct buf *why)
         .vault = b->vault,
         .includes = b->has_includes ? &b->includes : NULL,
         .reload = reload_for_api,
+        .check_config = check_for_api,
         .reload_ctx = b,
         .host = b->http_address.host,
         .port = b->http_address.port,

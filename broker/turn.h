@@ -70,6 +70,8 @@ struct turn_stats {
     uint64_t flush_us_max;
     struct journal_stat journal;
     uint32_t relaxed_ms; /* as configured */
+    bool full;           /* new work is refused: no room in the store, or beside it */
+    bool stuck;          /* the store cannot commit now; the journal has what was acknowledged */
     uint64_t inbox;      /* waiting now */
     uint64_t assignments;
     uint64_t expired;  /* pipelines and jobs that were deleted for their age */

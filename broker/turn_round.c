@@ -281,6 +281,8 @@ int turn_round(struct turn *t, struct item *items, bool resume)
     turn_read_clocks(t, &real_ms, &mono_ms);
     pthread_mutex_lock(&t->lock);
     t->stats.alive_ms = mono_ms;
+    t->stats.full = t->full || t->stuck;
+    t->stats.stuck = t->stuck;
     pthread_mutex_unlock(&t->lock);
     if (t->c.alive != NULL) {
         t->c.alive(t->c.ctx);

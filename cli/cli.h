@@ -24,6 +24,7 @@ struct cli {
     const char *ca_file;    /* --ca-file */
     const char *data;       /* --data, DAVIT_DATA, ~/.local/state/davit */
     bool json;
+    bool quiet; /* for a call that may fail: cli_fail says nothing */
     bool no_color;
     bool color; /* stdout is a terminal, and nobody said no */
 };

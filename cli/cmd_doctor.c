@@ -13,6 +13,7 @@
 #include "common/os.h"
 
 #define LOW_DISK_BYTES (1024ull * MIB)
+#define CLOCK_SKEW_MS  5000
 
 struct report {
     struct cli *c;
@@ -92,6 +93,29 @@ static void check_folder(struct report *r, const char *data)
     }
 }
 
+/* What the broker knows of itself and its workers; only administrators are told. */
+static void take_findings(struct report *r, const json_t *answer, uint64_t asked_ms)
+{
+    const uint64_t now_ms = os_realtime_ms();
+    const int64_t skew_ms = (int64_t)json_number(answer, "time_ms") -
+                            (int64_t)(asked_ms + (now_ms - asked_ms) / 2);
+    char text[64];
+    size_t i;
+    json_t *check;
+    report(r, true, "token", "accepted", NULL);
+    snprintf(text, sizeof(text), "%s, this program has %s", json_text(answer, "version"),
+             DAVIT_VERSION);
+    report(r, strcmp(json_text(answer, "version"), DAVIT_VERSION) == 0, "version", text,
+           "upgrade the older one; the broker first");
+    snprintf(text, sizeof(text), "%" PRId64 " ms from the broker's", skew_ms);
+    report(r, llabs(skew_ms) <= CLOCK_SKEW_MS, "clock", text, "let both machines keep time by NTP");
+    json_array_foreach(json_object_get(answer, "checks"), i, check)
+    {
+        report(r, json_flag(check, "ok"), json_text(check, "check"), json_text(check, "found"),
+               json_text(check, "advice"));
+    }
+}
+
 static void check_workers(struct report *r, const struct client *cl)
 {
     json_t *list = NULL;
@@ -112,6 +136,22 @@ static void check_workers(struct report *r, const struct client *cl)
              json_array_size(json_object_get(list, "items")));
     report(r, online > 0, "workers", text, "start one: davit-worker --help");
     json_decref(list);
+}
+
+static void ask_broker(struct report *r, const struct client *cl)
+{
+    const uint64_t asked_ms = os_realtime_ms();
+    const bool is_quiet = r->c->quiet;
+    json_t *answer = NULL;
+    r->c->quiet = true; /* the token of a user is no fault */
+    int e = client_call(r->c, cl, "GET", "/doctor", NULL, NULL, &answer);
+    r->c->quiet = is_quiet;
+    if (e == 0) {
+        take_findings(r, answer, asked_ms);
+        json_decref(answer);
+    } else {
+        check_workers(r, cl);
+    }
 }
 
 static void check_broker(struct report *r, const char *data)
@@ -140,7 +180,7 @@ static void check_broker(struct report *r, const char *data)
                        : "not healthy",
            "is davitd running? its log tells more");
     if (ok) {
-        check_workers(r, &cl);
+        ask_broker(r, &cl);
     }
     client_release(&cl);
     buf_release(&url);

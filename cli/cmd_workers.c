@@ -8,6 +8,8 @@
 #include "cli/list.h"
 #include "common/str.h"
 
+#define DEADLINE_HELP "what runs then goes to other workers: 10m"
+
 static const char *worker_state(const json_t *w)
 {
     if (json_flag(w, "revoked")) {
@@ -48,6 +50,9 @@ static void print_workers(const struct cli *c, const json_t *list)
                json_text(w, "name"), json_text(w, "host"), json_text(w, "pool"), busy,
                buf_cstr(&tags), until[0] != '\0' ? until : "-", cli_status(c, worker_state(w)));
         buf_release(&tags);
+        if (json_text(w, "refuses")[0] != '\0' && json_flag(w, "online")) {
+            printf("%-6s takes no work: %s\n", "", json_text(w, "refuses"));
+        }
     }
 }
 
@@ -75,8 +80,9 @@ static int find_worker(struct cli *c, const struct client *cl, const char *name,
     return *ret_id != 0 ? 0 : cli_fail(c, -E_NOT_FOUND, "there is no worker `%s`", name);
 }
 
+/* `deadline`: of a drain; NULL: none. */
 static int act(struct cli *c, const struct client *cl, const char *worker, const char *what,
-               const char *done)
+               const char *done, const char *deadline)
 {
     json_t *w = NULL;
     char path[64];
@@ -84,12 +90,15 @@ static int act(struct cli *c, const struct client *cl, const char *worker, const
     int r = find_worker(c, cl, worker, &id);
     if (r == 0) {
         snprintf(path, sizeof(path), "/workers/%" PRIu64 "/%s", id, what);
-        r = client_call(c, cl, "POST", path, NULL, NULL, &w);
+        json_t *body = deadline != NULL ? json_pack("{s:s}", "deadline", deadline) : NULL;
+        r = client_call(c, cl, "POST", path, body, NULL, &w);
+        json_decref(body);
     }
     if (r == 0 && c->json) {
         cli_print_json(w);
     } else if (r == 0) {
-        printf("worker %s %s\n", json_text(w, "name"), done);
+        printf("worker %s %s%s%s\n", json_text(w, "name"), done, deadline != NULL ? ", until " : "",
+               deadline != NULL ? json_text(w, "drain_until") : "");
         json_decref(w);
     }
     return r;
@@ -127,7 +136,8 @@ static int list_workers(struct cli *c, const struct client *cl)
     return r;
 }
 
-static int run(struct cli *c, const struct client *cl, const char *const *args, size_t count)
+static int run(struct cli *c, const struct client *cl, const char *const *args, size_t count,
+               const char *deadline)
 {
     static const struct {
         const char *word;
@@ -137,6 +147,9 @@ static int run(struct cli *c, const struct client *cl, const char *const *args, 
                    {"resume", "resume", "takes work again"},
                    {"drain", "drain", "drains"},
                    {"undrain", "undrain", "takes work again"}};
+    if (deadline != NULL && (count != 2 || strcmp(args[0], "drain") != 0)) {
+        return cli_fail(c, -E_USAGE, "--deadline is for drain");
+    }
     if (count == 0) {
         return list_workers(c, cl);
     }
@@ -145,7 +158,7 @@ static int run(struct cli *c, const struct client *cl, const char *const *args, 
     }
     for (size_t i = 0; i < ARRAY_LEN(actions) && count == 2; i++) {
         if (strcmp(args[0], actions[i].word) == 0) {
-            return act(c, cl, args[1], actions[i].route, actions[i].done);
+            return act(c, cl, args[1], actions[i].route, actions[i].done, deadline);
         }
     }
     return cli_fail(c, -E_USAGE,
@@ -154,7 +167,11 @@ static int run(struct cli *c, const struct client *cl, const char *const *args, 
 
 int cmd_workers(struct cli *c, int argc, char **argv)
 {
-    const struct opt opts[] = {{NULL, 0, OPT_FLAG, NULL, NULL, NULL}};
+    const char *deadline = NULL;
+    const struct opt opts[] = {
+        {"deadline", 0, OPT_TEXT, &deadline, "TIME", DEADLINE_HELP},
+        {NULL, 0, OPT_FLAG, NULL, NULL, NULL},
+    };
     const char **args;
     size_t count;
     struct client cl;
@@ -164,7 +181,7 @@ int cmd_workers(struct cli *c, int argc, char **argv)
     }
     r = client_open(c, &cl);
     if (r == 0) {
-        r = run(c, &cl, args, count);
+        r = run(c, &cl, args, count, deadline);
         client_release(&cl);
     }
     free(args);
@@ -174,10 +191,12 @@ int cmd_workers(struct cli *c, int argc, char **argv)
 int cmd_drain(struct cli *c, int argc, char **argv)
 {
     bool undo = false;
+    const char *deadline = NULL;
     const char **args;
     size_t count;
     const struct opt opts[] = {
         {"undo", 0, OPT_FLAG, &undo, NULL, "take work again"},
+        {"deadline", 0, OPT_TEXT, &deadline, "TIME", DEADLINE_HELP},
         {NULL, 0, OPT_FLAG, NULL, NULL, NULL},
     };
     struct client cl;
@@ -185,9 +204,14 @@ int cmd_drain(struct cli *c, int argc, char **argv)
     if (r < 0) {
         return r;
     }
+    if (undo && deadline != NULL) {
+        free(args);
+        return cli_fail(c, -E_USAGE, "--undo has no --deadline");
+    }
     r = client_open(c, &cl);
     if (r == 0) {
-        r = act(c, &cl, args[0], undo ? "undrain" : "drain", undo ? "takes work again" : "drains");
+        r = act(c, &cl, args[0], undo ? "undrain" : "drain", undo ? "takes work again" : "drains",
+                deadline);
         client_release(&cl);
     }
     free(args);

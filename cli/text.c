@@ -9,6 +9,9 @@
 int cli_fail(const struct cli *c, int r, const char *fmt, ...)
 {
     va_list ap;
+    if (c->quiet) {
+        return r;
+    }
     fprintf(stderr, "davit %s: ", c->command);
     va_start(ap, fmt);
     vfprintf(stderr, fmt, ap);

@@ -109,6 +109,7 @@ static struct davit *handle_new(const struct davit_options *o)
     d->name = xstrdup(o->name != NULL ? o->name : "libdavit");
     d->timeout_ms = o->timeout_ms > 0 ? o->timeout_ms : TIMEOUT_MS;
     d->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    d->version = WIRE_VERSION;
     d->ask_max = ARRAY_LEN(d->ask_ids);
     os_random(d->uid, sizeof(d->uid));
     arena_init(&d->arena, 0);

@@ -42,7 +42,7 @@ static void put(struct davit *d, uint64_t seq, Pb__Envelope__BodyCase kind, stru
     Pb__Envelope head = PB__ENVELOPE__INIT;
     struct buf packed = BUF_INIT;
 
-    head.version = WIRE_VERSION;
+    head.version = d->version;
     head.session = d->session;
     head.seq = seq;
     head.ack = d->received;
@@ -191,6 +191,13 @@ static void take_welcome(struct davit *d, const Pb__Envelope *e)
 
 static void take_refused(struct davit *d, const Pb__Refused *refused)
 {
+    if (refused->final && strcmp(refused->code, err_code(-E_VERSION)) == 0 &&
+        d->version > WIRE_VERSION_OLDEST) {
+        d->version--; /* an older broker: we meet at its version, at once */
+        d->pause_ms = 0;
+        d->broken = true;
+        return;
+    }
     if (refused->final) {
         int code = code_of(refused->code);
         give_up(d, code != DAVIT_OK ? code : DAVIT_E_BROKER, refused->text);
@@ -297,7 +304,7 @@ static bool take_envelope(struct davit *d, const Pb__Envelope *e)
         take_body(d, e);
         return true;
     }
-    if (e->version != WIRE_VERSION || welcome == d->open || e->ack > d->sent ||
+    if (e->version != d->version || welcome == d->open || e->ack > d->sent ||
         e->seq != (unnumbered ? 0 : d->received + 1)) {
         return false;
     }
@@ -385,6 +392,7 @@ static void end_session(struct davit *d)
 {
     struct request *r;
 
+    d->version = d->open ? WIRE_VERSION : d->version; /* the next broker may be a newer one */
     if (!d->open) {
         memcpy(d->why, d->stream.why, sizeof(d->why));
         d->distrusted = stream_distrusts(&d->stream);

@@ -66,6 +66,7 @@ struct davit {
     char why[160];            /* why the newest connection came to nothing; or "" */
     uint64_t heard_ms;
     uint64_t session;
+    uint32_t version; /* of the protocol, as offered */
     uint64_t heartbeat_ms;
     uint64_t lease_ms;
     uint64_t sent;       /* our last number */

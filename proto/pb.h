@@ -16,8 +16,9 @@
 #include "record.pb-c.h"
 #include "wire.pb-c.h"
 
-#define WIRE_VERSION 2u
-#define WIRE_CREDIT  32u
+#define WIRE_VERSION        3u
+#define WIRE_VERSION_OLDEST 2u /* served, too: docs/protocol.md says how they agree */
+#define WIRE_CREDIT         32u
 
 /* Unpacks n bytes as `desc` into the arena. -E_TOO_BIG when n > limit, -E_PROTOCOL when the bytes
  * are no such message, hold bad strings, or claim more than LIMIT_UNPACK_FACTOR * n +

@@ -8,6 +8,7 @@
 #include <utlist.h>
 
 #include "common/limits.h"
+#include "common/notify.h"
 #include "common/os.h"
 
 #define TICK_MS       500u
@@ -162,6 +163,7 @@ static void look_at_disk(struct agent *a)
     if (os_disk_free(a->jobs_dir, &free_bytes, &total_bytes) < 0) {
         return;
     }
+    a->health.disk_free_bytes = free_bytes;
     bool low = free_bytes / MIB < a->config->min_free_mb;
     if (low != a->health.disk_low) {
         a->health.disk_low = low;
@@ -195,6 +197,7 @@ static void on_tick(void *ctx)
     struct agent *a = ctx;
     struct held *h, *next;
     loop_timer_set(a->loop, &a->tick_timer, os_monotonic_ms() + TICK_MS, on_tick, a);
+    notify_alive();
     look_at_disk(a);
     tell_willingness(a);
     tend_certificate(a);
@@ -210,6 +213,7 @@ static void leave(struct agent *a)
     struct held *h, *next;
     log_info("leaving once the jobs in hand have ended; a second signal leaves at once");
     a->leaving = true;
+    notify_stopping();
     tell_willingness(a);
     DL_FOREACH_SAFE (a->jobs, h, next) {
         if (h->phase == HELD_WAITING) {
@@ -287,9 +291,13 @@ static void fill_hello(void *ctx, struct arena *arena, Pb__Hello *hello)
 static void fill_heartbeat(void *ctx, struct arena *arena, Pb__Heartbeat *beat)
 {
     struct agent *a = ctx;
+    const char *refuses = agent_refuses_work(a);
     beat->jobs = list_jobs(a, arena, &beat->n_jobs);
     beat->draining = a->leaving || a->drained || health_paused(&a->health, os_monotonic_ms());
     beat->disk_low = a->health.disk_low;
+    beat->refuses = (char *)(uintptr_t)(refuses != NULL ? refuses : "");
+    beat->wall_ms = os_realtime_ms();
+    beat->disk_free_bytes = a->health.disk_free_bytes;
 }
 
 static void on_opened(void *ctx)
@@ -368,6 +376,7 @@ static const struct session_user session_user = {
 int agent_run(struct agent *a)
 {
     on_tick(a);
+    notify_ready("takes jobs"); /* whether the broker is there or not */
     session_start(&a->session);
     loop_run(a->loop);
     return a->exit_code;

@@ -15,6 +15,7 @@ struct health {
     uint32_t failures; /* of the machine, in a row */
     uint64_t paused_until_ms;
     bool disk_low;
+    uint64_t disk_free_bytes;
 };
 
 /* An attempt ended. Returns the length of the pause that begins with it; 0: none does. */

@@ -23,8 +23,12 @@ static void on_beat(void *ctx);
 void session_init(struct session *s, struct loop *loop, const char *url,
                   const struct session_user *user, void *ctx)
 {
-    *s = (struct session){
-        .loop = loop, .url = url, .user = user, .ctx = ctx, .lease_ms = DEFAULT_LEASE_MS};
+    *s = (struct session){.loop = loop,
+                          .url = url,
+                          .user = user,
+                          .ctx = ctx,
+                          .version = WIRE_VERSION,
+                          .lease_ms = DEFAULT_LEASE_MS};
     s->api_url = xstrdup("");
 }
 
@@ -67,6 +71,7 @@ static void start_over(struct session *s, uint64_t pause_ms)
     s->phase = SESSION_PAUSED;
     s->id = 0;
     if (was_open) {
+        s->version = WIRE_VERSION; /* the next broker may be a newer one */
         s->user->closed(s->ctx);
     }
     if (was_leaving) {
@@ -131,7 +136,7 @@ static void put_body(struct session *s, uint64_t seq, Pb__Envelope__BodyCase kin
 {
     Pb__Envelope head = PB__ENVELOPE__INIT;
     struct buf out = BUF_INIT;
-    head.version = WIRE_VERSION;
+    head.version = s->version;
     head.session = s->id;
     head.seq = seq;
     head.ack = s->received;
@@ -281,6 +286,13 @@ static void take_welcome(struct session *s, const Pb__Welcome *w)
 
 static void take_refused(struct session *s, const Pb__Refused *refused)
 {
+    if (refused->final && strcmp(refused->code, err_code(-E_VERSION)) == 0 &&
+        s->version > WIRE_VERSION_OLDEST) {
+        s->version--;
+        log_info("broker %s is older: speaking version %u of the protocol", s->url, s->version);
+        start_over(s, 0);
+        return;
+    }
     if (refused->final) {
         s->user->refused(s->ctx, refused);
         return;
@@ -299,7 +311,7 @@ static const char *fault_of(const struct session *s, const Pb__Envelope *e)
     bool refused = e->body_case == PB__ENVELOPE__BODY_REFUSED;
     bool unnumbered = refused || e->body_case == PB__ENVELOPE__BODY_HEARTBEAT_ACK;
     bool welcome = e->body_case == PB__ENVELOPE__BODY_WELCOME;
-    if (e->version != WIRE_VERSION) {
+    if (!refused && e->version != s->version) { /* a refusal is how we come to one version */
         return "speaks another version";
     }
     if (e->ack > s->sent) {

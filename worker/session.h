@@ -43,6 +43,8 @@ struct session {
     struct link *link;
     struct loop_watch *watch;
     struct backoff backoff;
+    uint32_t
+        version; /* of the protocol, as offered: the newest, or the older one that the broker has */
 
     /* what Welcome said; kept from one session to the next */
     uint64_t id;

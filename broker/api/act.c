@@ -135,12 +135,8 @@ int post_job_play(struct request *rq)
     return request_post(rq, post, job_done);
 }
 
-static int set_worker(struct request *rq, const Pb__WorkerSet *set)
+static int post_worker_set(struct request *rq, const Pb__WorkerSet *set)
 {
-    int r = no_fields(rq);
-    if (r < 0) {
-        return r;
-    }
     struct post *post = request_post_new(rq);
     Pb__WorkerSet *c = arena_alloc(post_arena(post), sizeof(*c));
     *c = *set;
@@ -150,19 +146,17 @@ static int set_worker(struct request *rq, const Pb__WorkerSet *set)
     return request_post(rq, post, worker_done);
 }
 
+static int set_worker(struct request *rq, const Pb__WorkerSet *set)
+{
+    int r = no_fields(rq);
+    return r < 0 ? r : post_worker_set(rq, set);
+}
+
 static int set_paused(struct request *rq, bool paused)
 {
     Pb__WorkerSet set = PB__WORKER_SET__INIT;
     set.has_paused = true;
     set.paused = paused;
-    return set_worker(rq, &set);
-}
-
-static int set_draining(struct request *rq, bool draining)
-{
-    Pb__WorkerSet set = PB__WORKER_SET__INIT;
-    set.has_draining = true;
-    set.draining = draining;
     return set_worker(rq, &set);
 }
 
@@ -176,12 +170,26 @@ int post_worker_resume(struct request *rq)
     return set_paused(rq, false);
 }
 
+/* `{"deadline":"10m"}`: what runs then goes to other workers. */
 int post_worker_drain(struct request *rq)
 {
-    return set_draining(rq, true);
+    Pb__WorkerSet set = PB__WORKER_SET__INIT;
+    json_t *body;
+    int r = body_parse(rq, true, &body);
+    if (r < 0) {
+        return r;
+    }
+    set.has_draining = true;
+    set.draining = true;
+    r = body_fields(rq, body, "", "deadline");
+    r = r < 0 ? r : body_duration(rq, body, "deadline", LIMIT_TIMEOUT_MS, &set.drain_for_ms);
+    json_decref(body);
+    return r < 0 ? r : post_worker_set(rq, &set);
 }
 
 int post_worker_undrain(struct request *rq)
 {
-    return set_draining(rq, false);
+    Pb__WorkerSet set = PB__WORKER_SET__INIT;
+    set.has_draining = true;
+    return set_worker(rq, &set);
 }

@@ -31,7 +31,10 @@ struct api_config {
     const struct fetch_config *includes; /* for files that did not come along; NULL: none are */
     /* POST /reload, on a work thread: lines as of broker/reload.h. NULL: nothing is to reload. */
     int (*reload)(void *ctx, struct buf *changed, struct buf *restart, struct buf *why);
-    void *reload_ctx;
+    /* The same without doing it: what would be another, what waits for a restart. -E_CONFLICT:
+     * there is no file. */
+    int (*check_config)(void *ctx, struct buf *changed, struct buf *restart, struct buf *why);
+    void *reload_ctx;            /* of both */
     struct authority *authority; /* lets workers in, and certifies the server; NULL: none */
     bool tls;                    /* needs the authority */
     bool plain_anywhere;         /* without TLS: not on loopback only, else -E_USAGE */

@@ -70,7 +70,7 @@ static double seconds(uint64_t us)
     return (double)us / 1e6;
 }
 
-static uint64_t count_fds(void)
+uint64_t metrics_open_fds(void)
 {
     DIR *d = opendir("/proc/self/fd");
     uint64_t n = 0;
@@ -107,7 +107,7 @@ static void read_process(struct process *p, uint64_t start_ms)
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         p->max_fds = limit.rlim_cur;
     }
-    p->open_fds = count_fds();
+    p->open_fds = metrics_open_fds();
     p->start_seconds = (double)start_ms / 1000;
 }
 

@@ -6,6 +6,7 @@
 
 void metrics_init(struct api *a);
 void metrics_free(struct api *a);
+uint64_t metrics_open_fds(void);
 void metrics_count_answer(struct api *a, const struct route *route, unsigned status);
 
 #endif

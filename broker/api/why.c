@@ -173,6 +173,18 @@ static void say_pools(struct why *w, const struct sched_outlook *o)
     }
 }
 
+/* What the scheduler has against it; a worker that takes no work at all knows better why. */
+static void add_worker(struct why *w, const struct sched_why *why)
+{
+    struct fleet_worker live;
+    const bool refuses = fleet_worker_state(w->fleet, why->worker_id, &live) && live.online &&
+                         live.health.refuses[0] != '\0';
+    json_array_append_new(w->workers,
+                          json_pack("{s:o, s:o, s:o}", "id", json_id(why->worker_id), "name",
+                                    json_text(why->worker), "reason",
+                                    json_text(refuses ? live.health.refuses : why->reason)));
+}
+
 static void say_pending(struct why *w)
 {
     struct sched_why reasons[LIMIT_PAGE];
@@ -182,10 +194,7 @@ static void say_pending(struct why *w)
     w->position_or_more = o.position_or_more;
     w->never = o.never;
     for (size_t i = 0; i < count; i++) {
-        json_array_append_new(w->workers,
-                              json_pack("{s:o, s:o, s:o}", "id", json_id(reasons[i].worker_id),
-                                        "name", json_text(reasons[i].worker), "reason",
-                                        json_text(reasons[i].reason)));
+        add_worker(w, &reasons[i]);
     }
     if (count == 0) {
         buf_addz(&w->summary, "no worker has ever come");

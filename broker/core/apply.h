@@ -92,6 +92,11 @@ int apply_worker_revoke(struct core *c, const Pb__WorkerRevoke *cmd);
 /* Whether the certificate makes the worker what its Hello says; what that leaves open is filled in.
  * *ret_until_ms: of the certificate. */
 int member_admit(struct core *c, Pb__WorkerHello *hello, uint64_t *ret_until_ms);
+/* drain.c: the time that a worker has for it; both set the row's fields and leave its writing to
+ * the caller */
+void worker_drain_timer_set(struct core *c, Pb__WorkerRecord *w, uint64_t due_ms);
+void worker_drain_timer_clear(struct core *c, Pb__WorkerRecord *w);
+void worker_drain_over(struct core *c, const Pb__WorkerTimer *t); /* takes the timer along */
 /* pool.c */
 int apply_pool_set(struct core *c, const Pb__PoolSet *cmd);
 int apply_pool_delete(struct core *c, const Pb__PoolDelete *cmd);

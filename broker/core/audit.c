@@ -118,6 +118,18 @@ static void audit_worker(struct audit *a, struct str key)
     if (w->session == 0 || w->session >= a->meta->next_session) {
         breach(a, "worker %" PRIu64 ": session %" PRIu64 " was never given", w->id, w->session);
     }
+    if (w->drain_timer_id != 0) {
+        Pb__WorkerTimer what = PB__WORKER_TIMER__INIT;
+        Pb__TimerRecord t = PB__TIMER_RECORD__INIT;
+        what.worker_id = w->id;
+        t.what_case = PB__TIMER_RECORD__WHAT_WORKER;
+        t.worker = &what;
+        audit_timer(a, w->drain_until_ms, w->drain_timer_id, &t);
+    }
+    if ((w->drain_timer_id != 0 && !w->draining) ||
+        (w->drain_timer_id != 0) != (w->drain_until_ms != 0)) {
+        breach(a, "worker %" PRIu64 " has time for a drain that is none", w->id);
+    }
 }
 
 static void note_class(struct audit *a, struct str key)

@@ -21,7 +21,7 @@ void job_lose(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const Pb__
 }
 
 /* The job's word, else that of the pool of the worker that had it. */
-static Pb__OnWorkerLost policy_of(struct run *run, const Pb__JobRecord *job)
+Pb__OnWorkerLost job_loss_policy(struct run *run, const Pb__JobRecord *job)
 {
     const Pb__AssignmentRecord *held;
     const Pb__WorkerRecord *w;
@@ -43,7 +43,7 @@ static Pb__OnWorkerLost policy_of(struct run *run, const Pb__JobRecord *job)
  * left to wait for. */
 void job_lose_started(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const Pb__Outcome *o)
 {
-    if (policy_of(run, job) == PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE) {
+    if (job_loss_policy(run, job) == PB__ON_WORKER_LOST__ON_WORKER_LOST_REQUEUE) {
         job_lose(run, job, reason, o, NULL);
         return;
     }
@@ -78,7 +78,7 @@ static void wait_for_worker(struct holding *h, struct core *c)
 
 static void lose_running(struct holding *h, struct core *c, bool returned_without)
 {
-    if (policy_of(&h->run, h->job) == PB__ON_WORKER_LOST__ON_WORKER_LOST_WAIT &&
+    if (job_loss_policy(&h->run, h->job) == PB__ON_WORKER_LOST__ON_WORKER_LOST_WAIT &&
         !returned_without) {
         wait_for_worker(h, c);
     } else {

@@ -196,6 +196,9 @@ uint64_t job_deadline_ms(const struct core *c, const Pb__JobRecord *job);
  * may be NULL. */
 void job_lose(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const Pb__Outcome *o,
               const char *detail);
+/* What becomes of a job that had begun and whose worker is gone: by its own word, else its pool's.
+ */
+Pb__OnWorkerLost job_loss_policy(struct run *run, const Pb__JobRecord *job);
 /* The same for a job that had begun: runs again only if its on_worker_lost says so. */
 void job_lose_started(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const Pb__Outcome *o);
 

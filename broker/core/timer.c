@@ -193,6 +193,9 @@ int apply_timer_fired(struct core *c, const Pb__TimerFired *cmd)
         timer_del(c, cmd->due_ms, cmd->timer_id);
         pages_expire(c, t->pages);
         return tx_error(c->tx);
+    case PB__TIMER_RECORD__WHAT_WORKER:
+        worker_drain_over(c, t->worker);
+        return tx_error(c->tx);
     case PB__TIMER_RECORD__WHAT__NOT_SET:
     case _PB__TIMER_RECORD__WHAT__CASE_IS_INT_SIZE:
     default:

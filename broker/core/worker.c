@@ -143,6 +143,9 @@ int apply_worker_set(struct core *c, const Pb__WorkerSet *cmd)
     if (w == NULL) {
         return reject(c, -E_NOT_FOUND, "no worker %" PRIu64, cmd->worker_id);
     }
+    if (cmd->drain_for_ms > LIMIT_TIMEOUT_MS) {
+        return reject(c, -E_LIMIT, "the time for draining is too long");
+    }
     if (cmd->has_paused && cmd->paused != w->paused) {
         w->paused = cmd->paused;
         worker_event(c, w, w->paused ? "paused" : "resumed");
@@ -150,6 +153,12 @@ int apply_worker_set(struct core *c, const Pb__WorkerSet *cmd)
     if (cmd->has_draining && cmd->draining != w->draining) {
         w->draining = cmd->draining;
         worker_event(c, w, w->draining ? "draining" : "undrained");
+    }
+    if (cmd->has_draining) { /* said again it may have another time, or none */
+        worker_drain_timer_clear(c, w);
+        if (w->draining && cmd->drain_for_ms > 0) {
+            worker_drain_timer_set(c, w, c->now_ms + cmd->drain_for_ms);
+        }
     }
     worker_put(c, w);
     effect_add(c->fx, (struct effect){.kind = EFFECT_WORKER, .worker_id = w->id});

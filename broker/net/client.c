@@ -93,8 +93,7 @@ void client_hello_take(struct fleet *f, struct session *s, const Pb__Envelope *e
 {
     const Pb__ClientHello *hello = e->client_hello;
 
-    if (e->version != WIRE_VERSION) {
-        session_refuse(f, s, -E_VERSION, "the client speaks another version of the protocol", 0);
+    if (!session_take_version(f, s, e->version)) {
         return;
     }
     if (e->session != 0 || e->seq != 1 || e->ack != 0 || hello->uid.len != UID_BYTES ||

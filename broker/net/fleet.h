@@ -12,6 +12,12 @@
 struct fleet;
 
 /* What the API shows of a worker's session; copied under a lock. Any thread. */
+struct fleet_worker_health {
+    char refuses[96];         /* why it takes no new work, by its own word; "": it takes some */
+    bool has_clock;           /* it has said its time: */
+    int64_t clock_skew_ms;    /* so much is it ahead of ours, the way of the message included */
+    uint64_t disk_free_bytes; /* 0: it has not said */
+};
 struct fleet_worker {
     uint64_t worker_id;
     bool online;
@@ -20,6 +26,7 @@ struct fleet_worker {
     uint64_t last_heard_ms; /* realtime */
     uint32_t unacked;       /* messages to it in flight */
     uint32_t queued;        /* messages to it waiting for credit */
+    struct fleet_worker_health health;
 };
 bool fleet_worker_state(struct fleet *f, uint64_t worker_id, struct fleet_worker *ret);
 uint32_t fleet_online_count(struct fleet *f);

@@ -19,10 +19,11 @@ static bool token_ok(struct fleet *f, struct str token)
 
 static bool admit(struct fleet *f, struct session *s, const Pb__Envelope *e)
 {
-    if (e->version != WIRE_VERSION) {
-        session_refuse(f, s, -E_VERSION, "the worker speaks another version of the protocol", 0);
-    } else if (e->session != 0 || e->seq != 1 || e->ack != 0 || e->hello->worker == NULL ||
-               e->hello->n_jobs > LIMIT_HELD_JOBS) {
+    if (!session_take_version(f, s, e->version)) {
+        return false;
+    }
+    if (e->session != 0 || e->seq != 1 || e->ack != 0 || e->hello->worker == NULL ||
+        e->hello->n_jobs > LIMIT_HELD_JOBS) {
         session_violation(f, s, "a bad Hello");
     } else if (s->secured && e->hello->worker->serial.len == 0) {
         session_refuse(f, s, -E_UNAUTHORIZED,
@@ -54,6 +55,7 @@ static void take_over(struct fleet *f, struct session *s, const struct reply *re
     p->suspect = false;
     p->draining = false;
     p->disk_low = false;
+    p->health = (struct fleet_worker_health){0};
     p->left = false;
     peer_keep(f, p);
     peer_load(p, f->turn.tx);

@@ -38,6 +38,22 @@ static void take_job_commands(struct fleet *f, struct session *s, Pb__JobKey *co
     }
 }
 
+/* For people alone: nothing is decided by it. */
+static void take_health(struct fleet *f, struct peer *p, const Pb__Heartbeat *h)
+{
+    struct fleet_worker_health *to = &p->health;
+    size_t n = strnlen(h->refuses, sizeof(to->refuses) - 1);
+
+    while (n > 0 && ((unsigned char)h->refuses[n] & 0xc0) == 0x80) { /* not within a character */
+        n--;
+    }
+    memcpy(to->refuses, h->refuses, n);
+    to->refuses[n] = '\0';
+    to->has_clock = h->wall_ms != 0;
+    to->clock_skew_ms = to->has_clock ? (int64_t)(h->wall_ms - f->turn.now_ms) : 0;
+    to->disk_free_bytes = h->disk_free_bytes;
+}
+
 static void take_heartbeat(struct fleet *f, struct session *s, const Pb__Heartbeat *h)
 {
     struct peer *p = s->peer;
@@ -56,6 +72,7 @@ static void take_heartbeat(struct fleet *f, struct session *s, const Pb__Heartbe
     }
     p->draining = h->draining;
     p->disk_low = h->disk_low;
+    take_health(f, p, h);
     s->beat_due = true;
     s->beat_sent_ms = h->sent_ms;
     reconcile(f, s, h->jobs, h->n_jobs, false);
@@ -270,7 +287,7 @@ void message_take(struct fleet *f, struct session *s, struct str bytes)
         take_first(f, s, e);
         return;
     }
-    if (e->version != WIRE_VERSION || e->session != s->number || !session_take_numbers(f, s, e)) {
+    if (e->version != s->version || e->session != s->number || !session_take_numbers(f, s, e)) {
         session_violation(f, s, "wrong numbers");
         return;
     }

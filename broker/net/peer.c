@@ -145,6 +145,7 @@ void peer_publish(struct fleet *f, struct peer *p)
         .last_heard_ms = p->heard_real_ms,
         .unacked = s != NULL ? (uint32_t)(s->seq_out - s->acked) : 0,
         .queued = s != NULL ? s->queued : 0,
+        .health = p->health,
     };
 
     pthread_mutex_lock(&f->lock);

@@ -1,5 +1,6 @@
 #include "common/base.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <utlist.h>
 
@@ -24,6 +25,7 @@ struct session *session_new(struct fleet *f, uint32_t pipe)
     struct session *s = xcalloc(1, sizeof(*s));
 
     s->pipe = pipe;
+    s->version = WIRE_VERSION;
     s->deadline.session = s;
     s->close_at_ms = f->turn.mono_ms + f->c.hello_ms;
     session_look(f, s, s->close_at_ms);
@@ -155,6 +157,20 @@ void session_refuse(struct fleet *f, struct session *s, int why, const char *tex
     pthread_mutex_unlock(&f->lock);
 }
 
+bool session_take_version(struct fleet *f, struct session *s, uint32_t version)
+{
+    char text[96];
+
+    s->version = MIN(version, WIRE_VERSION); /* so that it understands the refusal */
+    if (version >= WIRE_VERSION_OLDEST && version <= WIRE_VERSION) {
+        return true;
+    }
+    snprintf(text, sizeof(text), "version %u of the protocol is not served here: %u to %u are",
+             version, WIRE_VERSION_OLDEST, WIRE_VERSION);
+    session_refuse(f, s, -E_VERSION, text, 0);
+    return false;
+}
+
 static bool is_answer(Pb__Envelope__BodyCase kind)
 {
     return kind == PB__ENVELOPE__BODY_CLIENT_ENQUEUED || kind == PB__ENVELOPE__BODY_CLIENT_ANSWER;
@@ -283,7 +299,7 @@ static void send_envelope(struct fleet *f, struct session *s, uint64_t seq,
 {
     Pb__Envelope head = PB__ENVELOPE__INIT;
 
-    head.version = WIRE_VERSION;
+    head.version = s->version;
     head.session = s->number;
     head.seq = seq;
     head.ack = s->seq_in;

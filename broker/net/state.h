@@ -55,6 +55,7 @@ struct silence {
 struct session {
     uint32_t pipe;
     uint64_t number;       /* 0: no Hello yet */
+    uint32_t version;      /* of the protocol, as the Hello offered it and we agreed */
     struct peer *peer;     /* NULL: no Hello yet, or no worker's */
     struct client *client; /* NULL: no client's */
     uint64_t close_at_ms;  /* no Hello by then, or it was refused or said Bye, or it is a client's
@@ -101,6 +102,7 @@ struct peer {
     bool suspect;
     bool draining; /* by its own word */
     bool disk_low;
+    struct fleet_worker_health health;
     bool left;              /* it said Bye: gone with its session, whatever its lease */
     uint64_t rest_until_ms; /* gets no new work before; 0: does not rest */
     struct silence silence;
@@ -180,6 +182,9 @@ void session_flush_all(struct fleet *f, uint64_t mono_ms);
 uint32_t session_credit(const struct session *s); /* how many more it may be sent at once */
 void session_dirty(struct fleet *f, struct session *s);
 
+/* Of a Hello: from then on both sides speak it. False: it is none that we speak, the session is
+ * refused. */
+bool session_take_version(struct fleet *f, struct session *s, uint32_t version);
 /* Says why not, and closes the pipe a little later. retry_after_ms 0: for good. */
 void session_refuse(struct fleet *f, struct session *s, int why, const char *text,
                     uint32_t retry_after_ms);

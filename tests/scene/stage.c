@@ -404,7 +404,8 @@ static int set_worker(struct stage *s, const struct actor *a, const struct words
     body.paused = is(w, 2, "pauses");
     body.has_draining = is(w, 2, "drains") || is(w, 2, "undrains");
     body.draining = is(w, 2, "drains");
-    if (!body.has_paused && !body.has_draining) {
+    if ((!body.has_paused && !body.has_draining) ||
+        str_to_duration_ms(value(w, "within", "0s"), &body.drain_for_ms) < 0) {
         return -E_USAGE;
     }
     trace_result(s, WORLD_APPLY(&s->world, "ann", WORKER_SET, &body));
@@ -450,7 +451,7 @@ static int worker(struct stage *s, const struct words *w)
         actor_return(s, a, 0);
     } else if (is(w, 2, "returns") && is(w, 3, "without") && w->count == 5) {
         actor_return(s, a, job_id(s, w->items[4]));
-    } else if (w->count > 3) {
+    } else if (w->count > 3 && !is(w, 2, "drains")) {
         return worker_job(s, a, w);
     } else {
         return set_worker(s, a, w);

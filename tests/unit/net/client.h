@@ -11,6 +11,7 @@
 struct client {
     int fd;
     struct arena arena; /* of the message received last */
+    uint32_t version; /* that it speaks: the newest, unless a test sets another after client_open */
     uint64_t session;
     uint64_t worker_id;
     uint64_t seq;            /* of the last numbered message sent */

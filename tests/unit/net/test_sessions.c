@@ -83,6 +83,46 @@ static void another_version_is_refused_for_good(void **state)
     fixture_down(&f);
 }
 
+/* As workers of the version before say it. */
+static void a_worker_of_the_version_before_is_served(void **state)
+{
+    struct fixture f;
+    struct client c;
+
+    fixture_up(&f, &calm);
+    fixture_submit(&f, 1);
+    client_open(&c, &f);
+    c.version = WIRE_VERSION - 1;
+    client_send_hello(&c, &(struct client_hello){.name = "old", .slots = 1});
+    c.session = client_expect(&c, PB__ENVELOPE__BODY_WELCOME)->welcome->session;
+    Pb__JobKey key = client_take_job(&c);
+    Pb__HeldJob held = client_held(&key, PB__HELD_STATE__HELD_RUNNING);
+    client_beat(&c, (Pb__HeldJob *[]){&held}, 1);
+    client_send_finished(&c, &key, 0);
+    client_expect(&c, PB__ENVELOPE__BODY_FINISH_ACK);
+    c.version = WIRE_VERSION; /* it cannot change its mind within a session */
+    client_beat(&c, NULL, 0);
+    client_expect_closed(&c);
+    client_close(&c);
+    fixture_down(&f);
+}
+
+static void a_version_before_that_is_refused_in_its_own_words(void **state)
+{
+    struct fixture f;
+    struct client c;
+
+    fixture_up(&f, &calm);
+    client_open(&c, &f);
+    c.version = WIRE_VERSION_OLDEST - 1;
+    client_send_hello(&c, &(struct client_hello){.name = "ancient", .slots = 1});
+    const Pb__Refused *refused = client_expect(&c, PB__ENVELOPE__BODY_REFUSED)->refused;
+    assert_string_equal(refused->code, "version");
+    assert_non_null(strstr(refused->text, "2 to 3"));
+    client_close(&c);
+    fixture_down(&f);
+}
+
 static void garbage_closes_only_its_own_pipe(void **state)
 {
     struct fixture f;
@@ -334,6 +374,8 @@ int main(void)
         cmocka_unit_test(a_numbered_message_is_acknowledged_though_there_is_nothing_to_say),
         cmocka_unit_test(a_wrong_token_is_refused_for_good),
         cmocka_unit_test(another_version_is_refused_for_good),
+        cmocka_unit_test(a_worker_of_the_version_before_is_served),
+        cmocka_unit_test(a_version_before_that_is_refused_in_its_own_words),
         cmocka_unit_test(garbage_closes_only_its_own_pipe),
         cmocka_unit_test(an_oversized_frame_closes_its_pipe),
         cmocka_unit_test(a_first_frame_bigger_than_any_hello_closes_its_pipe),

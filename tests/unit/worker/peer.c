@@ -26,7 +26,7 @@ void peer_init(struct peer *p)
 {
     nng_listener listener;
     int port;
-    *p = (struct peer){.session = 100};
+    *p = (struct peer){.session = 100, .version = WIRE_VERSION};
     arena_init(&p->arena, 0);
     assert_int_equal(nng_rep0_open_raw(&p->socket), 0);
     nng_socket_set_ms(p->socket, NNG_OPT_RECVTIMEO, PATIENCE_MS);
@@ -61,8 +61,11 @@ static Pb__Envelope *receive(struct peer *p)
         PB_UNPACK(&p->arena, envelope, nng_msg_body(msg), nng_msg_len(msg), LIMIT_WIRE_MESSAGE, &e),
         0);
     nng_msg_free(msg);
-    assert_int_equal(e->version, WIRE_VERSION);
+    if (e->body_case != PB__ENVELOPE__BODY_HELLO) {
+        assert_int_equal(e->version, p->version);
+    }
     if (e->body_case == PB__ENVELOPE__BODY_HELLO) {
+        p->offered = e->version;
         assert_int_equal(e->session, 0);
         p->seq_in = p->seq_out = p->acked = 0;
     } else {
@@ -82,7 +85,7 @@ static void send_raw(struct peer *p, Pb__Envelope *e, bool numbered)
 {
     nng_msg *msg;
     struct buf bytes = BUF_INIT;
-    e->version = WIRE_VERSION;
+    e->version = p->version;
     e->session = p->session;
     e->seq = numbered ? ++p->seq_out : 0;
     e->ack = p->ack_held ? 1 : p->seq_in;

@@ -15,8 +15,10 @@
 struct peer {
     nng_socket socket;
     char url[64];
+    uint32_t version; /* that it speaks, and wants to hear but in a Hello */
     uint64_t session;
     uint64_t seq_in, seq_out, acked;
+    uint32_t offered;   /* by the last Hello */
     uint32_t header[2]; /* where the worker is */
     nng_pipe pipe;
     struct arena arena; /* of the last message */

@@ -93,6 +93,39 @@ static void a_refusal_for_now_is_tried_again(void **state)
     peer_welcome(&w->peer);
 }
 
+/* A broker of the version before refuses the newest one, as it always did. */
+static void an_older_broker_is_met_at_its_version(void **state)
+{
+    struct world *w = *state;
+    peer_cut(&w->peer);
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_HELLO);
+    assert_int_equal(w->peer.offered, WIRE_VERSION);
+    w->peer.version = WIRE_VERSION - 1;
+    peer_refuse(&w->peer, "version", true);
+    w->peer.session = 500;
+    peer_welcome(&w->peer);
+    assert_int_equal(w->peer.offered, WIRE_VERSION - 1);
+    peer_beat(&w->peer);
+    peer_cut(&w->peer); /* the next one may be a newer broker */
+    w->peer.version = WIRE_VERSION;
+    w->peer.session = 501;
+    peer_welcome(&w->peer);
+    assert_int_equal(w->peer.offered, WIRE_VERSION);
+}
+
+static void a_broker_without_a_common_version_is_the_end(void **state)
+{
+    struct world *w = *state;
+    peer_cut(&w->peer);
+    for (uint32_t v = WIRE_VERSION; v >= WIRE_VERSION_OLDEST; v--) {
+        peer_expect(&w->peer, PB__ENVELOPE__BODY_HELLO);
+        assert_int_equal(w->peer.offered, v);
+        peer_refuse(&w->peer, "version", true);
+    }
+    assert_int_equal(worker_wait(w->worker), err_exit_code(-E_VERSION));
+    w->worker = 0;
+}
+
 static void a_second_worker_on_the_state_folder_is_refused(void **state)
 {
     struct world *w = *state;
@@ -245,6 +278,8 @@ int main(void)
         TEST_WORLD(a_gap_in_the_numbers_ends_the_session),
         TEST_WORLD(a_refusal_for_good_is_the_end),
         TEST_WORLD(a_refusal_for_now_is_tried_again),
+        TEST_WORLD(an_older_broker_is_met_at_its_version),
+        TEST_WORLD(a_broker_without_a_common_version_is_the_end),
         TEST_WORLD(a_second_worker_on_the_state_folder_is_refused),
         TEST_WORLD(an_idle_worker_says_bye_on_sigterm),
         TEST_WORLD(jobs_of_one_message_are_acknowledged_in_one),

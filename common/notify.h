@@ -1,5 +1,5 @@
 /* What systemd wants to know of us; nothing happens where there is no systemd. Threads: all safe,
- * but notify_alive, which is the turn's. */
+ * but notify_alive, which is one's alone. */
 #ifndef DAVIT_NOTIFY_H
 #define DAVIT_NOTIFY_H
 

@@ -1,6 +1,6 @@
 #include "common/base.h"
 
-#include "broker/notify.h"
+#include "common/notify.h"
 
 #include "common/os.h"
 
