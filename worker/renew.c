@@ -51,6 +51,9 @@ void renewal_take(struct renewal *n, struct identity *id, struct tls *tls, const
     if (m->code[0] != '\0') {
         buf_addf(&why, "%s: %s", m->code, m->text);
         r = err_from_code(m->code);
+    } else if (!cert_is_by(pb_str(m->authority), buf_str(&id->authority))) {
+        buf_addz(&why, "the broker has another authority now: let this worker join again");
+        r = -E_UNAUTHORIZED;
     } else {
         r = identity_renew(id, buf_str(&n->key), pb_str(m->certificate), &why);
     }
