@@ -43,8 +43,7 @@ static void add_once(json_t *list, const char *keyword)
     }
 }
 
-/* The keywords of all jobs that are checked, but that nothing acts on; `image` and `services`, too,
- * which are in the plan for an executor that is not there yet. */
+/* The keywords of all jobs that are checked, but that nothing acts on. */
 static json_t *not_acted_on(const struct request *r)
 {
     json_t *list = json_array();
@@ -52,12 +51,6 @@ static json_t *not_acted_on(const struct request *r)
         const Pb__PlanJob *job = r->plan->jobs[i];
         for (size_t k = 0; k < job->n_unsupported; k++) {
             add_once(list, job->unsupported[k]);
-        }
-        if (job->image != NULL) {
-            add_once(list, "image");
-        }
-        if (job->n_services > 0) {
-            add_once(list, "services");
         }
     }
     return list;

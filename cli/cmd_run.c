@@ -146,6 +146,36 @@ static int check_tags(struct cli *c, const Pb__Plan *plan, const char *claimed)
     return r;
 }
 
+/* The first job that wants a container and leaves it to us who makes it, or NULL. */
+static const Pb__PlanJob *find_contained(const Pb__Plan *plan)
+{
+    for (size_t i = 0; i < plan->n_jobs; i++) {
+        const Pb__PlanJob *job = plan->jobs[i];
+        bool contained = job->image != NULL || job->n_services > 0;
+        if (contained && job->executor[0] == '\0' && job->when != WHEN_MANUAL) {
+            return job;
+        }
+    }
+    return NULL;
+}
+
+/* As with tags: what no worker here can run would wait for ever. */
+static int choose_executors(struct cli *c, const Pb__Plan *plan, const char **executors)
+{
+    const Pb__PlanJob *job = find_contained(plan);
+    if (job == NULL) {
+        return 0;
+    }
+    if (*executors == NULL) {
+        *executors = "shell,docker";
+    } else if (!has_tag(str_from(*executors), "docker")) {
+        return cli_fail(c, -E_USAGE,
+                        "job `%s` has an image or services: it needs the executor docker",
+                        job->name);
+    }
+    return 0;
+}
+
 static int run_in_temp_dir(struct cli *c, struct repo *repo, struct request *request,
                            const struct stack_options *stack_options, bool quiet, bool keep)
 {
@@ -182,6 +212,8 @@ int cmd_run(struct cli *c, int argc, char **argv)
         {"chdir", 'C', OPT_TEXT, &dir, "DIR", "the working tree (.)"},
         {"slots", 'j', OPT_NUMBER, &stack_options.slots, "N", "jobs at a time (processors)"},
         {"tags", 0, OPT_TEXT, &stack_options.tags, "A,B", "tags that the worker claims to have"},
+        {"executors", 0, OPT_TEXT, &stack_options.executors, "A,B",
+         "ways to run jobs (shell; docker, too, where a job has an image)"},
         {"quiet", 'q', OPT_FLAG, &quiet, NULL, "no logs, only what becomes of the jobs"},
         {"keep", 0, OPT_FLAG, &keep, NULL, "keep the private broker's folder, and say where it is"},
         {NULL, 0, OPT_FLAG, NULL, NULL, NULL},
@@ -209,6 +241,9 @@ int cmd_run(struct cli *c, int argc, char **argv)
         }
         if (r == 0) {
             r = check_tags(c, request.plan, stack_options.tags);
+        }
+        if (r == 0) {
+            r = choose_executors(c, request.plan, &stack_options.executors);
         }
         if (r == 0) {
             r = run_in_temp_dir(c, &repo, &request, &stack_options, quiet, keep);

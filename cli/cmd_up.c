@@ -47,6 +47,7 @@ int cmd_up(struct cli *c, int argc, char **argv)
         {"workers", 'w', OPT_NUMBER, &o.workers, "N", "how many workers (2)"},
         {"slots", 'j', OPT_NUMBER, &o.slots, "N", "jobs at a time of each (processors)"},
         {"tags", 0, OPT_TEXT, &o.tags, "A,B", "tags of the workers"},
+        {"executors", 0, OPT_TEXT, &o.executors, "A,B", "of the workers: shell, docker (shell)"},
         {"listen", 0, OPT_TEXT, &o.listen, "URL", "address for workers (tcp://127.0.0.1:7070)"},
         {"http", 0, OPT_TEXT, &o.http, "HOST:PORT", "address of the API (127.0.0.1:7080)"},
         {"no-restart", 0, OPT_FLAG, &no_restart, NULL, "do not start again what dies"},

@@ -21,7 +21,7 @@ struct child {
     pid_t pid; /* 0: not running */
     uint64_t started_ms;
     char *log;
-    char *argv_text[24]; /* heap */
+    char *argv_text[32]; /* heap */
 };
 
 struct stack {
@@ -190,6 +190,23 @@ static void pin_addresses(struct stack *s)
     }
 }
 
+/* Containers by the Engine that docker itself would use, and images as it would get them. */
+static void add_executors(struct child *w, const char *executors)
+{
+    static const char scheme[] = "unix://";
+    const char *host = getenv("DOCKER_HOST");
+    child_arg(w, "--executors");
+    child_arg(w, executors);
+    child_arg(w, "--docker-pull");
+    child_arg(w, "if-not-present");
+    child_arg(w, "--docker-allow-pull");
+    child_arg(w, "always,if-not-present,never");
+    if (host != NULL && strncmp(host, scheme, strlen(scheme)) == 0) {
+        child_arg(w, "--docker-socket");
+        child_arg(w, host + strlen(scheme));
+    }
+}
+
 static int prepare_worker(struct stack *s, size_t i)
 {
     struct child *w = &s->workers[i];
@@ -215,6 +232,9 @@ static int prepare_worker(struct stack *s, size_t i)
         if (s->o.tags != NULL) {
             child_arg(w, "--tags");
             child_arg(w, s->o.tags);
+        }
+        if (s->o.executors != NULL) {
+            add_executors(w, s->o.executors);
         }
     }
     free(state);

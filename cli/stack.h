@@ -15,10 +15,11 @@ struct stack_options {
     const char *listen; /* of the fleet: tcp://127.0.0.1:7070 */
     const char *http;   /* 127.0.0.1:7080 */
     uint64_t workers;
-    uint64_t slots;     /* of each worker */
-    const char *tags;   /* NULL: none */
-    bool restart;       /* start again what dies */
-    bool logs_to_files; /* DATA/davitd.log, DATA/workers/N.log; else stderr */
+    uint64_t slots;        /* of each worker */
+    const char *tags;      /* NULL: none */
+    const char *executors; /* of each worker; NULL: shell */
+    bool restart;          /* start again what dies */
+    bool logs_to_files;    /* DATA/davitd.log, DATA/workers/N.log; else stderr */
 };
 
 struct stack;

@@ -65,10 +65,13 @@ static size_t take_body(char *p, size_t size, size_t count, void *ctx)
     size_t n = size * count;
     int status = transfer_status(&ex->transfer);
     int r = 0;
+    bool good = status >= 200 && status < 300;
     transfer_touch(&ex->transfer);
     if (n > ex->req->out_limit - MIN(ex->received, ex->req->out_limit)) {
         r = -E_TOO_BIG;
-    } else if (ex->req->out_fd >= 0 && status >= 200 && status < 300) {
+    } else if (ex->req->take != NULL && good) {
+        r = ex->req->take(ex->req->take_ctx, p, n);
+    } else if (ex->req->out_fd >= 0 && good) {
         r = os_write_all(ex->req->out_fd, p, n);
     } else if (ex->out != NULL) {
         buf_add(ex->out, p, n);
@@ -116,6 +119,19 @@ static int set_body(struct exchange *ex)
     return ex->body_size > 0 ? transfer_header(&ex->transfer, "Content-Type", type) : 0;
 }
 
+static int set_headers(struct exchange *ex)
+{
+    const struct http_request *req = ex->req;
+    int r = 0;
+    if (req->idempotency_key != NULL) {
+        r = transfer_header(&ex->transfer, "Idempotency-Key", req->idempotency_key);
+    }
+    for (const char *const *h = req->headers; r == 0 && h != NULL && h[0] != NULL; h += 2) {
+        r = transfer_header(&ex->transfer, h[0], h[1]);
+    }
+    return r;
+}
+
 static int set_request(struct exchange *ex)
 {
     const struct http_request *req = ex->req;
@@ -126,8 +142,9 @@ static int set_request(struct exchange *ex)
         r = sends_body(req) ? set_body(ex) : 0;
         set_option(ex, CURLOPT_CUSTOMREQUEST, req->method);
     }
-    if (r == 0 && req->idempotency_key != NULL) {
-        r = transfer_header(&ex->transfer, "Idempotency-Key", req->idempotency_key);
+    r = r < 0 ? r : set_headers(ex);
+    if (req->unix_socket != NULL) {
+        set_option(ex, CURLOPT_UNIX_SOCKET_PATH, req->unix_socket);
     }
     uint32_t connect_ms = req->connect_timeout_ms;
     set_option(ex, CURLOPT_CONNECTTIMEOUT_MS,

@@ -26,8 +26,13 @@ struct http_request {
     uint32_t timeout_ms;         /* of all of it: -E_TIMEOUT; 0: none */
     uint32_t redirects;          /* followed, to http and https, never from https to http */
     const atomic_bool *stop;     /* true ends it within 200 ms: -E_SHUTDOWN; NULL: none */
-    bool any_server;  /* over https the server's certificate is not checked: for what is checked
-                         otherwise, and no secrets */
+    bool any_server; /* over https the server's certificate is not checked: for what is checked
+                        otherwise, and no secrets */
+    const char *unix_socket;    /* NULL: TCP; else the path of the socket to connect to */
+    const char *const *headers; /* NULL, or pairs of name and value, and NULL at the end */
+    /* NULL, or takes each piece of a 2xx body instead of out and out_fd; negative ends it. */
+    int (*take)(void *ctx, const void *p, size_t n);
+    void *take_ctx;
     bool public_only; /* -E_FORBIDDEN for hosts whose address is of this machine or a private net */
 };
 

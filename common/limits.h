@@ -143,6 +143,14 @@
 #define LIMIT_HEARTBEAT_MIN_MS 20u
 #define LIMIT_HEARTBEAT_MS 60000u         /* a worker asks for no slower one */
 #define LIMIT_LEASE_MS 600000u
+#define LIMIT_IMAGE_NAME 1024u            /* of a container's image, expanded */
+#define LIMIT_ENGINE_ANSWER (4u * MIB)    /* one answer of a Docker Engine */
+#define LIMIT_ENGINE_LINE (64u * KIB)     /* one line of what it says while it pulls an image */
+#define LIMIT_ENGINE_TEXT 4096u           /* one text in its answers */
+#define LIMIT_ENGINE_PORTS 64u            /* that one image listens on */
+#define LIMIT_ENGINE_OPTIONS 100u         /* volumes, or patterns, of one worker */
+#define LIMIT_ENGINE_PULL (256u * MIB)    /* all that it says while it pulls one image */
+#define LIMIT_AUTH_CONFIG (256u * KIB)    /* a config.json with credentials of registries */
 #define LIMIT_LOG_BYTES (64ull * MIB)     /* of one attempt: head and tail are kept */
 #define LIMIT_MASK_BYTES (2u * MIB)       /* all forms of a job's secrets that are looked for */
 #define LIMIT_LOG_WINDOW (256u * KIB)     /* unacknowledged log bytes of one job */

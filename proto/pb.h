@@ -12,6 +12,7 @@
 #include "common/err.h"
 
 #include "command.pb-c.h"
+#include "local.pb-c.h"
 #include "plan.pb-c.h"
 #include "record.pb-c.h"
 #include "wire.pb-c.h"

@@ -12,6 +12,7 @@
 #include "common/os.h"
 
 #define TICK_MS       500u
+#define SWEEP_MS      (5u * 60 * 1000)
 #define PUMP_DELAY_MS 15u /* output of a moment travels together */
 #define PUMP_STEPS    64u /* then the loop has its turn */
 #define UNSENT_MAX    16u
@@ -208,6 +209,21 @@ static void on_tick(void *ctx)
     agent_pump(a);
 }
 
+/* By a program of its own: the Engine may take its time. */
+static void on_sweep(void *ctx)
+{
+    struct agent *a = ctx;
+    const char *argv[] = {a->step_program, "sweep", a->config->state, NULL};
+    struct os_spawn spawn = {
+        .argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .new_session = true};
+    pid_t pid;
+    int r = os_spawn(&spawn, &pid);
+    if (r < 0) {
+        log_warn("cannot look for what is left of earlier jobs: %s", err_text(r));
+    }
+    loop_timer_set(a->loop, &a->sweep_timer, os_monotonic_ms() + SWEEP_MS, on_sweep, a);
+}
+
 static void leave(struct agent *a)
 {
     struct held *h, *next;
@@ -376,6 +392,9 @@ static const struct session_user session_user = {
 int agent_run(struct agent *a)
 {
     on_tick(a);
+    if (a->engine != NULL) {
+        on_sweep(a);
+    }
     notify_ready("takes jobs"); /* whether the broker is there or not */
     session_start(&a->session);
     loop_run(a->loop);

@@ -36,8 +36,11 @@ struct agent {
     char *cache_dir;
     char *shim_program;
     char *step_program;
-    uint64_t open_files; /* that were allowed before it took more; 0: it took none */
-    char *tags_text;     /* "linux, gcc" */
+    char *static_shim;          /* davit-shim for containers */
+    uint64_t open_files;        /* that were allowed before it took more; 0: it took none */
+    char *tags_text;            /* "linux, gcc" */
+    Pb__EngineSettings *engine; /* in the arena; NULL: no docker executor */
+    struct arena arena;         /* of what stays as it is */
 
     bool leaving; /* SIGTERM: ends when no job is left */
     bool drained; /* the broker wants no new work taken */
@@ -47,6 +50,7 @@ struct agent {
     struct loop_timer pump_timer;
     struct loop_timer start_timer;
     struct loop_timer tick_timer;
+    struct loop_timer sweep_timer;
 };
 
 /* Takes the state folder and the jobs in it. `why` gets a line on failure. */

@@ -8,6 +8,7 @@
 #include "common/os.h"
 #include "common/tls_engine.h"
 #include "worker/agent.h"
+#include "worker/exec/prepared.h"
 
 struct names {
     char **items;
@@ -33,6 +34,44 @@ static int adopt_jobs(struct agent *a)
     return r;
 }
 
+static void refer(const struct name_list *list, char ***ret, size_t *ret_count)
+{
+    *ret = list->names;
+    *ret_count = list->count;
+}
+
+/* What the programs need that ask the Docker Engine, in STATE/engine.pb for the sweep. */
+static int set_engine(struct agent *a, const char *state)
+{
+    const struct docker_config *d = &a->config->docker;
+    char hex[2 * UID_BYTES + 1];
+    if (!worker_config_has_executor(a->config, "docker")) {
+        return 0;
+    }
+    Pb__EngineSettings *e = arena_alloc(&a->arena, sizeof(*e));
+    pb__engine_settings__init(e);
+    str_to_hex(a->uid, UID_BYTES, hex);
+    e->socket = d->socket;
+    e->worker = arena_strdup(&a->arena, str_from(hex));
+    e->jobs_dir = a->jobs_dir;
+    e->shim_program = a->static_shim;
+    e->default_image = d->image != NULL ? d->image : e->default_image;
+    e->auth_file = d->auth != NULL ? d->auth : e->auth_file;
+    refer(&d->pull, &e->pull_policies, &e->n_pull_policies);
+    refer(&d->allow_pull, &e->allowed_pull_policies, &e->n_allowed_pull_policies);
+    refer(&d->allow_images, &e->allowed_images, &e->n_allowed_images);
+    refer(&d->allow_services, &e->allowed_services, &e->n_allowed_services);
+    refer(&d->volumes, &e->volumes, &e->n_volumes);
+    e->privileged = d->privileged;
+    e->cpu_millis = d->cpu_millis;
+    e->memory_bytes = d->memory_bytes;
+    e->pids = d->pids;
+    e->service_wait_ms = d->service_wait_s * 1000;
+    e->cancel_grace_ms = a->config->cancel_grace_ms;
+    a->engine = e;
+    return prepared_write_file(state, "engine.pb", &e->base);
+}
+
 static int take_state(struct agent *a, struct buf *why)
 {
     const char *wanted = a->config->state;
@@ -49,7 +88,7 @@ static int take_state(struct agent *a, struct buf *why)
     r = r < 0 ? r : uid_load(state, a->uid, why);
     if (r == 0) {
         if ((r = os_mkdir_p(a->jobs_dir, 0700)) < 0 || (r = os_mkdir_p(a->builds_dir, 0700)) < 0 ||
-            (r = os_mkdir_p(a->cache_dir, 0700)) < 0) {
+            (r = os_mkdir_p(a->cache_dir, 0700)) < 0 || (r = set_engine(a, state)) < 0) {
             buf_addf(why, "cannot use the state folder %s: %s", state, err_text(r));
         }
     }
@@ -61,6 +100,11 @@ static int find_programs(struct agent *a, struct buf *why)
 {
     a->shim_program = os_find_program("davit-shim");
     a->step_program = os_find_program("davit-worker");
+    /* Under a sanitizer the shim is not static, and has a sister that is. */
+    a->static_shim = os_find_program("davit-shim-static");
+    if (a->static_shim == NULL) {
+        a->static_shim = os_find_program("davit-shim");
+    }
     if (a->shim_program == NULL || a->step_program == NULL) {
         buf_addz(why, "davit-shim or davit-worker is not where this program is; set DAVIT_BIN_DIR");
         return -E_NOT_FOUND;
@@ -70,11 +114,12 @@ static int find_programs(struct agent *a, struct buf *why)
 
 static int check_executors(const struct agent *a, struct buf *why)
 {
+    struct exec_context cx = {.engine = a->engine};
     for (size_t i = 0; i < a->config->executors.count; i++) {
         const char *name = a->config->executors.names[i];
         size_t start = why->n;
         buf_addf(why, "executor `%s` cannot be used here: ", name);
-        if (!executor_by_name(name)->usable(why)) {
+        if (!executor_by_name(name)->usable(&cx, why)) {
             return -E_UNSUPPORTED;
         }
         buf_truncate(why, start);
@@ -123,6 +168,7 @@ int agent_init(struct agent *a, const struct worker_config *config, struct buf *
 {
     *a = (struct agent){.config = config, .lock_fd = -1, .was_taking_work = true};
     (void)os_raise_open_files(&a->open_files); /* a job takes several; 1,024 are soon gone */
+    arena_init(&a->arena, 0);
     a->host = os_hostname();
     a->tags_text = join_names(&config->tags);
     a->loop = agent_loop_new(a);
@@ -131,15 +177,9 @@ int agent_init(struct agent *a, const struct worker_config *config, struct buf *
         return -E_IO;
     }
     int r = find_programs(a, why);
-    if (r == 0) {
-        r = check_executors(a, why);
-    }
-    if (r == 0) {
-        r = set_tls(a, why);
-    }
-    if (r == 0) {
-        r = take_state(a, why);
-    }
+    r = r < 0 ? r : set_tls(a, why);
+    r = r < 0 ? r : take_state(a, why);
+    r = r < 0 ? r : check_executors(a, why);
     if (r == 0) {
         set_resources(a);
         r = adopt_jobs(a);
@@ -167,6 +207,8 @@ void agent_release(struct agent *a)
         close(a->lock_fd);
     }
     buf_release(&a->chunk);
+    arena_release(&a->arena);
+    free(a->static_shim);
     free(a->host);
     free(a->tags_text);
     free(a->jobs_dir);

@@ -6,6 +6,7 @@
 
 #include "common/limits.h"
 #include "common/os.h"
+#include "worker/engine/image_name.h"
 #include "worker/exec/exec.h"
 #include "worker/link.h"
 
@@ -30,11 +31,31 @@ const char worker_usage[] =
     "                        what its jobs may ask for together, as 4 or 1500m, 8Gi, 100G "
     "(default:\n"
     "                        the machine's processors and memory, what is free on the disk)\n"
-    "  --executors A,B       ways to run jobs (default: shell)\n"
+    "  --executors A,B       ways to run jobs, the first one that takes a job does: shell, docker\n"
+    "                        (default: shell)\n"
     "  --cancel-grace-ms N   between SIGTERM and SIGKILL of a canceled job (default: 10000)\n"
     "  --min-free-mb N       take no work with less free disk space (default: 500)\n"
     "  --log-level LEVEL     error, warn, info or debug (default: info)\n"
     "  --help                this text\n"
+    "\n"
+    "Of the executor docker, which takes the jobs with `image` or `services`:\n"
+    "  --docker-socket PATH  of the Docker Engine, or Podman (default: /var/run/docker.sock)\n"
+    "  --docker-image NAME   for jobs that name no image (default: they are for other executors)\n"
+    "  --docker-pull A,B     of always, if-not-present and never, what is tried in turn for jobs "
+    "that\n"
+    "                        say nothing (default: always)\n"
+    "  --docker-allow-pull A,B  which of them jobs may ask for (default: as --docker-pull)\n"
+    "  --docker-auth FILE    config.json with credentials of registries\n"
+    "  --docker-allow-image, --docker-allow-service PATTERN\n"
+    "                        which images may be used; may be given again (default: all)\n"
+    "  --docker-volume SOURCE:TARGET[:ro]\n"
+    "                        in the container of each job: a folder or a named volume; may be "
+    "given\n"
+    "                        again\n"
+    "  --docker-cpu N, --docker-memory SIZE, --docker-pids N\n"
+    "                        limits of each container (default: none)\n"
+    "  --docker-privileged   containers have all rights on this machine\n"
+    "  --docker-service-wait S  how long services are waited for (default: 30)\n"
     "\n"
     "SIGTERM or SIGINT: take nothing new, wait for the jobs in hand, leave. A second one: leave "
     "at\n"
@@ -92,26 +113,49 @@ static int parse_number(uint64_t *field, const char *text)
     return str_to_u64(str_from(text), field) < 0 ? -E_USAGE : 0;
 }
 
+/* One more, as it is: a pattern may hold commas. */
+static int parse_more(struct name_list *list, const char *text)
+{
+    if (text[0] == '\0' || strlen(text) > LIMIT_ENGINE_TEXT || !str_is_utf8(str_from(text), NULL) ||
+        list->count >= LIMIT_ENGINE_OPTIONS) {
+        return -E_USAGE;
+    }
+    list->names = xrealloc(list->names, (list->count + 1) * sizeof(char *));
+    list->names[list->count++] = xstrdup(text);
+    return 0;
+}
+
+/* What an option sets: one of these. */
+struct option {
+    const char *name;
+    char **text;
+    uint64_t *number;
+    uint64_t *size;
+    uint32_t *cpu;
+    struct name_list *list;
+    struct name_list *more;
+    bool *flag; /* takes no value */
+    bool flag_value;
+};
+
+static int set_option(const struct option *o, const char *value)
+{
+    return o->text != NULL     ? parse_text(o->text, value)
+           : o->number != NULL ? parse_number(o->number, value)
+           : o->size != NULL   ? parse_size(o->size, value)
+           : o->cpu != NULL    ? parse_cpu(o->cpu, value)
+           : o->list != NULL   ? parse_list(o->list, value)
+                               : parse_more(o->more, value);
+}
+
 /* `value` is NULL when the argument is the last one. Sets *ret_taken when it used the value. */
 static int parse_option(struct worker_config *c, const char *name, const char *value,
                         bool *ret_taken)
 {
-    *ret_taken = false;
-    if (strcmp(name, "--help") == 0) {
-        c->help = true;
-        return 0;
-    }
-    if (strcmp(name, "--no-untagged") == 0) {
-        c->run_untagged = false;
-        return 0;
-    }
-    const struct {
-        const char *name;
-        char **text;
-        uint64_t *number;
-        uint64_t *size;
-        struct name_list *list;
-    } options[] = {
+    struct docker_config *d = &c->docker;
+    const struct option options[] = {
+        {"--help", .flag = &c->help, .flag_value = true},
+        {"--no-untagged", .flag = &c->run_untagged, .flag_value = false},
         {"--broker", .text = &c->broker},
         {"--token-file", .text = &c->token_file},
         {"--state", .text = &c->state},
@@ -120,30 +164,43 @@ static int parse_option(struct worker_config *c, const char *name, const char *v
         {"--slots", .number = &c->slots},
         {"--cancel-grace-ms", .number = &c->cancel_grace_ms},
         {"--min-free-mb", .number = &c->min_free_mb},
+        {"--cpu", .cpu = &c->cpu_millis},
         {"--memory", .size = &c->memory_bytes},
         {"--disk", .size = &c->disk_bytes},
         {"--tags", .list = &c->tags},
         {"--executors", .list = &c->executors},
+        {"--docker-socket", .text = &d->socket},
+        {"--docker-image", .text = &d->image},
+        {"--docker-auth", .text = &d->auth},
+        {"--docker-pull", .list = &d->pull},
+        {"--docker-allow-pull", .list = &d->allow_pull},
+        {"--docker-allow-image", .more = &d->allow_images},
+        {"--docker-allow-service", .more = &d->allow_services},
+        {"--docker-volume", .more = &d->volumes},
+        {"--docker-privileged", .flag = &d->privileged, .flag_value = true},
+        {"--docker-cpu", .cpu = &d->cpu_millis},
+        {"--docker-memory", .size = &d->memory_bytes},
+        {"--docker-pids", .number = &d->pids},
+        {"--docker-service-wait", .number = &d->service_wait_s},
     };
-    if (value == NULL) {
+    *ret_taken = false;
+    for (size_t i = 0; i < ARRAY_LEN(options); i++) {
+        const struct option *o = &options[i];
+        if (strcmp(name, o->name) != 0) {
+            continue;
+        }
+        if (o->flag != NULL) {
+            *o->flag = o->flag_value;
+            return 0;
+        }
+        *ret_taken = value != NULL;
+        return value != NULL ? set_option(o, value) : -E_USAGE;
+    }
+    *ret_taken = value != NULL;
+    if (value == NULL || strcmp(name, "--log-level") != 0) {
         return -E_USAGE;
     }
-    *ret_taken = true;
-    if (strcmp(name, "--log-level") == 0) {
-        return log_level_from(value, &c->log_level) < 0 ? -E_USAGE : 0;
-    }
-    if (strcmp(name, "--cpu") == 0) {
-        return parse_cpu(&c->cpu_millis, value);
-    }
-    for (size_t i = 0; i < ARRAY_LEN(options); i++) {
-        if (strcmp(name, options[i].name) == 0) {
-            return options[i].text != NULL     ? parse_text(options[i].text, value)
-                   : options[i].number != NULL ? parse_number(options[i].number, value)
-                   : options[i].size != NULL   ? parse_size(options[i].size, value)
-                                               : parse_list(options[i].list, value);
-        }
-    }
-    return -E_USAGE;
+    return log_level_from(value, &c->log_level) < 0 ? -E_USAGE : 0;
 }
 
 /* `--name value` or `--name=value`; moves *i past what it used. */
@@ -167,7 +224,8 @@ static int check_executors(const struct name_list *executors, struct buf *why)
     for (size_t i = 0; i < executors->count; i++) {
         const struct executor *e = executor_by_name(executors->names[i]);
         if (e == NULL) {
-            buf_addf(why, "there is no executor `%s`; there is: shell", executors->names[i]);
+            buf_addf(why, "there is no executor `%s`; there is: ", executors->names[i]);
+            executor_names(why);
             return -E_USAGE;
         }
     }
@@ -201,6 +259,68 @@ static int use_identity(struct worker_config *c, struct buf *why)
     return 0;
 }
 
+static bool policies_valid(const struct name_list *list)
+{
+    static const char *const known[] = {"always", "if-not-present", "never"};
+    for (size_t i = 0; i < list->count; i++) {
+        bool found = false;
+        for (size_t k = 0; k < ARRAY_LEN(known); k++) {
+            found = found || strcmp(known[k], list->names[i]) == 0;
+        }
+        if (!found) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* SOURCE:TARGET[:ro] */
+static bool volume_valid(const char *text)
+{
+    struct str rest = str_from(text);
+    struct str source;
+    struct str target;
+    return str_split(&rest, ':', &source) && source.n > 0 && str_split(&rest, ':', &target) &&
+           target.n > 1 && target.p[0] == '/' && (rest.n == 0 || str_eqz(rest, "ro"));
+}
+
+static int check_docker(const struct worker_config *c, struct buf *why)
+{
+    const struct docker_config *d = &c->docker;
+    struct image_name name;
+    bool alone = c->executors.count == 1 && worker_config_has_executor(c, "docker");
+    if (d->socket[0] != '/' || (d->auth != NULL && d->auth[0] != '/')) {
+        buf_addz(why, "--docker-socket and --docker-auth want absolute paths");
+        return -E_USAGE;
+    }
+    if (!policies_valid(&d->pull) || !policies_valid(&d->allow_pull)) {
+        buf_addz(why, "pull policies are always, if-not-present and never");
+        return -E_USAGE;
+    }
+    if (d->image != NULL && image_name_parse(str_from(d->image), &name) < 0) {
+        buf_addf(why, "`%s` is no name of an image", d->image);
+        return -E_USAGE;
+    }
+    if (alone && d->image == NULL) {
+        buf_addz(why, "a worker with the executor docker alone needs --docker-image: what jobs run "
+                      "in that name no image");
+        return -E_USAGE;
+    }
+    for (size_t i = 0; i < d->volumes.count; i++) {
+        if (!volume_valid(d->volumes.names[i])) {
+            buf_addf(why, "`%s` is no SOURCE:TARGET or SOURCE:TARGET:ro with an absolute TARGET",
+                     d->volumes.names[i]);
+            return -E_USAGE;
+        }
+    }
+    if (d->service_wait_s > LIMIT_TIMEOUT_MS / 1000 || d->pids > INT32_MAX ||
+        d->memory_bytes > INT64_MAX) {
+        buf_addz(why, "--docker-service-wait, --docker-pids or --docker-memory is far too big");
+        return -E_USAGE;
+    }
+    return 0;
+}
+
 static int check_all(const struct worker_config *c, struct buf *why)
 {
     if (c->broker != NULL && !link_url_valid(c->broker)) {
@@ -218,9 +338,31 @@ static int check_all(const struct worker_config *c, struct buf *why)
     } else if (c->cancel_grace_ms > LIMIT_TIMEOUT_MS || c->min_free_mb > UINT32_MAX) {
         buf_addz(why, "--cancel-grace-ms or --min-free-mb is far too big");
     } else {
-        return check_executors(&c->executors, why);
+        int r = check_executors(&c->executors, why);
+        return r < 0 ? r : check_docker(c, why);
     }
     return -E_USAGE;
+}
+
+static void usual_list(struct name_list *list, const char *text)
+{
+    if (list->count == 0) {
+        (void)parse_list(list, text);
+    }
+}
+
+/* What was not said. */
+static void set_usual(struct worker_config *c)
+{
+    struct docker_config *d = &c->docker;
+    usual_list(&c->executors, "shell");
+    usual_list(&d->pull, "always");
+    for (size_t i = 0; d->allow_pull.count == 0 && i < d->pull.count; i++) {
+        (void)parse_more(&d->allow_pull, d->pull.names[i]);
+    }
+    if (d->socket == NULL) {
+        d->socket = xstrdup("/var/run/docker.sock");
+    }
 }
 
 int worker_config_parse(struct worker_config *c, int argc, char **argv, struct buf *why)
@@ -228,6 +370,7 @@ int worker_config_parse(struct worker_config *c, int argc, char **argv, struct b
     *c = (struct worker_config){.slots = 1,
                                 .cancel_grace_ms = 10000,
                                 .min_free_mb = 500,
+                                .docker.service_wait_s = 30,
                                 .run_untagged = true,
                                 .log_level = LOG_INFO};
     for (int i = 0; i < argc; i++) {
@@ -247,9 +390,7 @@ int worker_config_parse(struct worker_config *c, int argc, char **argv, struct b
     if (c->name == NULL) {
         c->name = os_hostname();
     }
-    if (c->executors.count == 0) {
-        (void)parse_list(&c->executors, "shell");
-    }
+    set_usual(c);
     return check_all(c, why);
 }
 
@@ -266,4 +407,37 @@ void worker_config_release(struct worker_config *c)
     free(c->pool);
     list_release(&c->tags);
     list_release(&c->executors);
+    free(c->docker.socket);
+    free(c->docker.image);
+    free(c->docker.auth);
+    list_release(&c->docker.pull);
+    list_release(&c->docker.allow_pull);
+    list_release(&c->docker.allow_images);
+    list_release(&c->docker.allow_services);
+    list_release(&c->docker.volumes);
+}
+
+bool worker_config_has_executor(const struct worker_config *c, const char *name)
+{
+    for (size_t i = 0; i < c->executors.count; i++) {
+        if (strcmp(c->executors.names[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *worker_config_choose(const struct worker_config *c, const char *named, bool contained)
+{
+    if (named[0] != '\0' || contained) {
+        return named[0] != '\0' ? named : "docker";
+    }
+    for (size_t i = 0; i < c->executors.count; i++) {
+        const char *name = c->executors.names[i];
+        bool docker = strcmp(name, "docker") == 0;
+        if (!docker || c->docker.image != NULL) {
+            return name;
+        }
+    }
+    return "";
 }

@@ -28,6 +28,21 @@ struct worker_config {
     uint32_t cpu_millis; /* what its jobs may take together; 0 in all three: it was not said, and */
     uint64_t memory_bytes; /* is what the machine has */
     uint64_t disk_bytes;
+    struct docker_config {
+        char *socket;
+        char *image; /* NULL: none */
+        char *auth;  /* NULL: none */
+        struct name_list pull;
+        struct name_list allow_pull;
+        struct name_list allow_images;
+        struct name_list allow_services;
+        struct name_list volumes;
+        uint64_t memory_bytes;
+        uint64_t pids;
+        uint64_t service_wait_s;
+        uint32_t cpu_millis;
+        bool privileged;
+    } docker;
     bool run_untagged;
     bool help;
     enum log_level log_level;
@@ -38,5 +53,9 @@ extern const char worker_usage[];
 /* argv without the program's name. -E_USAGE with a line in `why`. */
 int worker_config_parse(struct worker_config *c, int argc, char **argv, struct buf *why);
 void worker_config_release(struct worker_config *c);
+bool worker_config_has_executor(const struct worker_config *c, const char *name);
+/* Which of its executors a job is for that names one, or none (""), and may want containers.
+ * One that the worker does not have, or "": it cannot run it. */
+const char *worker_config_choose(const struct worker_config *c, const char *named, bool contained);
 
 #endif

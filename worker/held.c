@@ -33,6 +33,7 @@ static struct exec_context context_of(const struct held *h)
         .shim_program = a->shim_program,
         .step_program = a->step_program,
         .open_files = a->open_files,
+        .engine = a->engine,
         .slot = h->slot,
         .cancel_grace_ms = a->config->cancel_grace_ms,
     };
@@ -52,10 +53,14 @@ static int read_spool(void *ctx, uint64_t offset, size_t max, struct buf *out)
     return spool_read(&h->spool, offset, max, out);
 }
 
+static bool is_contained(const Pb__JobSpec *spec)
+{
+    return (spec->image != NULL && spec->image->name[0] != '\0') || spec->n_services > 0;
+}
+
 static const char *executor_name(const struct held *h)
 {
-    const struct name_list *have = &h->agent->config->executors;
-    return h->spec->executor[0] != '\0' ? h->spec->executor : have->names[0];
+    return worker_config_choose(h->agent->config, h->spec->executor, is_contained(h->spec));
 }
 
 static struct held *held_new(struct agent *a, struct job_key key)
@@ -242,13 +247,7 @@ void held_adopt(struct agent *a, const char *folder_name)
 
 static bool is_configured(const struct held *h)
 {
-    const struct name_list *have = &h->agent->config->executors;
-    for (size_t i = 0; i < have->count; i++) {
-        if (strcmp(have->names[i], executor_name(h)) == 0) {
-            return h->executor != NULL;
-        }
-    }
-    return false;
+    return h->executor != NULL && worker_config_has_executor(h->agent->config, executor_name(h));
 }
 
 static void refuse(struct held *h, int r, struct buf *why)
@@ -336,7 +335,8 @@ void held_start(struct held *h)
         return;
     }
     if (!is_configured(h)) {
-        buf_addf(&why, "this worker has no executor `%s`", executor_name(h));
+        buf_addf(&why, "this worker has no executor `%s`%s", executor_name(h),
+                 is_contained(h->spec) ? ", which the job's image or services may need" : "");
         refuse(h, -E_UNSUPPORTED, &why);
         buf_release(&why);
         return;

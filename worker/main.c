@@ -42,6 +42,9 @@ int main(int argc, char **argv)
     if (strcmp(command, "join") == 0) {
         return join_main(argc - 2, argv + 2);
     }
+    if (strcmp(command, "sweep") == 0 && argc == 3) {
+        return sweep_main(argv[2]);
+    }
     if (strcmp(command, "version") == 0 || strcmp(command, "--version") == 0) {
         puts("davit-worker " DAVIT_VERSION);
         return 0;

@@ -21,11 +21,20 @@ static void class_hash(const Pb__ClassRecord *class, uint8_t ret[SHA256_BYTES])
     buf_release(&b);
 }
 
+/* Containers are the docker executor's; a job that names another one all the same is told by it. */
+static char *executor_of(const Pb__PlanJob *plan)
+{
+    static char docker[] = "docker";
+    const bool contained = plan->image != NULL || plan->n_services > 0;
+
+    return plan->executor[0] == '\0' && contained ? docker : plan->executor;
+}
+
 static Pb__ClassRecord class_of_plan(const Pb__PlanJob *plan, bool protected)
 {
     Pb__ClassRecord class = PB__CLASS_RECORD__INIT;
 
-    class.executor = plan->executor;
+    class.executor = executor_of(plan);
     class.tags = plan->tags;
     class.n_tags = plan->n_tags;
     class.pool = plan->pool;

@@ -127,10 +127,15 @@ b: {tags: [later], when: manual, script: ["true"]}
         tree.write(".gitlab-ci.yml", "a: {when: manual, script: [x]}\n")
         done = davit(build, "run", cwd=tree.dir)
         assert done.returncode == 1 and "davit run JOB starts one" in done.stderr, done
-        tree.write(".gitlab-ci.yml", "a: {image: debian, script: [x]}\nb: {secrets: {A: {vault: a/b/c}}, script: [x]}\n")
+        tree.write(".gitlab-ci.yml", "b: {secrets: {A: {vault: a/b/c}}, script: [x]}\n")
         done = davit(build, "run", cwd=tree.dir)
-        assert done.returncode == 1 and "a: job `a` asks for image `debian`" in done.stdout, done
-        assert "\nb: nothing acts on `secrets`" in done.stdout, done
+        assert done.returncode == 1 and "\nb: nothing acts on `secrets`" in done.stdout, done
+        tree.write(".gitlab-ci.yml", "a: {image: debian, script: [x]}\n")
+        nowhere = {"DOCKER_HOST": "unix://" + os.path.join(tree.dir, "none")}
+        done = davit(build, "run", cwd=tree.dir, env=nowhere)
+        assert done.returncode == 1 and "executor `docker` cannot be used here" in done.stderr, done
+        done = davit(build, "run", "--executors", "shell", cwd=tree.dir, env=nowhere)
+        assert done.returncode == 64 and "job `a` has an image or services" in done.stderr, done
 
 
 def leftovers(mark):

@@ -253,9 +253,13 @@ def draining_finishes_and_takes_nothing_new(build):
         assert all(j["attempt"] == 1 for j in stack.pipeline(third["id"])["jobs"])
 
 
-def an_image_is_refused_by_the_shell_executor_with_its_reason(build):
+def an_image_waits_for_docker_and_the_shell_executor_refuses_it(build):
     with Stack(build) as stack:
         p = stack.submit("job: {image: debian, script: ['true']}\n")
+        stack.wait_job(p["id"], "job", "pending")
+        why = stack.get(f"/jobs/{stack.job(p['id'], 'job')['id']}/why")
+        assert "no executor docker" in str(why), why
+        p = stack.submit("job: {image: debian, executor: shell, script: ['true']}\n")
         done = stack.wait_pipeline(p["id"])
         job = stack.get(f"/jobs/{stack.job(p['id'], 'job')['id']}")
         assert done["status"] == "failed", done
@@ -409,7 +413,7 @@ if __name__ == "__main__":
           a_worker_that_comes_back_too_late_kills_its_copy, jobs_outlive_an_absent_broker,
           an_unanswered_assignment_outlasts_an_absent_broker,
           draining_finishes_and_takes_nothing_new,
-          an_image_is_refused_by_the_shell_executor_with_its_reason, sources_by_git_url,
+          an_image_waits_for_docker_and_the_shell_executor_refuses_it, sources_by_git_url,
           why_names_the_reason, a_repeated_submit_makes_one_pipeline,
           caches_pass_between_jobs_and_workers, what_a_job_says_of_itself_arrives,
           a_malformed_report_or_release_fails_its_job])

@@ -90,7 +90,7 @@ class Child:
 class Stack:
     """Use as a context: `with Stack(build, workers=2) as stack:`"""
 
-    def __init__(self, build, workers=1, slots=4, heartbeat_ms=500, lease_ms=3000, tags=None, pool=None, davitd=()):
+    def __init__(self, build, workers=1, slots=4, heartbeat_ms=500, lease_ms=3000, tags=None, pool=None, davitd=(), worker=()):
         self.build = os.path.abspath(build)
         self.dir = tempfile.mkdtemp(prefix="davit-e2e-")
         self.data = os.path.join(self.dir, "data")
@@ -115,6 +115,7 @@ class Stack:
                 argv += ["--tags", tags]
             if pool:
                 argv += ["--pool", pool]
+            argv += worker
             self.workers.append(Child(f"w{i}", argv, os.path.join(self.dir, f"worker-{i}.log")))
 
     def program(self, name):

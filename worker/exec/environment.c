@@ -78,7 +78,7 @@ static void set_tags(struct vars *vars, const char *tags)
 
 /* What only the worker knows. The spec's variables come later and win, as with gitlab-runner. */
 static void set_facts(const struct exec_context *cx, const Pb__JobSpec *spec,
-                      const char *project_dir, struct vars *vars)
+                      const char *project_dir, bool isolated, struct vars *vars)
 {
     char now[32];
     struct utsname machine;
@@ -100,7 +100,11 @@ static void set_facts(const struct exec_context *cx, const Pb__JobSpec *spec,
     }
     set_text(vars, "CI_JOB_STARTED_AT", str_time(os_realtime_ms(), now, sizeof(now)));
     set_number(vars, "CI_JOB_TIMEOUT", spec->timeout_ms / 1000);
-    set_text(vars, "CI_SHARED_ENVIRONMENT", "true");
+    if (isolated) {
+        set_text(vars, "CI_DISPOSABLE_ENVIRONMENT", "true");
+    } else {
+        set_text(vars, "CI_SHARED_ENVIRONMENT", "true");
+    }
     if (spec->source != NULL && spec->source->from_case == PB__SOURCE__FROM_GIT) {
         vars_set(vars, (struct var){.name = STR("CI_REPOSITORY_URL"),
                                     .value = pb_str(spec->source->git->url),
@@ -212,9 +216,10 @@ static int check_sizes(const struct vars *vars, struct buf *why)
 }
 
 int environment_variables(const struct exec_context *cx, const Pb__JobSpec *spec,
-                          const char *project_dir, struct vars *vars, struct buf *why)
+                          const char *project_dir, bool isolated, struct vars *vars,
+                          struct buf *why)
 {
-    set_facts(cx, spec, project_dir, vars);
+    set_facts(cx, spec, project_dir, isolated, vars);
     int r = set_spec(cx, spec, vars, why);
     if (r < 0) {
         return r;
@@ -245,8 +250,18 @@ static bool is_ours(struct str name)
 static void inherit(const struct vars *vars, struct shim_conf *conf, const char *name,
                     const char *value)
 {
-    if (value != NULL && value[0] != '\0' && vars_get(vars, str_from(name)) == NULL) {
+    bool set = vars != NULL && vars_get(vars, str_from(name)) != NULL;
+    if (value != NULL && value[0] != '\0' && !set) {
         shim_conf_env(conf, str_from(name), str_from(value));
+    }
+}
+
+void environment_variables_to_conf(const struct vars *vars, struct shim_conf *conf)
+{
+    for (size_t i = 0; i < vars->count; i++) {
+        if (!is_ours(vars->items[i].name)) {
+            shim_conf_env(conf, vars->items[i].name, vars->items[i].value);
+        }
     }
 }
 
@@ -260,10 +275,8 @@ void environment_to_conf(const struct vars *vars, struct shim_conf *conf)
             inherit(vars, conf, defaults[i].name, defaults[i].value);
         }
     }
-    for (size_t i = 0; i < vars->count; i++) {
-        if (!is_ours(vars->items[i].name)) {
-            shim_conf_env(conf, vars->items[i].name, vars->items[i].value);
-        }
+    if (vars != NULL) {
+        environment_variables_to_conf(vars, conf);
     }
 }
 

@@ -23,13 +23,14 @@ struct exec_context {
     const char *step_program; /* davit-worker: runs `step NAME FOLDER` */
     uint32_t slot;
     uint64_t cancel_grace_ms;
-    uint64_t open_files; /* that a job may have; 0: as many as the worker */
+    uint64_t open_files;              /* that a job may have; 0: as many as the worker */
+    const Pb__EngineSettings *engine; /* NULL: no Docker Engine */
 };
 
 struct executor {
     const char *name; /* "shell" */
     /* Can this machine use it? `why` says what is missing. */
-    bool (*usable)(struct buf *why);
+    bool (*usable)(const struct exec_context *cx, struct buf *why);
     /* Refuses what it cannot do (an image, for the shell): -E_UNSUPPORTED with a line in `why`.
      * Writes scripts and shim.conf into the job's folder. */
     int (*prepare)(const struct exec_context *cx, const Pb__JobSpec *spec, struct buf *why);
@@ -42,7 +43,9 @@ struct executor {
 };
 
 const struct executor *executor_by_name(const char *name);
+void executor_names(struct buf *out); /* appends all, with commas */
 extern const struct executor executor_shell;
+extern const struct executor executor_docker;
 
 /* The outcome of a job whose shim has ended, from its status file: which reason, which exit code.
  */
@@ -55,6 +58,10 @@ void exec_outcome(const struct exec_context *cx, const Pb__JobSpec *spec,
 #define STEP_EXIT_ARTIFACT 102 /* artifact_missing, artifact_failure */
 #define STEP_EXIT_SYSTEM   103 /* system_failure */
 #define STEP_EXIT_RESULT   104 /* script_failure: what the job promises cannot be made of it */
+#define STEP_EXIT_IMAGE    105 /* image_pull_failure */
+#define STEP_EXIT_CONFIG   106 /* config_error: what the job asks for cannot be */
 int step_main(const char *name, const char *folder);
+/* `davit-worker sweep STATE`: of jobs that are gone. */
+int sweep_main(const char *state);
 
 #endif

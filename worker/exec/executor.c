@@ -2,7 +2,14 @@
 
 #include "worker/exec/exec.h"
 
-static const struct executor *const executors[] = {&executor_shell};
+static const struct executor *const executors[] = {&executor_shell, &executor_docker};
+
+void executor_names(struct buf *out)
+{
+    for (size_t i = 0; i < ARRAY_LEN(executors); i++) {
+        buf_addf(out, "%s%s", i > 0 ? ", " : "", executors[i]->name);
+    }
+}
 
 const struct executor *executor_by_name(const char *name)
 {

@@ -35,14 +35,35 @@ static Pb__Reason exit_reason(const struct shim_step_status *s)
     if (is_script(s)) {
         return REASON_SCRIPT_FAILURE;
     }
-    if (s->code == STEP_EXIT_SOURCE) {
+    switch (s->code) {
+    case STEP_EXIT_SOURCE:
         return REASON_SOURCE_FAILURE;
+    case STEP_EXIT_ARTIFACT:
+        return REASON_ARTIFACT_MISSING;
+    case STEP_EXIT_IMAGE:
+        return REASON_IMAGE_PULL_FAILURE;
+    case STEP_EXIT_CONFIG:
+        return REASON_CONFIG_ERROR;
+    default:
+        return REASON_SYSTEM_FAILURE;
     }
-    return s->code == STEP_EXIT_ARTIFACT ? REASON_ARTIFACT_MISSING : REASON_SYSTEM_FAILURE;
 }
 
-static void main_failed(const struct shim_step_status *s, const Pb__JobSpec *spec,
-                        struct arena *arena, Pb__Outcome *o)
+/* A step that ran the script elsewhere says so when it was not the script that failed. */
+static bool failed_itself(const struct exec_context *cx, const struct shim_step_status *s,
+                          struct arena *arena, Pb__Outcome *o)
+{
+    Pb__Outcome *part;
+    if (!is_script(s) || prepared_part_read(cx->job_dir, s->name, arena, &part) < 0 ||
+        part->reason == REASON_NONE) {
+        return false;
+    }
+    set(o, JOB_FAILED, (Pb__Reason)part->reason, 0, part->detail);
+    return true;
+}
+
+static void main_failed(const struct exec_context *cx, const struct shim_step_status *s,
+                        const Pb__JobSpec *spec, struct arena *arena, Pb__Outcome *o)
 {
     struct str name = str_from(s->name);
     if (is(s->result, "canceled") || is(s->result, "killed")) {
@@ -52,6 +73,8 @@ static void main_failed(const struct shim_step_status *s, const Pb__JobSpec *spe
         set(o, JOB_FAILED, REASON_JOB_TIMEOUT, 0,
             arena_printf(arena, STR_FMT " ran out of time: the job may take %" PRIu64 " s",
                          STR_ARG(name), spec->timeout_ms / 1000));
+    } else if (is(s->result, "exit") && failed_itself(cx, s, arena, o)) {
+        return;
     } else if (is(s->result, "exit")) {
         int code = is_script(s) ? s->code : 0;
         set(o, JOB_FAILED, exit_reason(s), code,
@@ -80,6 +103,7 @@ static const struct after_step {
     Pb__Reason reason; /* ... and what this and running out of time mean */
 } after_steps[] = {
     {"after_script", .adds = false},
+    {"container_end", .adds = false},
     {"cache_out", .adds = false},
     {"artifacts_out", true, true, "artifacts were not uploaded", STEP_EXIT_ARTIFACT,
      REASON_ARTIFACT_FAILURE},
@@ -167,7 +191,7 @@ void exec_outcome(const struct exec_context *cx, const Pb__JobSpec *spec,
         const struct shim_step_status *s = &status->steps[i];
         well = after_step(s) != NULL || ended_well(s);
         if (!well) {
-            main_failed(s, spec, arena, ret);
+            main_failed(cx, s, spec, arena, ret);
         }
     }
     for (size_t i = 0; i < status->step_count; i++) {

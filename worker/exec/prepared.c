@@ -40,6 +40,17 @@ static int read_message(const char *folder, const char *name, struct arena *aren
     return r;
 }
 
+int prepared_write_file(const char *folder, const char *name, const ProtobufCMessage *m)
+{
+    return write_message(folder, name, m, os_put_file);
+}
+
+int prepared_read_file(const char *folder, const char *name, struct arena *arena,
+                       const ProtobufCMessageDescriptor *desc, ProtobufCMessage **ret)
+{
+    return read_message(folder, name, arena, PART_MAX, desc, ret);
+}
+
 Pb__Variable **prepared_variables(struct arena *arena, const struct vars *vars)
 {
     Pb__Variable **all = arena_array(arena, vars->count, sizeof(*all));

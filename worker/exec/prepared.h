@@ -20,6 +20,11 @@ int prepared_part_write(const char *folder, const char *step, const Pb__Outcome 
 int prepared_part_read(const char *folder, const char *step, struct arena *arena,
                        Pb__Outcome **ret);
 
+/* Another message in a file of the folder that is for this machine alone, mode 0600. */
+int prepared_write_file(const char *folder, const char *name, const ProtobufCMessage *m);
+int prepared_read_file(const char *folder, const char *name, struct arena *arena,
+                       const ProtobufCMessageDescriptor *desc, ProtobufCMessage **ret);
+
 /* The variables as messages that refer to the set. */
 Pb__Variable **prepared_variables(struct arena *arena, const struct vars *vars);
 

@@ -3,6 +3,7 @@
 #include "worker/shim/conf.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "common/limits.h"
 #include "common/os.h"
@@ -61,6 +62,40 @@ static bool parse_mask(struct conf *c, enum mask_kind kind, struct str *record)
     return true;
 }
 
+/* Its place among the arguments is kept by the last one, which complains best when it is run. */
+static bool parse_either(struct str *record, struct conf_step *s)
+{
+    struct str fields = *record;
+    if (s->either != NULL || !parse_list(record, &s->either, &s->either_count, 0) ||
+        s->either_count == 0) {
+        return false;
+    }
+    s->either_at = s->arg_count;
+    while (fields.n > 0) {
+        const char *last = record_field(&fields);
+        if (fields.n == 0) {
+            struct str one = str_of(last, strlen(last) + 1);
+            return parse_list(&one, &s->argv, &s->arg_count, 0);
+        }
+    }
+    return false;
+}
+
+static bool parse_of_step(struct conf_step *s, const char *name, struct str record)
+{
+    if (strcmp(name, "arg") == 0) {
+        return parse_list(&record, &s->argv, &s->arg_count, 0);
+    }
+    if (strcmp(name, "either") == 0) {
+        return parse_either(&record, s);
+    }
+    if (strcmp(name, "env") == 0) {
+        return parse_list(&record, &s->envp, &s->env_count, CONF_ENV_EXTRA);
+    }
+    s->quiet = strcmp(name, "quiet") == 0;
+    return s->quiet;
+}
+
 static bool parse_record(struct conf *c, struct str record)
 {
     const char *name = record_field(&record);
@@ -87,13 +122,38 @@ static bool parse_record(struct conf *c, struct str record)
     if (strcmp(name, "step") == 0) {
         return parse_step(c, &record);
     }
-    if (strcmp(name, "arg") == 0 && last != NULL) {
-        return parse_list(&record, &last->argv, &last->arg_count, 0);
+    if (strcmp(name, "inherit") == 0) {
+        c->inherit = true;
+        return true;
     }
-    if (strcmp(name, "env") == 0 && last != NULL) {
-        return parse_list(&record, &last->envp, &last->env_count, CONF_ENV_EXTRA);
+    return last != NULL && parse_of_step(last, name, record);
+}
+
+static bool names_same(const char *a, const char *b)
+{
+    size_t n = strcspn(a, "=");
+    return strncmp(a, b, n) == 0 && b[n] == '=';
+}
+
+/* What the step's own environment does not name of ours goes behind it. */
+static void inherit(struct conf_step *s)
+{
+    size_t own = s->env_count;
+    size_t more = 0;
+    while (environ[more] != NULL) {
+        more++;
     }
-    return false;
+    s->envp = xrealloc(s->envp, (own + more + 1 + CONF_ENV_EXTRA) * sizeof(*s->envp));
+    for (size_t i = 0; i < more; i++) {
+        bool named = false;
+        for (size_t k = 0; k < own && !named; k++) {
+            named = names_same(s->envp[k], environ[i]);
+        }
+        if (!named) {
+            s->envp[s->env_count++] = environ[i];
+        }
+    }
+    s->envp[s->env_count] = NULL;
 }
 
 /* A step without an `env` record has an empty environment, still with room. */
@@ -103,6 +163,9 @@ static bool finish_steps(struct conf *c)
         struct conf_step *s = &c->steps[i];
         if (s->envp == NULL) {
             s->envp = xcalloc(1 + CONF_ENV_EXTRA, sizeof(*s->envp));
+        }
+        if (c->inherit) {
+            inherit(s);
         }
         if (s->arg_count == 0) {
             return false;
@@ -136,6 +199,7 @@ void conf_release(struct conf *c)
 {
     for (size_t i = 0; i < c->step_count; i++) {
         free(c->steps[i].argv);
+        free(c->steps[i].either);
         free(c->steps[i].envp);
     }
     buf_release(&c->text);

@@ -14,6 +14,11 @@ struct conf_step {
     const char *cwd;
     const char **argv; /* NULL-terminated */
     size_t arg_count;
+    const char *
+        *either; /* NULL, or NULL-terminated: the programs of which one is argv[either_at] */
+    size_t either_count;
+    size_t either_at;
+    bool quiet;
     const char **envp; /* NULL-terminated, with room for CONF_ENV_EXTRA more */
     size_t env_count;
 };
@@ -27,6 +32,7 @@ struct conf {
     uint64_t timeout_ms;
     uint64_t open_files; /* 0: was not said */
     struct mask *mask;
+    bool inherit;
     struct conf_step steps[SHIM_STEPS_MAX];
     size_t step_count;
 };

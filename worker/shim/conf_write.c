@@ -48,6 +48,12 @@ void shim_conf_mask(struct shim_conf *c, enum mask_kind kind, struct str text)
     record_end(&c->text);
 }
 
+void shim_conf_inherit(struct shim_conf *c)
+{
+    record_addz(&c->text, "inherit");
+    record_end(&c->text);
+}
+
 void shim_conf_step(struct shim_conf *c, const char *name, const char *kind, uint64_t timeout_ms,
                     const char *cwd)
 {
@@ -60,6 +66,23 @@ void shim_conf_step(struct shim_conf *c, const char *name, const char *kind, uin
     record_addz(&c->text, kind);
     record_add_u64(&c->text, timeout_ms);
     record_addz(&c->text, cwd);
+    record_end(&c->text);
+}
+
+void shim_conf_quiet(struct shim_conf *c)
+{
+    check(c->step_count > 0);
+    record_addz(&c->text, "quiet");
+    record_end(&c->text);
+}
+
+void shim_conf_either(struct shim_conf *c, const char *const *programs, size_t count)
+{
+    check(c->step_count > 0 && count > 0);
+    record_addz(&c->text, "either");
+    for (size_t i = 0; i < count; i++) {
+        record_addz(&c->text, programs[i]);
+    }
     record_end(&c->text);
 }
 

@@ -136,7 +136,8 @@ void job_read_orders(struct job *j)
 {
     char order;
     while (read(j->ctl_fd, &order, 1) == 1) {
-        j->canceled = j->canceled || order == 'c';
+        j->canceled = j->canceled || order == 'c' || order == 'e';
+        j->silent = j->silent || order == 'e';
         j->killed = j->killed || order == 'k';
     }
 }

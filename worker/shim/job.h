@@ -18,6 +18,7 @@ struct job {
     uint64_t start_ticks; /* our own */
     uint64_t deadline_ms; /* of the main steps */
     bool canceled;
+    bool silent; /* who canceled it says so elsewhere */
     bool killed;
     bool stopped_by_system; /* SIGTERM to the shim: the machine goes down */
     bool timed_out;

@@ -105,7 +105,8 @@ void launch_main(const struct launch *launch, const char *cgroup, pid_t parent, 
         _exit(EXIT_NOT_RUN);
     }
     if (become_main(launch, cgroup, error_fd) == 0) {
-        execve(launch->argv[0], (char *const *)launch->argv, (char *const *)launch->envp);
+        /* By PATH only where it holds no slash: an image's entry point may be a bare name. */
+        execvpe(launch->argv[0], (char *const *)launch->argv, (char *const *)launch->envp);
     }
     int error = errno;
     (void)!write(error_fd, &error, sizeof(error));

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "worker/shim/helper.h"
 #include "worker/shim/job.h"
 
 /* Leaves the worker: a session of its own, and init (or the nearest reaper) as its parent, so that
@@ -53,11 +54,16 @@ int main(int argc, char **argv)
 {
     static struct job job;
     static char folder[PATH_MAX];
-    if (argc != 2 || realpath(argv[1], folder) == NULL) {
-        fprintf(stderr, "usage: davit-shim FOLDER (of a job, prepared by davit-worker)\n");
+    bool stay = argc == 3 && strcmp(argv[1], "--stay") == 0;
+    int code = 0;
+    if (argc > 1 && helper_run(argc - 1, argv + 1, &code)) {
+        return code;
+    }
+    if (argc != 2 + stay || realpath(argv[argc - 1], folder) == NULL) {
+        fprintf(stderr, "usage: davit-shim [--stay] FOLDER (of a job, prepared by davit-worker)\n");
         return 64;
     }
-    if (chdir("/") < 0 || !detach()) {
+    if (chdir("/") < 0 || (!stay && !detach())) {
         fprintf(stderr, "davit-shim: cannot detach: %s\n", strerror(errno));
         return 71;
     }

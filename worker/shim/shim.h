@@ -1,11 +1,12 @@
 /* The contract between the worker and davit-shim: the files of one job's folder.
  *
- *   davit-shim FOLDER
+ *   davit-shim [--stay] FOLDER
  *
  * runs the steps of FOLDER/shim.conf one after the other, keeps their output in FOLDER/spool, and
  * writes how all ended to FOLDER/status. It is one process, one thread, no network, and outlives
  * the worker: a new worker finds the folder and goes on reading. All paths in the conf are
- * absolute. A folder is run once: a second shim for it ends at once.
+ * absolute. A folder is run once: a second shim for it ends at once. With --stay it does not leave
+ * whoever started it: as the first process of a container, say.
  *
  * FOLDER/shim.conf   written by the worker (tmp, rename) before the shim is started. Records of
  *                    NUL-terminated fields that are not empty, each record ended by an empty field;
@@ -16,9 +17,16 @@
  *                                                      shim's own
  *     mask     TEXT ...                                is hidden wherever the job prints it;
  *     mask_wrapped TEXT ...                            likewise, with blanks in between
+ *     inherit                                          the shim's own environment is below that
+ *                                                      of each step: a container's image has set it
  *     step     name kind timeout_ms cwd                kind: main | after | always; timeout_ms of
  *                                                      its own, 0: none
+ *     quiet                                            not to be said: the exit code of the step
+ *                                                      before, whose program says more
  *     arg      ...                                     the step's argv, after its `step`
+ *     either   ...                                     likewise, but one argument: the first of
+ *                                                      these programs that there is. None: `error`
+ *                                                      with ENOENT
  *     env      NAME=VALUE ...                          the step's whole environment, likewise
  *   A step of kind `main` runs while all main steps before it ended with 0 and nobody canceled.
  *   `after` runs once the step named `script` was begun (a canceled job too, unless killed).
@@ -32,7 +40,8 @@
  * FOLDER/tail        the last tail_bytes of output, when the head was full: a ring; its state is
  *                    in `status`.
  * FOLDER/ctl         a fifo. The worker writes one byte: 'c' cancel (SIGTERM, grace_ms, kill, then
- *                    after steps), 'k' kill all now and run nothing more.
+ *                    after steps), 'e' the same without a word in the log, 'k' kill all now and run
+ *                    nothing more.
  * FOLDER/errors      what the shim itself has to complain of.
  * FOLDER/status      written once, by fsync and rename, when no process of the job is left and the
  *                    spool is fsynced; its space is reserved before the first step. The same
@@ -121,9 +130,12 @@ struct shim_conf *shim_conf_new(uint64_t head_bytes, uint64_t tail_bytes, uint64
 void shim_conf_files(struct shim_conf *c, uint64_t limit);
 /* The job's output is to show no such text; what stands between NUL bytes counts as one each. */
 void shim_conf_mask(struct shim_conf *c, enum mask_kind kind, struct str text);
+void shim_conf_inherit(struct shim_conf *c);
 void shim_conf_step(struct shim_conf *c, const char *name, const char *kind, uint64_t timeout_ms,
                     const char *cwd);
+void shim_conf_quiet(struct shim_conf *c);
 void shim_conf_arg(struct shim_conf *c, const char *arg);
+void shim_conf_either(struct shim_conf *c, const char *const *programs, size_t count);
 void shim_conf_env(struct shim_conf *c, struct str name, struct str value);
 int shim_conf_write(struct shim_conf *c, const char *folder); /* frees c */
 

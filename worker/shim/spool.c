@@ -13,10 +13,12 @@
 /* Some frames at once: scripts print by lines, and a line is a frame. */
 #define BLOCK_BYTES ((size_t)4 * FRAME_BYTES_MAX)
 
+/* What a container could write may be a link or a fifo by now: neither is followed or waited for.
+ */
 static int open_file(const char *folder, const char *name, int *ret_fd)
 {
     char *path = os_path_join(folder, name);
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     free(path);
     if (fd < 0) {
         return err_from_errno(errno);

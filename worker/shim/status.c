@@ -2,8 +2,10 @@
 
 #include "worker/shim/status.h"
 
-#include <stdio.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "common/os.h"
 #include "worker/shim/record.h"
@@ -79,6 +81,28 @@ static bool parse_record(struct shim_status *s, struct str record, bool *end)
     return *end;
 }
 
+/* A link is not followed, a fifo not waited for: in a container the job could put one there. */
+static int read_text(const char *folder, struct buf *out)
+{
+    char bytes[STATUS_BYTES_MAX + 1];
+    size_t n = 0;
+    char *path = os_path_join(folder, "status");
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    free(path);
+    if (fd < 0) {
+        return err_from_errno(errno);
+    }
+    int r = os_pread_all(fd, bytes, sizeof(bytes), 0, &n);
+    close(fd);
+    if (r == 0 && n > STATUS_BYTES_MAX) {
+        r = -E_TOO_BIG;
+    }
+    if (r == 0) {
+        buf_add(out, bytes, n);
+    }
+    return r;
+}
+
 int shim_status_read(const char *folder, struct shim_status *ret)
 {
     struct shim_status status = {0};
@@ -86,9 +110,7 @@ int shim_status_read(const char *folder, struct shim_status *ret)
     struct str record;
     bool ok = true;
     bool end = false;
-    char *path = os_path_join(folder, "status");
-    int r = os_read_file(path, STATUS_BYTES_MAX, &text);
-    free(path);
+    int r = read_text(folder, &text);
     if (r == 0) {
         struct str rest = buf_str(&text);
         while (ok && record_next(&rest, &record)) {

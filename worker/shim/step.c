@@ -91,7 +91,9 @@ static void stop(struct run *run, enum stop why)
     run->stop = why;
     run->deadline_ms = NEVER;
     run->kill_deadline_ms = os_monotonic_ms() + j->conf.grace_ms;
-    output_say(&j->output, "\033[33;1mEnding %s: %s\033[0;m", run->step->name, stop_text(why));
+    if (why != STOP_CANCEL || !j->silent) {
+        output_say(&j->output, "\033[33;1mEnding %s: %s\033[0;m", run->step->name, stop_text(why));
+    }
     tree_signal(&j->tree, SIGTERM);
     tree_signal(&j->tree, SIGCONT);
 }
@@ -237,7 +239,8 @@ static void say_result(struct run *run, const struct shim_step_status *s)
     if (strcmp(s->result, "signal") == 0) {
         output_say(o, "\033[31;1mERROR: %s was ended by signal %d (%s)\033[0;m", s->name, s->code,
                    strsignal(s->code));
-    } else if (strcmp(s->result, "exit") == 0 && s->code != 0 && strcmp(s->name, "script") == 0) {
+    } else if (strcmp(s->result, "exit") == 0 && s->code != 0 && strcmp(s->name, "script") == 0 &&
+               !run->step->quiet) {
         output_say(o, "\033[31;1mERROR: the script ended with exit code %d\033[0;m", s->code);
     }
 }
@@ -255,8 +258,23 @@ static int open_pipe(struct run *run)
     return ends[1];
 }
 
+/* Puts the first program that is there among the arguments. */
+static bool choose_program(const struct conf_step *step)
+{
+    for (size_t i = 0; i < step->either_count; i++) {
+        if (access(step->either[i], X_OK) == 0) {
+            step->argv[step->either_at] = step->either[i];
+            return true;
+        }
+    }
+    return step->either_count == 0;
+}
+
 static int start(struct run *run)
 {
+    if (!choose_program(run->step)) {
+        return -ENOENT;
+    }
     int output_fd = open_pipe(run);
     if (output_fd < 0) {
         return output_fd;
@@ -291,7 +309,8 @@ void step_run(struct job *j, const struct conf_step *step, struct shim_step_stat
     }
     int r = start(&run);
     if (r < 0) {
-        output_say(&j->output, "\033[31;1mERROR: cannot run %s for %s: %s\033[0;m", step->argv[0],
+        const char *program = step->either != NULL ? step->argv[step->either_at] : step->argv[0];
+        output_say(&j->output, "\033[31;1mERROR: cannot run %s for %s: %s\033[0;m", program,
                    step->name, strerror(-r));
         step_set_result(ret, "error", -r);
         return;

@@ -18,10 +18,16 @@
 static const struct {
     const char *name;
     int (*run)(struct step *s);
+    bool bare; /* gets by with the folder alone */
 } programs[] = {
+    {"container", step_container},
+    {"pre_get_sources", step_pre_get_sources},
     {"source", step_source},
     {"cache_in", step_cache_in},
     {"artifacts_in", step_artifacts_in},
+    {"script", step_script},
+    {"after_script", step_after_script},
+    {"container_end", step_container_end, .bare = true},
     {"cache_out", step_cache_out},
     {"artifacts_out", step_artifacts_out},
     {"result", step_result},
@@ -210,7 +216,7 @@ int step_main(const char *name, const char *folder)
     for (size_t i = 0; i < ARRAY_LEN(programs); i++) {
         if (strcmp(programs[i].name, name) == 0) {
             known = true;
-            code = run(&s, programs[i].run);
+            code = programs[i].bare ? programs[i].run(&s) : run(&s, programs[i].run);
         }
     }
     if (!known) {

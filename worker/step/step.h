@@ -19,9 +19,14 @@ struct step {
 };
 
 /* Return an exit code. */
+int step_container(struct step *s);
+int step_pre_get_sources(struct step *s);
 int step_source(struct step *s);
 int step_cache_in(struct step *s);
 int step_artifacts_in(struct step *s);
+int step_script(struct step *s);
+int step_after_script(struct step *s);
+int step_container_end(struct step *s);
 int step_cache_out(struct step *s);
 int step_artifacts_out(struct step *s);
 int step_result(struct step *s);
