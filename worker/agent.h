@@ -40,7 +40,8 @@ struct agent {
     uint64_t open_files;        /* that were allowed before it took more; 0: it took none */
     char *tags_text;            /* "linux, gcc" */
     Pb__EngineSettings *engine; /* in the arena; NULL: no docker executor */
-    struct arena arena;         /* of what stays as it is */
+    struct sandbox_settings sandbox;
+    struct arena arena; /* of what stays as it is */
 
     bool leaving; /* SIGTERM: ends when no job is left */
     bool drained; /* the broker wants no new work taken */

@@ -96,6 +96,14 @@ static int take_state(struct agent *a, struct buf *why)
     return r;
 }
 
+static void set_sandbox(struct agent *a)
+{
+    const struct sandbox_config *c = &a->config->sandbox;
+    a->sandbox = (struct sandbox_settings){.network = c->network};
+    refer(&c->read, &a->sandbox.read, &a->sandbox.n_read);
+    refer(&c->write, &a->sandbox.write, &a->sandbox.n_write);
+}
+
 static int find_programs(struct agent *a, struct buf *why)
 {
     a->shim_program = os_find_program("davit-shim");
@@ -114,7 +122,7 @@ static int find_programs(struct agent *a, struct buf *why)
 
 static int check_executors(const struct agent *a, struct buf *why)
 {
-    struct exec_context cx = {.engine = a->engine};
+    struct exec_context cx = {.engine = a->engine, .sandbox = &a->sandbox};
     for (size_t i = 0; i < a->config->executors.count; i++) {
         const char *name = a->config->executors.names[i];
         size_t start = why->n;
@@ -177,15 +185,20 @@ int agent_init(struct agent *a, const struct worker_config *config, struct buf *
         return -E_IO;
     }
     int r = find_programs(a, why);
+    set_sandbox(a);
     r = r < 0 ? r : set_tls(a, why);
     r = r < 0 ? r : take_state(a, why);
-    r = r < 0 ? r : check_executors(a, why);
     if (r == 0) {
         set_resources(a);
         r = adopt_jobs(a);
         if (r < 0) {
             buf_addf(why, "cannot read %s: %s", a->jobs_dir, err_text(r));
         }
+    }
+    if (r == 0 && a->jobs == NULL) {
+        /* With jobs in hand it starts in any case, and at once: they are lost to a broker that does
+         * not hear of them, and a Docker Engine may take its time to answer. */
+        r = check_executors(a, why);
     }
     return r;
 }

@@ -31,8 +31,9 @@ const char worker_usage[] =
     "                        what its jobs may ask for together, as 4 or 1500m, 8Gi, 100G "
     "(default:\n"
     "                        the machine's processors and memory, what is free on the disk)\n"
-    "  --executors A,B       ways to run jobs, the first one that takes a job does: shell, docker\n"
-    "                        (default: shell)\n"
+    "  --executors A,B       ways to run jobs, of which the first one that takes a job does: "
+    "shell,\n"
+    "                        sandbox, docker (default: shell)\n"
     "  --cancel-grace-ms N   between SIGTERM and SIGKILL of a canceled job (default: 10000)\n"
     "  --min-free-mb N       take no work with less free disk space (default: 500)\n"
     "  --log-level LEVEL     error, warn, info or debug (default: info)\n"
@@ -56,6 +57,11 @@ const char worker_usage[] =
     "                        limits of each container (default: none)\n"
     "  --docker-privileged   containers have all rights on this machine\n"
     "  --docker-service-wait S  how long services are waited for (default: 30)\n"
+    "\n"
+    "Of the executor sandbox, which runs jobs in namespaces, by bubblewrap:\n"
+    "  --sandbox-no-network  they reach no network\n"
+    "  --sandbox-read PATH, --sandbox-write PATH\n"
+    "                        what they see besides the system; may be given again\n"
     "\n"
     "SIGTERM or SIGINT: take nothing new, wait for the jobs in hand, leave. A second one: leave "
     "at\n"
@@ -182,6 +188,9 @@ static int parse_option(struct worker_config *c, const char *name, const char *v
         {"--docker-memory", .size = &d->memory_bytes},
         {"--docker-pids", .number = &d->pids},
         {"--docker-service-wait", .number = &d->service_wait_s},
+        {"--sandbox-no-network", .flag = &c->sandbox.network, .flag_value = false},
+        {"--sandbox-read", .more = &c->sandbox.read},
+        {"--sandbox-write", .more = &c->sandbox.write},
     };
     *ret_taken = false;
     for (size_t i = 0; i < ARRAY_LEN(options); i++) {
@@ -284,6 +293,19 @@ static bool volume_valid(const char *text)
            target.n > 1 && target.p[0] == '/' && (rest.n == 0 || str_eqz(rest, "ro"));
 }
 
+/* Those that are there: a typing mistake would fail every job. */
+static int check_paths(const struct name_list *paths, struct buf *why)
+{
+    for (size_t i = 0; i < paths->count; i++) {
+        if (paths->names[i][0] != '/' || !os_exists(paths->names[i])) {
+            buf_addf(why, "`%s` for the sandbox is not there, or no absolute path",
+                     paths->names[i]);
+            return -E_USAGE;
+        }
+    }
+    return 0;
+}
+
 static int check_docker(const struct worker_config *c, struct buf *why)
 {
     const struct docker_config *d = &c->docker;
@@ -339,6 +361,8 @@ static int check_all(const struct worker_config *c, struct buf *why)
         buf_addz(why, "--cancel-grace-ms or --min-free-mb is far too big");
     } else {
         int r = check_executors(&c->executors, why);
+        r = r < 0 ? r : check_paths(&c->sandbox.read, why);
+        r = r < 0 ? r : check_paths(&c->sandbox.write, why);
         return r < 0 ? r : check_docker(c, why);
     }
     return -E_USAGE;
@@ -357,7 +381,8 @@ static void set_usual(struct worker_config *c)
     struct docker_config *d = &c->docker;
     usual_list(&c->executors, "shell");
     usual_list(&d->pull, "always");
-    for (size_t i = 0; d->allow_pull.count == 0 && i < d->pull.count; i++) {
+    bool said = d->allow_pull.count > 0;
+    for (size_t i = 0; !said && i < d->pull.count; i++) {
         (void)parse_more(&d->allow_pull, d->pull.names[i]);
     }
     if (d->socket == NULL) {
@@ -371,6 +396,7 @@ int worker_config_parse(struct worker_config *c, int argc, char **argv, struct b
                                 .cancel_grace_ms = 10000,
                                 .min_free_mb = 500,
                                 .docker.service_wait_s = 30,
+                                .sandbox.network = true,
                                 .run_untagged = true,
                                 .log_level = LOG_INFO};
     for (int i = 0; i < argc; i++) {
@@ -415,6 +441,8 @@ void worker_config_release(struct worker_config *c)
     list_release(&c->docker.allow_images);
     list_release(&c->docker.allow_services);
     list_release(&c->docker.volumes);
+    list_release(&c->sandbox.read);
+    list_release(&c->sandbox.write);
 }
 
 bool worker_config_has_executor(const struct worker_config *c, const char *name)

@@ -43,6 +43,11 @@ struct worker_config {
         uint32_t cpu_millis;
         bool privileged;
     } docker;
+    struct sandbox_config {
+        struct name_list read;
+        struct name_list write;
+        bool network;
+    } sandbox;
     bool run_untagged;
     bool help;
     enum log_level log_level;

@@ -34,6 +34,7 @@ static struct exec_context context_of(const struct held *h)
         .step_program = a->step_program,
         .open_files = a->open_files,
         .engine = a->engine,
+        .sandbox = &a->sandbox,
         .slot = h->slot,
         .cancel_grace_ms = a->config->cancel_grace_ms,
     };

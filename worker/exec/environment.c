@@ -280,6 +280,21 @@ void environment_to_conf(const struct vars *vars, struct shim_conf *conf)
     }
 }
 
+void environment_git_to_conf(const struct vars *vars, struct shim_conf *conf)
+{
+    /* None of them names a program or a file. */
+    static const char *const names[] = {
+        "GIT_HTTP_LOW_SPEED_LIMIT", "GIT_HTTP_LOW_SPEED_TIME", "GIT_HTTP_USER_AGENT",
+        "GIT_SSL_NO_VERIFY",        "GIT_LFS_SKIP_SMUDGE",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        const struct var *var = vars_get(vars, str_from(names[i]));
+        if (var != NULL) {
+            shim_conf_env(conf, var->name, var->value);
+        }
+    }
+}
+
 /* The forms as the shim will take them, counted by a mask of our own so that it does not fail. */
 struct hiding {
     struct shim_conf *conf;

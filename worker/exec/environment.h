@@ -18,6 +18,8 @@ void environment_to_conf(const struct vars *vars, struct shim_conf *conf);
 /* What the job must not print: its masked variables and its token, in all forms. -E_LIMIT. */
 int environment_mask(const struct vars *vars, const Pb__JobSpec *spec, struct shim_conf *conf,
                      struct buf *why);
+/* Of the variables those that tell git how to speak to a server, and can do no more. */
+void environment_git_to_conf(const struct vars *vars, struct shim_conf *conf);
 /* The variables alone: for a step inside of a container, whose image says the rest. */
 void environment_variables_to_conf(const struct vars *vars, struct shim_conf *conf);
 void environment_remove_files(const char *job_dir);

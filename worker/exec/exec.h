@@ -8,6 +8,15 @@
 #include "proto/pb.h"
 #include "worker/shim/shim.h"
 
+/* How the sandbox executor is to make its sandboxes. */
+struct sandbox_settings {
+    bool network; /* the host's, else none */
+    char **read;  /* paths of the host that jobs see too */
+    size_t n_read;
+    char **write;
+    size_t n_write;
+};
+
 /* What the executor needs to know of its surroundings. */
 struct exec_context {
     const char *worker_name;
@@ -25,6 +34,7 @@ struct exec_context {
     uint64_t cancel_grace_ms;
     uint64_t open_files;              /* that a job may have; 0: as many as the worker */
     const Pb__EngineSettings *engine; /* NULL: no Docker Engine */
+    const struct sandbox_settings *sandbox;
 };
 
 struct executor {
@@ -46,6 +56,7 @@ const struct executor *executor_by_name(const char *name);
 void executor_names(struct buf *out); /* appends all, with commas */
 extern const struct executor executor_shell;
 extern const struct executor executor_docker;
+extern const struct executor executor_sandbox;
 
 /* The outcome of a job whose shim has ended, from its status file: which reason, which exit code.
  */

@@ -2,7 +2,8 @@
 
 #include "worker/exec/exec.h"
 
-static const struct executor *const executors[] = {&executor_shell, &executor_docker};
+static const struct executor *const executors[] = {&executor_shell, &executor_sandbox,
+                                                   &executor_docker};
 
 void executor_names(struct buf *out)
 {

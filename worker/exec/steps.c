@@ -28,7 +28,12 @@ void steps_add_own(struct preparation *p, const char *name, const char *kind, ui
     shim_conf_arg(p->conf, "step");
     shim_conf_arg(p->conf, name);
     shim_conf_arg(p->conf, p->cx->job_dir);
-    environment_to_conf(p->way->isolated ? NULL : &p->vars, p->conf);
+    if (p->way->isolated) {
+        environment_to_conf(NULL, p->conf);
+        environment_git_to_conf(&p->vars, p->conf);
+    } else {
+        environment_to_conf(&p->vars, p->conf);
+    }
     shim_conf_env(p->conf, STR("DAVIT_API_URL"), str_from(p->cx->api_url));
     shim_conf_env(p->conf, STR("DAVIT_CACHE_DIR"), str_from(p->cx->cache_dir));
     if (p->cx->ca_file != NULL) {

@@ -72,6 +72,45 @@ static void resources_are_said_with_units(void **state)
     assert_refused("--disk", "0");
 }
 
+static void containers_have_options_of_their_own(void **state)
+{
+    (void)state;
+    struct worker_config c;
+    assert_int_equal(PARSE(&c, NEEDED, "--executors", "docker,shell", "--docker-pull",
+                           "never,always", "--docker-allow-image", "a/{b,c}:*",
+                           "--docker-allow-image", "d", "--docker-volume", "/x:/y:ro",
+                           "--docker-memory", "1Gi", "--docker-cpu", "2", "--docker-privileged"),
+                     0);
+    assert_int_equal(c.docker.pull.count, 2);
+    assert_string_equal(c.docker.allow_pull.names[1], "always");
+    assert_string_equal(c.docker.allow_images.names[0], "a/{b,c}:*");
+    assert_int_equal(c.docker.allow_images.count, 2);
+    assert_string_equal(c.docker.socket, "/var/run/docker.sock");
+    assert_int_equal(c.docker.memory_bytes, 1ull << 30);
+    assert_int_equal(c.docker.cpu_millis, 2000);
+    assert_true(c.docker.privileged && c.sandbox.network);
+    assert_string_equal(worker_config_choose(&c, "", true), "docker");
+    assert_string_equal(worker_config_choose(&c, "", false), "shell"); /* no image of its own */
+    assert_string_equal(worker_config_choose(&c, "shell", true), "shell");
+    worker_config_release(&c);
+    assert_int_equal(PARSE(&c, NEEDED, "--executors=docker", "--docker-image=debian:12",
+                           "--sandbox-no-network", "--sandbox-read", "/usr"),
+                     0);
+    assert_string_equal(worker_config_choose(&c, "", false), "docker");
+    assert_string_equal(c.docker.pull.names[0], "always");
+    assert_false(c.docker.privileged || c.sandbox.network);
+    worker_config_release(&c);
+    assert_refused("--executors", "docker"); /* for nobody without an image */
+    assert_refused("--docker-pull", "sometimes");
+    assert_refused("--docker-image", "a b");
+    assert_refused("--docker-volume", "/only");
+    assert_refused("--docker-volume", "/a:relative");
+    assert_refused("--docker-volume", "/a:/b:rx");
+    assert_refused("--docker-socket", "relative");
+    assert_refused("--docker-auth", "relative");
+    assert_refused("--sandbox-read", "/nowhere/at/all");
+}
+
 static void help_needs_nothing_else(void **state)
 {
     (void)state;
@@ -110,6 +149,7 @@ int main(void)
         cmocka_unit_test(what_is_not_said_has_a_default),
         cmocka_unit_test(resources_are_said_with_units),
         cmocka_unit_test(values_come_after_a_blank_or_an_equals_sign),
+        cmocka_unit_test(containers_have_options_of_their_own),
         cmocka_unit_test(help_needs_nothing_else),
         cmocka_unit_test(what_makes_no_sense_is_refused),
     };
