@@ -154,7 +154,6 @@ job:
         for _ in range(2):
             _, log = end(s, start(s, text))
             assert "\nmade\nversion 7\n" in log, log
-        assert "Starting in an empty folder" in log, log
         engine.assert_clean()
 
 
@@ -290,13 +289,14 @@ service: {image: 'busybox:1', services: ['busybox:1'], script: ['true']}
 policy: {image: {name: 'busybox:1', pull_policy: always}, script: ['true']}
 name: {image: 'busybox:1/../x', script: ['true']}
 missing: {image: {name: 'busybox:none', pull_policy: never}, script: ['true']}
+nobody: {image: {name: 'busybox:1', pull_policy: never, docker: {user: nobody-here}}, script: ['true']}
 job:
   image: {name: 'busybox:1', pull_policy: [always, never]}
   script: ['cat /given; echo x > /cache/x', '(echo y > /given) 2>&1 || echo read-only']
 """)
         for name, said in (("other", "not among those that this worker allows"),
                            ("service", "not among those"), ("policy", "none of the pull policies"),
-                           ("name", "no name of an image")):
+                           ("name", "no name of an image"), ("nobody", "unable to find user")):
             job, log = end(s, p, name, "failed")
             assert reason(job) == "config_error" and said in log, (job, log)
         job, log = end(s, p, "missing", "failed")
@@ -317,7 +317,7 @@ class Registry:
         self.dir = os.path.join(engine.dir, "registry")
         os.makedirs(self.dir)
         self.name = f"127.0.0.1:{free_port()}"
-        import crypt  # bcrypt, which the registry wants, is only there
+        import crypt  # nothing else here makes bcrypt, which the registry wants
         with open(self.dir + "/htpasswd", "w", encoding="ascii") as f:
             f.write(self.USER + ":" + crypt.crypt(self.PASSWORD, crypt.mksalt(crypt.METHOD_BLOWFISH)) + "\n")
         with open(self.dir + "/config.yml", "w", encoding="ascii") as f:
@@ -363,28 +363,30 @@ def a_registry_wants_a_password(build):
         image = registry.push("team/tool")
         config = os.path.join(registry.dir, "config.json")
         with open(config, "w", encoding="ascii") as f:
-            f.write(registry.config())
-        text = f"default: {{retry: 0}}\njob: {{image: {{name: '{image}', pull_policy: always}}, script: ['echo pulled']}}\n"
-        with stack(build) as s:
-            job, log = end(s, start(s, text), status="failed")
-            assert reason(job) == "image_pull_failure" and "cannot pull" in log, (job, log)
-            wrong = [{"name": "DOCKER_AUTH_CONFIG", "value": registry.config("wrong")}]
-            job, log = end(s, start(s, text, variables=wrong), status="failed")
-            assert reason(job) == "image_pull_failure" and "wrong" not in log, (job, log)
-            good = [{"name": "DOCKER_AUTH_CONFIG", "value": registry.config()}]
-            _, log = end(s, start(s, text, variables=good))
-            assert "credentials from DOCKER_AUTH_CONFIG" in log and "\npulled\n" in log, log
-            engine.call("DELETE", f"/images/{image}", raw=True)
-            # In turn: it is not here yet, then it is.
-            both = text.replace("always", "[never, if-not-present]")
-            _, log = end(s, start(s, both, variables=good))
-            assert "pulls none" in log and "Trying again with pull policy `if-not-present`" in log, log
-            engine.call("DELETE", f"/images/{image}", raw=True)
-            job, _ = end(s, start(s, "default: {retry: 0}\njob: {image: '127.0.0.1:1/x', script: ['true']}\n"),
-                         status="failed")
-            assert reason(job) == "image_pull_failure", job
+            f.write('{"auths": {}}')
+        text = f"""
+default: {{retry: 0, image: {{name: '{image}', pull_policy: always}}}}
+none: {{script: ['echo pulled']}}
+wrong: {{script: ['echo pulled'], variables: {{DOCKER_AUTH_CONFIG: '{registry.config("wrong")}'}}}}
+nowhere: {{image: '127.0.0.1:1/x', script: ['true']}}
+job:
+  needs: []
+  image: {{name: '{image}', pull_policy: [never, if-not-present]}}
+  variables: {{DOCKER_AUTH_CONFIG: '{registry.config()}'}}
+  script: ['echo pulled']
+"""
         with stack(build, "--docker-auth", config) as s:
-            _, log = end(s, start(s, text))
+            p = start(s, text)
+            for name in ("none", "wrong", "nowhere"):
+                job, log = end(s, p, name, "failed")
+                assert reason(job) == "image_pull_failure" and "cannot pull" in log, (job, log)
+            _, log = end(s, p)
+            # In turn: it is not here yet, then it is.
+            assert "pulls none" in log and "Trying again with pull policy `if-not-present`" in log, log
+            assert "credentials from DOCKER_AUTH_CONFIG" in log and "\npulled\n" in log, log
+            with open(config, "w", encoding="ascii") as f:
+                f.write(registry.config())
+            _, log = end(s, start(s, f"job: {{image: {{name: '{image}', pull_policy: always}}, script: ['true']}}\n"))
             assert "the worker's credentials" in log, log
 
 
@@ -423,10 +425,10 @@ other: {needs: [job], image: 'busybox:1', script: ['cat out/deep/file']}
                 _, log = end(s, p)
                 assert "\n0\n" in log, log
                 end(s, p, "other")
-            owners = {os.lstat(os.path.join(folder, name)).st_uid
-                      for folder, _, names in os.walk(home) for name in [".", *names]}
-            assert owners == {4321}, owners
             wait_for("no folder of a job is left", lambda: not os.listdir(home + "/state/jobs"))
+            owners = {os.lstat(os.path.join(folder, name)).st_uid
+                      for folder, _, names in os.walk(home + "/state") for name in [".", *names]}
+            assert owners == {4321}, owners
             engine.assert_clean()
         finally:
             worker.kill()

@@ -177,6 +177,29 @@ static bool write_file(const char *path, const char *file, const char *text)
     return ok;
 }
 
+uint64_t cgroup_oom_kills(void)
+{
+    /* Of the second version and of the first: lines of a name and a number. */
+    static const char *const files[] = {"/sys/fs/cgroup/memory.events",
+                                        "/sys/fs/cgroup/memory/memory.oom_control"};
+    uint64_t kills = 0;
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        struct buf text = BUF_INIT;
+        struct str line;
+        if (os_read_file(files[i], PROC_FILE_MAX, &text) == 0) {
+            struct str rest = buf_str(&text);
+            while (str_split(&rest, '\n', &line)) {
+                struct str name;
+                if (str_split(&line, ' ', &name) && str_eqz(name, "oom_kill")) {
+                    (void)str_to_u64(line, &kills);
+                }
+            }
+        }
+        buf_release(&text);
+    }
+    return kills;
+}
+
 bool cgroup_join(const char *path)
 {
     return write_file(path, "cgroup.procs", "0");

@@ -18,6 +18,9 @@ int cgroup_make(pid_t pid, uint64_t start_ticks, struct buf *ret_path);
 bool cgroup_join(const char *path);
 bool cgroup_kill(const char *path);
 /* Removes it with the cgroups that its processes made in it; false while any holds a process. */
+/* How many processes the kernel has killed for want of memory in the control group at the root of
+ * our view: that of the container, inside of one. 0 where nothing says so. */
+uint64_t cgroup_oom_kills(void);
 bool cgroup_remove(const char *path);
 
 #endif

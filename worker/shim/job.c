@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/os.h"
+#include "worker/shim/cgroup.h"
 #include "worker/shim/proc.h"
 #include "worker/shim/status.h"
 
@@ -260,11 +261,14 @@ static int write_status(struct job *j)
 
 int job_run(struct job *j)
 {
+    uint64_t kills = cgroup_oom_kills();
     j->deadline_ms = os_monotonic_ms() + j->conf.timeout_ms;
     for (size_t i = 0; i < j->conf.step_count; i++) {
         run_one(j, &j->conf.steps[i], &j->status.steps[j->status.step_count++]);
     }
     output_close(&j->output, &j->status);
+    kills = cgroup_oom_kills() - kills;
+    j->status.oom_kills = kills <= UINT32_MAX ? (uint32_t)kills : 0;
     tree_release(&j->tree);
     return write_status(j);
 }

@@ -51,10 +51,11 @@
  *                                                      signal number or errno
  *     output   head_bytes tail_bytes elided_bytes tail_start
  *     leftover count                                   processes that had to be killed after a step
- *     end
- *   When an order or the timeout comes between two main steps, the first one that does not run for
- *   it carries the result, with duration 0; those behind it are `skipped`. `error` is also the
- *   result of a step of which some process could not be killed.
+ *     oom      count                                   processes that the kernel killed meanwhile
+ * for want of memory, in the shim's own container end When an order or the timeout comes between
+ * two main steps, the first one that does not run for it carries the result, with duration 0; those
+ * behind it are `skipped`. `error` is also the result of a step of which some process could not be
+ * killed.
  *
  * A step ends when its main process ends. Then what still holds its output has 2 s to end too; what
  * runs after that is killed.
@@ -115,6 +116,7 @@ struct shim_status {
     uint64_t elided_bytes;
     uint64_t tail_start;
     uint32_t leftovers;
+    uint32_t oom_kills;
 };
 int shim_status_read(const char *folder, struct shim_status *ret); /* -E_NOT_FOUND: still running */
 /* Appends the kept tail in order, with the mark of what was elided before it. It is the rest of the

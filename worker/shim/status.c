@@ -30,6 +30,9 @@ void status_encode(const struct shim_status *s, struct buf *out)
     record_addz(out, "leftover");
     record_add_u64(out, s->leftovers);
     record_end(out);
+    record_addz(out, "oom");
+    record_add_u64(out, s->oom_kills);
+    record_end(out);
     record_addz(out, "end");
     record_end(out);
     check(out->n - start <= STATUS_BYTES_MAX);
@@ -56,10 +59,19 @@ static bool parse_step(struct shim_status *s, struct str record)
            record_field_int(&record, &step->code) && record_field_u64(&record, &step->duration_ms);
 }
 
+static bool read_count(struct str *record, uint32_t *ret)
+{
+    uint64_t count;
+    if (!record_field_u64(record, &count) || count > UINT32_MAX) {
+        return false;
+    }
+    *ret = (uint32_t)count;
+    return true;
+}
+
 static bool parse_record(struct shim_status *s, struct str record, bool *end)
 {
     const char *name = record_field(&record);
-    uint64_t leftovers;
     if (name == NULL || *end) {
         return false;
     }
@@ -73,9 +85,10 @@ static bool parse_record(struct shim_status *s, struct str record, bool *end)
                record_field_u64(&record, &s->tail_start);
     }
     if (strcmp(name, "leftover") == 0) {
-        bool ok = record_field_u64(&record, &leftovers) && leftovers <= UINT32_MAX;
-        s->leftovers = ok ? (uint32_t)leftovers : 0;
-        return ok;
+        return read_count(&record, &s->leftovers);
+    }
+    if (strcmp(name, "oom") == 0) {
+        return read_count(&record, &s->oom_kills);
     }
     *end = strcmp(name, "end") == 0;
     return *end;

@@ -70,7 +70,7 @@ static int create(const struct box *box, const struct box_image *image, const ch
         state->container = arena_strdup(&box->s->arena, str_from(id));
     }
     buf_release(&why);
-    return r == 0 ? 0 : STEP_EXIT_SYSTEM;
+    return r == 0 ? 0 : r == -E_INVALID ? STEP_EXIT_CONFIG : STEP_EXIT_SYSTEM;
 }
 
 static int make_network(const struct box *box)

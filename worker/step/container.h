@@ -71,7 +71,8 @@ void box_await_health(const struct box *box, const Pb__ContainerState *state);
 void box_show_service_logs(const struct box *box, const Pb__ContainerState *state);
 
 /* container_run.c: one start of the container with what `add_steps` puts into its shim.conf. How
- * the first step ended. -E_*: it cannot be known; said and in *ret_detail. */
+ * the first step ended. -E_*: it cannot be known; said and in *ret_detail. -E_INVALID: for what the
+ * job asks for. */
 struct box_run {
     const char *name; /* of the step for which it runs */
     void (*add_steps)(void *ctx, struct shim_conf *conf);

@@ -36,6 +36,21 @@ static int remove_all(const struct box *box, struct buf *why)
     return r;
 }
 
+/* FOLDER/run and what earlier starts have left beside it (container_run.c). */
+static void add_run_dirs(const struct box *box, json_t *mounts, json_t *words)
+{
+    struct arena *arena = &box->s->arena;
+    for (unsigned i = 0; i <= SHIM_STEPS_MAX; i++) {
+        const char *name = i == 0 ? "run" : arena_printf(arena, "run.%u", i - 1);
+        const char *path = arena_printf(arena, "%s/%s", box->s->folder, name);
+        if (os_exists(path)) {
+            const char *target = arena_printf(arena, "/davit/%s", name);
+            box_add_mount(mounts, path, target, false);
+            json_array_append_new(words, json_string(target));
+        }
+    }
+}
+
 /* A container of root's that gives back to the worker what the job's users have made: without
  * rights of its own the worker could not read or remove it. */
 static json_t *owner_body(const struct box *box, const Pb__ContainerState *state)
@@ -47,13 +62,13 @@ static json_t *owner_body(const struct box *box, const Pb__ContainerState *state
     box_add_mount(mounts, box->settings->shim_program, CONTAINER_SHIM, true);
     box_add_mount(mounts, arena_printf(&s->arena, "%s/engine.pb", s->folder), CONTAINER_LIKE, true);
     box_add_mount(mounts, project_dir, project_dir, false);
-    box_add_mount(mounts, arena_printf(&s->arena, "%s/run", s->folder), CONTAINER_RUN, false);
+    json_t *words = json_pack("[s, s, s, s]", CONTAINER_SHIM, "--own", CONTAINER_LIKE, project_dir);
+    add_run_dirs(box, mounts, words);
     json_object_set_new(host, "Privileged", json_false());
     json_object_set_new(host, "Mounts", mounts);
-    json_t *body = json_pack("{s:s, s:[s, s, s, s, s], s:[], s:s, s:s, s:o, s:o}", "Image",
-                             state->image, "Entrypoint", CONTAINER_SHIM, "--own", CONTAINER_LIKE,
-                             project_dir, CONTAINER_RUN, "Cmd", "User", "0:0", "WorkingDir", "/",
-                             "Labels", box_labels(box), "HostConfig", host);
+    json_t *body = json_pack("{s:s, s:o, s:[], s:s, s:s, s:o, s:o}", "Image", state->image,
+                             "Entrypoint", words, "Cmd", "User", "0:0", "WorkingDir", "/", "Labels",
+                             box_labels(box), "HostConfig", host);
     check(body != NULL);
     return body;
 }

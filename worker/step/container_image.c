@@ -172,10 +172,7 @@ int box_entrypoint(const struct box *box, const Pb__Image *wish, const struct an
     size_t n = own ? wish->n_entrypoint : image->entrypoint_count;
     const char **words = arena_array(&box->s->arena, n + 1, sizeof(*words));
     for (size_t i = 0; i < n; i++) {
-        words[i] = own ? box_expand(box, wish->entrypoint[i]) : image->entrypoint[i];
-        if (words[i] == NULL) {
-            return -E_INVALID;
-        }
+        words[i] = own ? wish->entrypoint[i] : image->entrypoint[i];
         if (words[i][0] == '\0') {
             if (n == 1) {
                 n = 0; /* entrypoint: [""] takes the image's own away */

@@ -18,13 +18,12 @@
 #define PAUSE_MAX_MS 50u   /* after none for a while */
 #define LOOK_MS      2000u /* how often the Engine is asked whether the container still runs */
 #define LOOK_WAIT_S  5u
-#define PATIENCE_MS  15000u /* of an Engine that does not answer */
+#define PATIENCE_MS  10000u /* of an Engine that does not answer */
 #define STOP_WAIT_S  20u
 
 struct watch {
     struct box *box;
     const Pb__ContainerState *state;
-    const char *name;
     const char *dir; /* FOLDER/run */
     int ctl_fd;
     struct spool_reader spool;
@@ -213,6 +212,8 @@ static void finish(struct watch *w)
 {
     struct buf out = BUF_INIT;
     struct buf why = BUF_INIT;
+    while (show(w)) {
+    }
     if (!w->lost && shim_tail_read(w->dir, &w->status, &out) == 0) {
         (void)os_write_all(STDOUT_FILENO, out.p, out.n);
     }
@@ -227,6 +228,9 @@ static void finish(struct watch *w)
 static bool ran_out_of_memory(const struct watch *w)
 {
     struct answer_container c;
+    if (w->status.oom_kills > 0) {
+        return true;
+    }
     struct buf why = BUF_INIT;
     bool oom = engine_inspect(&w->box->engine, w->state->container, &c, &why) == 0 && c.oom_killed;
     buf_release(&why);
@@ -263,11 +267,25 @@ static int prepare(struct watch *w, const struct box_run *run)
     return r;
 }
 
+/* Some of what the job asks for shows only now to be wrong. */
+static int start(struct watch *w)
+{
+    struct buf why = BUF_INIT;
+    int r = engine_start(&w->box->engine, w->state->container, &why);
+    if (r < 0) {
+        bool user = str_find(buf_str(&why), STR("unable to find user")) >= 0;
+        r = user ? -E_INVALID : r;
+        w->detail = arena_printf(&w->box->s->arena, "the container does not start: %s",
+                                 box_quote(w->box, buf_str(&why)));
+    }
+    buf_release(&why);
+    return r;
+}
+
 int box_run(struct box *box, const Pb__ContainerState *state, const struct box_run *run,
             struct shim_step_status *ret, const char **ret_detail)
 {
-    struct watch w = {.box = box, .state = state, .name = run->name, .ctl_fd = -1, .spool.fd = -1};
-    struct buf why = BUF_INIT;
+    struct watch w = {.box = box, .state = state, .ctl_fd = -1, .spool.fd = -1};
     if (told_to_end) {
         *ret = (struct shim_step_status){.result = "canceled"};
         return 0;
@@ -275,11 +293,7 @@ int box_run(struct box *box, const Pb__ContainerState *state, const struct box_r
     int r = prepare(&w, run);
     if (r == 0) {
         catch_end();
-        r = engine_start(&box->engine, state->container, &why);
-        if (r < 0) {
-            w.detail = arena_printf(&box->s->arena, "the container does not start: %s",
-                                    box_quote(box, buf_str(&why)));
-        }
+        r = start(&w);
     }
     if (r == 0) {
         watch(&w);
@@ -294,6 +308,5 @@ int box_run(struct box *box, const Pb__ContainerState *state, const struct box_r
         close(w.ctl_fd);
     }
     spool_close(&w.spool);
-    buf_release(&why);
     return r;
 }

@@ -214,7 +214,11 @@ static int run_lines(struct box *box, const char *name)
     run.script = buf_str(&script);
     r = r < 0 ? r : box_run(box, state, &run, &how, &detail);
     buf_release(&script);
-    return r < 0 ? fail(s, name, REASON_SYSTEM_FAILURE, detail) : exit_code(s, name, &how);
+    if (r < 0) {
+        Pb__Reason reason = r == -E_INVALID ? REASON_CONFIG_ERROR : REASON_SYSTEM_FAILURE;
+        return fail(s, name, reason, detail);
+    }
+    return exit_code(s, name, &how);
 }
 
 static int run_named(struct step *s, const char *name)

@@ -79,6 +79,63 @@ static void test_an_answers_etag_is_handed_over(void **state)
     }
 }
 
+static int take_text(void *ctx, const void *p, size_t n)
+{
+    struct buf *text = ctx;
+    buf_add(text, p, n);
+    return text->n > 5 ? -E_PROTOCOL : 0;
+}
+
+static void test_a_good_body_can_be_taken_as_it_comes(void **state)
+{
+    static const char *const headers[] = {"X-Registry-Auth", "abc", NULL};
+    static const char *const bad[] = {"X-A", "b\r\nX-C: d", NULL};
+    static const struct {
+        const char *status, *taken, *out;
+        int r;
+    } rows[] = {
+        {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello", "", 0},
+        {"HTTP/1.1 404 No\r\nContent-Length: 5\r\n\r\nhello", "", "hello", 0},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello!", "hello!", "", -E_PROTOCOL},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct buf text = BUF_INIT;
+        struct server s = {PIECES(rows[i].status)};
+        struct http_request req = HTTP_REQUEST_INIT;
+        req.headers = headers;
+        req.take = take_text;
+        req.take_ctx = &text;
+        struct call c = call(&s, req);
+        assert_int_equal(c.r, rows[i].r);
+        assert_string_equal(buf_cstr(&text), rows[i].taken);
+        assert_string_equal(buf_cstr(&c.out), rows[i].out);
+        assert_true(contains(&s.request, "X-Registry-Auth: abc\r\n"));
+        buf_release(&text);
+        release(&c, &s);
+    }
+    struct http_request req = HTTP_REQUEST_INIT;
+    struct buf why = BUF_INIT;
+    int status;
+    req.url = "http://127.0.0.1:9/";
+    req.headers = bad;
+    assert_true(http_do(&req, &status, NULL, &why) < 0);
+    buf_release(&why);
+}
+
+static void test_a_socket_that_is_a_file_is_connected_to(void **state)
+{
+    struct http_request req = HTTP_REQUEST_INIT;
+    struct buf why = BUF_INIT;
+    int status;
+    (void)state;
+    req.url = "http://name.invalid/"; /* which nobody is asked for then */
+    req.unix_socket = "/nowhere/at/all";
+    assert_int_equal(http_do(&req, &status, NULL, &why), -E_UNREACHABLE);
+    assert_true(why.n > 0);
+    buf_release(&why);
+}
+
 static void test_a_body_is_sent_with_its_type_and_key(void **state)
 {
     struct server s = {PIECES("HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")};
@@ -343,6 +400,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_answer_with_any_status_is_an_answer),
         cmocka_unit_test(test_an_answers_etag_is_handed_over),
+        cmocka_unit_test(test_a_good_body_can_be_taken_as_it_comes),
+        cmocka_unit_test(test_a_socket_that_is_a_file_is_connected_to),
         cmocka_unit_test(test_a_body_is_sent_with_its_type_and_key),
         cmocka_unit_test(test_files_go_out_and_come_in),
         cmocka_unit_test(test_an_error_does_not_end_up_in_the_file),

@@ -9,7 +9,9 @@
 
 #include <cmocka.h>
 
+#include "common/os.h"
 #include "worker/exec/exec.h"
+#include "worker/exec/prepared.h"
 
 struct expectation {
     const char *step; /* all others ended well */
@@ -42,6 +44,8 @@ static const struct expectation expectations[] = {
     {"source", "killed", 9, JOB_CANCELED, REASON_NONE, 0},
     {"artifacts_in", "exit", STEP_EXIT_ARTIFACT, JOB_FAILED, REASON_ARTIFACT_MISSING, 0},
     {"artifacts_in", "exit", STEP_EXIT_SYSTEM, JOB_FAILED, REASON_SYSTEM_FAILURE, 0},
+    {"source", "exit", STEP_EXIT_IMAGE, JOB_FAILED, REASON_IMAGE_PULL_FAILURE, 0},
+    {"source", "exit", STEP_EXIT_CONFIG, JOB_FAILED, REASON_CONFIG_ERROR, 0},
     {"script", "exit", 1, JOB_FAILED, REASON_SCRIPT_FAILURE, 1},
     {"script", "exit", STEP_EXIT_SOURCE, JOB_FAILED, REASON_SCRIPT_FAILURE, STEP_EXIT_SOURCE},
     {"script", "signal", 9, JOB_FAILED, REASON_SYSTEM_FAILURE, 0},
@@ -122,11 +126,42 @@ static void the_first_failure_is_the_reason(void **state)
     arena_release(&arena);
 }
 
+/* What ran the script elsewhere says that it was not the script which failed. */
+static void a_script_that_was_killed_where_it_ran_is_no_failure_of_its_own(void **state)
+{
+    char folder[] = "/tmp/davit-outcome-test-XXXXXX";
+    const struct expectation script = {.step = "script", .result = "exit", .code = 103};
+    const struct expectation late = {.step = "script", .result = "timeout", .code = 15};
+    Pb__JobSpec spec = PB__JOB_SPEC__INIT;
+    Pb__Outcome part = PB__OUTCOME__INIT;
+    Pb__Outcome o;
+    struct arena arena;
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    struct exec_context cx = {.job_dir = folder};
+    struct shim_status s = status_of(&script);
+    arena_init(&arena, 0);
+    part.reason = REASON_SYSTEM_FAILURE;
+    part.detail = (char *)(uintptr_t) "out of memory";
+    assert_int_equal(prepared_part_write(folder, "script", &part), 0);
+    exec_outcome(&cx, &spec, &s, &arena, &o);
+    assert_int_equal(o.result, JOB_FAILED);
+    assert_int_equal(o.reason, REASON_SYSTEM_FAILURE);
+    assert_int_equal(o.exit_code, 0);
+    assert_string_equal(o.detail, "out of memory");
+    s = status_of(&late);
+    exec_outcome(&cx, &spec, &s, &arena, &o);
+    assert_int_equal(o.reason, REASON_JOB_TIMEOUT);
+    arena_release(&arena);
+    os_remove_tree(folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_way_to_end_has_its_outcome),
         cmocka_unit_test(the_first_failure_is_the_reason),
+        cmocka_unit_test(a_script_that_was_killed_where_it_ran_is_no_failure_of_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -292,6 +292,111 @@ static void a_step_may_open_as_many_files_as_its_conf_says(void **state)
     assert_log_has(f, &s, "123\n");
 }
 
+/* As a container's first process: the folder is all that it is given. */
+static void a_shim_that_stays_runs_the_job_and_ends_with_it(void **state)
+{
+    struct fixture *f = *state;
+    char own[] = "PATH=/usr/bin:/bin";
+    char image[] = "FROM_IMAGE=yes";
+    char both[] = "BOTH=image";
+    const char *argv[] = {getenv("DAVIT_SHIM"), "--stay", f->folder, NULL};
+    const char *envp[] = {own, image, both, NULL};
+    struct os_spawn spawn = {
+        .argv = argv, .envp = envp, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1};
+    struct buf out = BUF_INIT;
+    int status;
+    job_limits(f, PLENTY, 0, 1000, 30000);
+    shim_conf_inherit(f->conf);
+    job_step(f, "script", "main", "echo $FROM_IMAGE $BOTH; echo $PPID > parent; exit 3");
+    shim_conf_env(f->conf, STR("BOTH"), STR("job"));
+    assert_int_equal(shim_conf_write(f->conf, f->folder), 0);
+    assert_int_equal(os_run(&spawn, 100, &out, &status), 0);
+    assert_int_equal(status, 0); /* it did its work; how the job went is in its status */
+    struct shim_status s;
+    assert_int_equal(shim_status_read(f->folder, &s), 0);
+    assert_step(&s, 0, "script", "exit", 3);
+    assert_int_equal(s.oom_kills, 0);
+    assert_log_has(f, &s, "yes job\n");
+    char *parent = job_wait_file(f, "parent");
+    assert_int_equal(strtol(parent, NULL, 10), strtol(buf_cstr(&out), NULL, 10));
+    free(parent);
+    buf_release(&out);
+}
+
+static void the_first_program_that_is_there_runs_the_step(void **state)
+{
+    static const char *const programs[] = {"/nowhere/bash", "/bin/echo", "/bin/false"};
+    static const char *const none[] = {"/nowhere/bash", "/etc/passwd"};
+    struct fixture *f = *state;
+    job_limits(f, PLENTY, 0, 1000, 30000);
+    shim_conf_step(f->conf, "script", "main", 0, "/");
+    shim_conf_arg(f->conf, "env"); /* found by PATH */
+    shim_conf_either(f->conf, programs, ARRAY_LEN(programs));
+    shim_conf_arg(f->conf, "said");
+    shim_conf_env(f->conf, STR("PATH"), STR("/usr/bin:/bin"));
+    shim_conf_step(f->conf, "after_script", "after", 0, "/");
+    shim_conf_either(f->conf, none, ARRAY_LEN(none));
+    job_start(f);
+    struct shim_status s = job_wait(f);
+    assert_step(&s, 0, "script", "exit", 0);
+    assert_step(&s, 1, "after_script", "error", ENOENT);
+    assert_log_has(f, &s, "said\n");
+    assert_log_has(f, &s, "cannot run /etc/passwd for after_script");
+}
+
+static void what_somebody_else_says_is_not_said_twice(void **state)
+{
+    struct fixture *f = *state;
+    job_limits(f, PLENTY, 0, 5000, 30000);
+    job_step(f, "script", "main", "trap 'exit 7' TERM; echo $$ > ready; sleep 1000 & wait");
+    shim_conf_quiet(f->conf);
+    job_start(f);
+    free(job_wait_file(f, "ready"));
+    assert_int_equal(shim_control(f->folder, 'e'), 0);
+    struct shim_status s = job_wait(f);
+    assert_step(&s, 0, "script", "canceled", 7);
+    assert_log(f, &s, "");
+}
+
+static void a_quiet_step_fails_without_a_word(void **state)
+{
+    struct fixture *f = *state;
+    job_limits(f, PLENTY, 0, 5000, 30000);
+    job_step(f, "script", "main", "exit 7");
+    shim_conf_quiet(f->conf);
+    job_start(f);
+    struct shim_status s = job_wait(f);
+    assert_step(&s, 0, "script", "exit", 7);
+    assert_log(f, &s, "");
+}
+
+/* A container could put anything there. */
+static void no_link_or_fifo_is_followed_for_a_status(void **state)
+{
+    struct fixture *f = *state;
+    struct shim_status s;
+    struct spool_reader reader;
+    char *status = job_path(f, "status");
+    char *spool = job_path(f, "spool");
+    assert_int_equal(symlink("/etc/hostname", status), 0);
+    assert_int_equal(mkfifo(spool, 0600), 0);
+    assert_true(shim_status_read(f->folder, &s) < 0);
+    unlink(status);
+    assert_int_equal(mkfifo(status, 0600), 0);
+    assert_true(shim_status_read(f->folder, &s) < 0);
+    if (spool_open(&reader, f->folder) == 0) {
+        struct buf out = BUF_INIT;
+        assert_true(spool_read(&reader, 0, 100, &out) < 0);
+        spool_close(&reader);
+        buf_release(&out);
+    }
+    unlink(spool);
+    assert_int_equal(symlink("/etc/hostname", spool), 0);
+    assert_true(spool_open(&reader, f->folder) < 0);
+    free(status);
+    free(spool);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -309,6 +414,11 @@ int main(void)
         TEST(a_cancel_between_steps_is_told_by_the_next),
         TEST(a_cancel_leaves_after_steps_alone),
         TEST(a_machine_that_goes_down_ends_the_job_by_a_signal),
+        TEST(a_shim_that_stays_runs_the_job_and_ends_with_it),
+        TEST(the_first_program_that_is_there_runs_the_step),
+        TEST(what_somebody_else_says_is_not_said_twice),
+        TEST(a_quiet_step_fails_without_a_word),
+        TEST(no_link_or_fifo_is_followed_for_a_status),
         cmocka_unit_test(records_hold_any_bytes_and_end_where_they_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
