@@ -111,7 +111,7 @@ int get_variable(struct request *rq)
 {
     struct owner owner;
     struct tx *tx;
-    json_t *o;
+    json_t *o = NULL;
     int r = read_owner(rq, &owner);
     r = r < 0 ? r : api_read(rq->api, &tx);
     if (r < 0) {
