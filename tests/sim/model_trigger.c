@@ -94,7 +94,7 @@ void model_start_trigger(struct model *m, struct model_job *j)
     const struct model_pipeline *child = model_pipeline(m, j->child);
 
     j->attempt++;
-    j->epoch++;
+    j->epoch = MAX(j->epoch, m->epoch_floor) + 1;
     model_move(m, j, JOB_RUNNING);
     if (child != NULL && model_pipeline_ended(child)) {
         end_as(m, j, child);
