@@ -137,8 +137,7 @@ static uint32_t taken(const struct worker *w)
     return n;
 }
 
-/* The broker may give the same id, attempt and epoch to another job now, and would take the end of
- * the one for that of the other: so the power was gone at the worker, too. */
+/* The power was gone at the worker, too. */
 void worker_was_lost(struct worker *w)
 {
     if (w->worker_id != 0 && model_worker(sim->model, w->worker_id) == NULL) {
