@@ -13,6 +13,8 @@
 #include "broker/api/server.h"
 #include "broker/api/view.h"
 #include "broker/core/query.h"
+#include "common/cert.h"
+#include "common/crypto.h"
 #include "common/os.h"
 
 #define LOW_DISK_BYTES 1073741824ull
@@ -20,6 +22,8 @@
 #define FLUSH_MAX_US   50000u
 #define FILES_MIN      4096u
 #define SKEW_MAX_MS    5000
+#define AUTHORITY_DAYS 180u
+#define DAY_MS         86400000ull
 #define BAD_WORKERS    20u /* that are named */
 
 struct doctor {
@@ -114,6 +118,58 @@ static void look_at_config(struct doctor *d)
     buf_release(&why);
 }
 
+static uint64_t days_left(uint64_t until_ms, uint64_t now_ms)
+{
+    return (until_ms - MIN(now_ms, until_ms)) / DAY_MS;
+}
+
+/* Of the certificate that this server shows now; false: it cannot be read. */
+static bool read_server_certificate(struct authority *a, struct cert_facts *ret)
+{
+    struct buf certificate = BUF_INIT;
+    struct buf key = BUF_INIT;
+    authority_server(a, &certificate, &key);
+    crypto_wipe(key.p, key.n);
+    buf_release(&key);
+    int r = cert_read(buf_str(&certificate), ret);
+    buf_release(&certificate);
+    return r == 0;
+}
+
+/* It is renewed when two thirds of its time are over, as those of workers are. */
+static bool is_late(uint64_t left_ms, uint64_t life_ms)
+{
+    return left_ms < life_ms / 4;
+}
+
+static void look_at_authority(struct doctor *d)
+{
+    struct authority *a = d->rq->api->config.authority;
+    const uint64_t now_ms = os_realtime_ms();
+    struct cert_facts server = {0};
+    if (!a) {
+        return;
+    }
+    const uint64_t days = days_left(authority_until_ms(a), now_ms);
+    add(d, days > AUTHORITY_DAYS, "authority",
+        "stop the broker, move tls/ away, start it, and let all workers join anew",
+        "its certificate ends in %" PRIu64 " days", days);
+    const bool read = read_server_certificate(a, &server);
+    const uint64_t left_ms = server.until_ms - MIN(now_ms, server.until_ms);
+    add(d, read && !is_late(left_ms, server.until_ms - server.from_ms), "server certificate",
+        "the broker renews it by itself: its log says why it could not",
+        "it ends in %" PRIu64 " days", days_left(server.until_ms, now_ms));
+}
+
+/* A worker renews when two thirds of the time of its certificate are over. */
+static bool renews(const struct doctor *d, const Pb__WorkerRecord *w, uint64_t now_ms)
+{
+    const struct authority *a = d->rq->api->config.authority;
+    const uint64_t left_ms = w->certified_until_ms - MIN(now_ms, w->certified_until_ms);
+    return !a || w->certified_until_ms == 0 ||
+           !is_late(left_ms, authority_worker_until_ms(a, now_ms) - now_ms);
+}
+
 static bool check_worker(struct doctor *d, const Pb__WorkerRecord *w,
                          const struct fleet_worker *live)
 {
@@ -131,6 +187,10 @@ static bool check_worker(struct doctor *d, const Pb__WorkerRecord *w,
     } else if (h->has_clock && llabs(h->clock_skew_ms) > SKEW_MAX_MS) {
         add(d, false, name, "let both machines keep time by NTP", "its clock is %" PRId64 " s %s",
             (int64_t)llabs(h->clock_skew_ms) / 1000, h->clock_skew_ms > 0 ? "ahead" : "behind");
+    } else if (!renews(d, w, os_realtime_ms())) {
+        add(d, false, name, "it could not renew it: see its log; else let it join anew",
+            "its certificate ends in %" PRIu64 " days",
+            days_left(w->certified_until_ms, os_realtime_ms()));
     } else {
         return true;
     }
@@ -176,6 +236,7 @@ static int doctor_work(struct request *rq)
     look_at_turn(&d);
     look_at_process(&d);
     look_at_config(&d);
+    look_at_authority(&d);
     int r = api_read_stored(rq->api, &tx);
     if (r == 0) {
         look_at_workers(&d, tx);

@@ -190,7 +190,8 @@ def the_doctor_says_what_to_do(build):
     with Configured(build, FILE, workers=1, slots=1) as stack:
         done = davit(stack, "doctor")
         assert done.returncode == 0, done.stdout + done.stderr
-        for check in ("store", "journal", "open files", "configuration", "workers", "clock", "version"):
+        for check in ("store", "journal", "open files", "configuration", "workers", "clock", "version",
+                      "authority", "server certificate"):
             assert f"ok   {check} " in done.stdout, (check, done.stdout)
         stack.write(FILE.replace("30d", "31d"))
         done = davit(stack, "doctor")
