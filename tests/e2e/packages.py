@@ -36,7 +36,7 @@ if command -v systemd-analyze >/dev/null; then
 fi
 
 # A broker and a worker as their users, with the installed configuration.
-run_as() { user=$1; shift; setpriv --reuid "$user" --regid "$user" --clear-groups "$@"; }
+run_as() { user=$1; shift; exec setpriv --reuid "$user" --regid "$user" --clear-groups "$@"; }
 run_as davit davitd --config /etc/davit/davitd.yml --listen tcp://127.0.0.1:FLEET --http 127.0.0.1:HTTP \
     >/tmp/davitd.log 2>&1 &
 broker=$!
@@ -45,10 +45,10 @@ install -o davit-worker -m 600 /var/lib/davit/worker.token /tmp/worker.token
 run_as davit-worker davit-worker --broker tcp://127.0.0.1:FLEET --token-file /tmp/worker.token \
     --state /var/lib/davit-worker --slots 2 >/tmp/worker.log 2>&1 &
 worker=$!
-davit --data /var/lib/davit enqueue --follow -- sh -c 'id -un; echo from a package' >/tmp/job.log 2>&1 ||
+davit enqueue --data /var/lib/davit --follow -- sh -c 'id -un; echo from a package' >/tmp/job.log 2>&1 ||
     { cat /tmp/job.log /tmp/davitd.log /tmp/worker.log; exit 1; }
 grep -q davit-worker /tmp/job.log && grep -q 'from a package' /tmp/job.log || fail "$(cat /tmp/job.log)"
-davit --data /var/lib/davit doctor || fail doctor
+davit doctor --data /var/lib/davit || fail doctor
 kill $worker; wait $worker || true
 kill $broker; wait $broker || fail "the broker did not end well"
 
