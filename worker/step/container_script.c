@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -90,22 +91,34 @@ static int await_services(struct box *box, const Pb__ContainerState *state, cons
 
 static void open_below(int fd);
 
-/* Files of others stay as they are: they cannot be opened. */
+static void set_mode(int fd, mode_t mode)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    int r UNUSED = chmod(path, mode);
+}
+
+/* Files of others stay as they are. What a name stands for is looked at once: it may be replaced
+ * meanwhile, and what a link points to is not ours to open. */
 static void open_one(int dir_fd, const char *name)
 {
     struct stat st;
-    if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-        return;
+    const int at = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (at < 0 || fstat(at, &st) < 0) {
+        st.st_mode = 0;
     }
     if (S_ISDIR(st.st_mode)) {
-        int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        set_mode(at, (st.st_mode & 07777) | 0777);
+        int fd = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd >= 0) {
-            (void)fchmod(fd, (st.st_mode & 07777) | 0777);
             open_below(fd);
         }
     } else if (S_ISREG(st.st_mode)) {
-        mode_t mode = (st.st_mode & 07777) | 0666 | ((st.st_mode & 0100) != 0 ? 0111 : 0);
-        (void)fchmodat(dir_fd, name, mode, 0);
+        set_mode(at, (st.st_mode & 07777) | 0666 | ((st.st_mode & 0100) != 0 ? 0111 : 0));
+    }
+    if (at >= 0) {
+        close(at);
     }
 }
 
