@@ -2,10 +2,12 @@
 
 #include "broker/net/wire.h"
 
+#include <netinet/in.h>
 #include <nng/nng.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include "broker/net/pipe.h"
 #include "common/limits.h"
@@ -13,6 +15,10 @@
 #include "common/tls_engine.h"
 
 #define ACCEPT_PAUSE_MS 100 /* after an error: mostly there are no descriptors left */
+
+/* Connections that may wait to be accepted; the kernel has a bound of its own. */
+#define BACKLOG   4096
+#define EARLY_FDS 256 /* the listener's descriptor is below, as it is made at the start */
 
 struct wire {
     struct inbox *inbox;
@@ -147,6 +153,28 @@ static int set_tls(struct wire *w, struct tls *tls)
     return r;
 }
 
+static bool listens_at(int fd, uint16_t port)
+{
+    struct sockaddr_in6 a = {.sin6_port = 0}; /* the port of both families lies at one place */
+    socklen_t size = sizeof(a);
+    int listening = 0;
+    socklen_t n = sizeof(listening);
+
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n) == 0 && listening != 0 &&
+           getsockname(fd, (struct sockaddr *)&a, &size) == 0 && ntohs(a.sin6_port) == port;
+}
+
+/* nng lets 128 wait. When a fleet comes back at once, the kernel drops the others and tries them
+ * again after 1, 3, 7 and more seconds, beyond their leases. nng does not give its socket away. */
+static void let_more_wait(uint16_t port)
+{
+    for (int fd = 0; fd < EARLY_FDS; fd++) {
+        if (listens_at(fd, port) && listen(fd, BACKLOG) < 0) {
+            log_warn("net: no more than 128 connections wait to be accepted");
+        }
+    }
+}
+
 static int set_up(struct wire *w, const char *url, struct tls *tls, uint16_t *ret_port)
 {
     int port = 0;
@@ -159,6 +187,7 @@ static int set_up(struct wire *w, const char *url, struct tls *tls, uint16_t *re
     r = r != 0 ? r : nng_stream_listener_get_int(w->listener, NNG_OPT_TCP_BOUND_PORT, &port);
     if (r == 0) {
         *ret_port = (uint16_t)port;
+        let_more_wait((uint16_t)port);
     }
     return r;
 }

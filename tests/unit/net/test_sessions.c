@@ -2,9 +2,12 @@
 
 #include <dirent.h>
 #include <endian.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 
@@ -368,6 +371,35 @@ static void a_list_beyond_all_bounds_ends_the_session(void **state)
     fixture_down(&f);
 }
 
+/* How many connections may wait at the socket that listens at the port; 0: it is not that one. */
+static uint32_t backlog_of(int fd, uint16_t port)
+{
+    struct sockaddr_in a = {.sin_port = 0};
+    socklen_t size = sizeof(a);
+    struct tcp_info info = {.tcpi_state = 0};
+    socklen_t n = sizeof(info);
+
+    if (getsockname(fd, (struct sockaddr *)&a, &size) < 0 || ntohs(a.sin_port) != port ||
+        getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n) < 0 || info.tcpi_state != TCP_LISTEN) {
+        return 0;
+    }
+    return info.tcpi_sacked; /* of a socket that listens: its bound */
+}
+
+/* Or the kernel drops them, and they come back too late for their leases. */
+static void a_fleet_that_comes_at_once_may_wait_to_be_accepted(void **state)
+{
+    struct fixture f;
+    uint32_t backlog = 0;
+
+    fixture_up(&f, &calm);
+    for (int fd = 0; fd < 1024 && backlog == 0; fd++) {
+        backlog = backlog_of(fd, f.port);
+    }
+    assert_true(backlog > 128);
+    fixture_down(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -387,6 +419,7 @@ int main(void)
         cmocka_unit_test(an_acknowledgement_of_what_was_never_sent_ends_the_session),
         cmocka_unit_test(a_reader_that_does_not_acknowledge_gets_32_messages_and_then_the_rest),
         cmocka_unit_test(a_list_beyond_all_bounds_ends_the_session),
+        cmocka_unit_test(a_fleet_that_comes_at_once_may_wait_to_be_accepted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
