@@ -73,19 +73,6 @@ static bool same_text(const char *a, const char *b)
     return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
-static bool same_message(const ProtobufCMessage *a, const ProtobufCMessage *b)
-{
-    struct buf left = BUF_INIT;
-    struct buf right = BUF_INIT;
-
-    pb_pack(a, &left);
-    pb_pack(b, &right);
-    const bool same = str_eq(buf_str(&left), buf_str(&right));
-    buf_release(&left);
-    buf_release(&right);
-    return same;
-}
-
 static const Pb__PoolSet *find_pool(const Pb__Configure *c, const char *name)
 {
     for (size_t i = 0; i < c->n_pools; i++) {
@@ -110,7 +97,7 @@ static void compare_declared(const Pb__Configure *old, const Pb__Configure *new,
 {
     for (size_t i = 0; i < new->n_pools; i++) {
         const Pb__PoolSet *before = find_pool(old, new->pools[i]->name);
-        if (before == NULL || !same_message(&before->base, &new->pools[i]->base)) {
+        if (before == NULL || !pb_same(&before->base, &new->pools[i]->base)) {
             buf_addf(out, "pool %s\n", new->pools[i]->name);
         }
     }
@@ -121,7 +108,7 @@ static void compare_declared(const Pb__Configure *old, const Pb__Configure *new,
     }
     for (size_t i = 0; i < new->n_projects; i++) {
         const Pb__ProjectSet *before = find_project(old, new->projects[i]->name);
-        if (before == NULL || !same_message(&before->base, &new->projects[i]->base)) {
+        if (before == NULL || !pb_same(&before->base, &new->projects[i]->base)) {
             buf_addf(out, "project %s\n", new->projects[i]->name);
         }
     }

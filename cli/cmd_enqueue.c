@@ -52,21 +52,6 @@ static int need_text(const struct cli *c, const char *option, const char *text)
                : cli_fail(c, -E_USAGE, "--%s is no UTF-8", option);
 }
 
-/* A comma parts the names. */
-static json_t *split_list(const char *text)
-{
-    json_t *list = json_array();
-    struct str rest = str_from(text);
-    struct str part;
-    while (str_split(&rest, ',', &part)) {
-        part = str_trim(part);
-        if (part.n > 0) {
-            json_array_append_new(list, json_stringn(part.p, part.n));
-        }
-    }
-    return list;
-}
-
 static int read_variables(const struct cli *c, const struct enqueue *e, json_t *list)
 {
     for (size_t i = 0; i < e->variables.count; i++) {
@@ -123,7 +108,7 @@ static int read_wishes(const struct cli *c, struct enqueue *e)
         json_object_set_new(e->wishes, "priority", json_integer(priority));
     }
     if (e->tags != NULL) {
-        json_object_set_new(e->wishes, "tags", split_list(e->tags));
+        json_object_set_new(e->wishes, "tags", list_words(e->tags));
     }
     if (e->retry > 0) {
         json_object_set_new(e->wishes, "retry", json_integer((json_int_t)e->retry));

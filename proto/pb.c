@@ -188,6 +188,20 @@ void pb_pack(const ProtobufCMessage *m, struct buf *out)
     }
 }
 
+bool pb_same(const ProtobufCMessage *a, const ProtobufCMessage *b)
+{
+    struct buf left = BUF_INIT;
+    struct buf right = BUF_INIT;
+
+    check(a->descriptor == b->descriptor);
+    pb_pack(a, &left);
+    pb_pack(b, &right);
+    const bool same = str_eq(buf_str(&left), buf_str(&right));
+    buf_release(&left);
+    buf_release(&right);
+    return same;
+}
+
 struct str pb_str(ProtobufCBinaryData b)
 {
     return str_of(b.data, b.len);

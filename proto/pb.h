@@ -39,6 +39,8 @@ int pb_unpack_own(struct arena *arena, const ProtobufCMessageDescriptor *desc, s
 /* Appends the packed message. */
 void pb_pack(const ProtobufCMessage *m, struct buf *out);
 #define PB_PACK(m, out) pb_pack(&(m)->base, (out))
+/* Whether both, of one kind, say the same. */
+bool pb_same(const ProtobufCMessage *a, const ProtobufCMessage *b);
 
 /* No less than its packed size, and mostly not far above: a third of the work of measuring it. */
 size_t pb_size_bound(const ProtobufCMessage *m);

@@ -75,19 +75,6 @@ static int check_all(struct core *c, const Pb__Configure *cmd)
     return 0;
 }
 
-static bool same_message(struct core *c, const ProtobufCMessage *a, const ProtobufCMessage *b)
-{
-    struct buf left = BUF_INIT;
-    struct buf right = BUF_INIT;
-
-    pb_pack(a, &left);
-    pb_pack(b, &right);
-    const bool same = str_eq(buf_str(&left), buf_str(&right));
-    buf_release(&left);
-    buf_release(&right);
-    return same;
-}
-
 static void declare_pool(struct core *c, const Pb__PoolSet *set)
 {
     const Pb__PoolRecord *before = pool_get(c->tx, set->name);
@@ -96,7 +83,7 @@ static void declare_pool(struct core *c, const Pb__PoolSet *set)
 
     check(r == 0); /* as in check_all */
     row->declared = true;
-    if (before == NULL || !same_message(c, &before->base, &row->base)) {
+    if (before == NULL || !pb_same(&before->base, &row->base)) {
         pool_put(c, row, "declared");
     }
 }
