@@ -2,145 +2,8 @@
  * not look at more than it proposes. */
 #include "common/base.h"
 
-#include "tests/kit/world.h"
-
 #include "common/os.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
-static int set_up(void **state)
-{
-    struct world *w = xcalloc(1, sizeof(*w));
-
-    world_init(w);
-    w->sched = sched_new();
-    *state = w;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct world *w = *state;
-
-    sched_free(w->sched);
-    world_release(w);
-    free(w);
-    return 0;
-}
-
-struct offer {
-    const char *name;
-    const char *tags;
-    const char *pool;
-    uint32_t slots;
-    uint64_t memory;
-    bool tagged_only;
-};
-
-/* A worker that says so, and is open for work. */
-static uint64_t worker(struct world *w, struct offer o)
-{
-    char *executors[] = {(char *)"shell"}, *tags[] = {(char *)o.tags};
-    Pb__WorkerHello body = PB__WORKER_HELLO__INIT;
-
-    body.name = (char *)o.name;
-    body.pool = (char *)(o.pool != NULL ? o.pool : "");
-    body.executors = executors;
-    body.n_executors = 1;
-    body.tags = tags;
-    body.n_tags = o.tags != NULL;
-    body.slots = o.slots;
-    body.memory_bytes = o.memory;
-    body.run_untagged = !o.tagged_only;
-    assert_int_equal(world_hello(w, &body), 0);
-    sched_worker(w->sched, w->reply.worker_id, worker_get(w->tx, w->reply.worker_id), true);
-    return w->reply.worker_id;
-}
-
-static uint64_t submit(struct world *w, const char *project, const char *plan)
-{
-    Pb__PipelineCreate body = PB__PIPELINE_CREATE__INIT;
-
-    body.project = (char *)project;
-    body.plan = plan_from_text(tx_arena(w->tx), plan);
-    body.ref = (char *)"main";
-    body.sha = (char *)"1";
-    body.origin = (char *)"push";
-    assert_int_equal(WORLD_APPLY(w, "ann", PIPELINE_CREATE, &body), 0);
-    return w->reply.pipeline_id;
-}
-
-static int by_order(const void *a, const void *b)
-{
-    const struct sched_proposal *x = a, *y = b;
-
-    return x->order < y->order ? -1 : x->order > y->order;
-}
-
-/* In the order in which they were found. */
-static size_t propose(struct world *w, struct sched_proposal *ret, size_t max)
-{
-    const size_t n = sched_propose(w->sched, w->tx, w->now_ms, ret, max);
-
-    qsort(ret, n, sizeof(*ret), by_order);
-    return n;
-}
-
-/* One assignment after the other; the names of the jobs, with blanks between. */
-static const char *assign_all(struct world *w)
-{
-    struct sched_proposal p[64];
-    struct buf names = BUF_INIT;
-    const char *text;
-    size_t n;
-
-    while ((n = propose(w, p, ARRAY_LEN(p))) > 0) {
-        for (size_t i = 0; i < n; i++) {
-            assert_int_equal(world_assign(w, p[i].job_id, p[i].worker_id), 0);
-            buf_addf(&names, "%s%s", names.n > 0 ? " " : "", job_get(w->tx, p[i].job_id)->name);
-        }
-    }
-    text = arena_strdup(tx_arena(w->tx), buf_str(&names));
-    buf_release(&names);
-    return text;
-}
-
-static void finish(struct world *w, uint64_t pipeline_id, const char *name)
-{
-    Pb__Outcome o = PB__OUTCOME__INIT;
-
-    o.result = JOB_SUCCESS;
-    assert_int_equal(world_finished(w, world_job_id(w, pipeline_id, name), &o), 0);
-}
-
-static void set_project(struct world *w, const char *name, uint32_t weight, uint32_t max_running)
-{
-    Pb__ProjectSet body = PB__PROJECT_SET__INIT;
-
-    body.name = (char *)name;
-    body.has_weight = body.has_max_running = true;
-    body.weight = weight;
-    body.max_running = max_running;
-    assert_int_equal(WORLD_APPLY(w, "ann", PROJECT_SET, &body), 0);
-}
-
-static void set_pool(struct world *w, const char *name, uint32_t max_running, uint32_t each,
-                     bool preempt)
-{
-    Pb__PoolSet body = PB__POOL_SET__INIT;
-
-    body.name = (char *)name;
-    body.has_max_running = body.has_project_max_running = body.has_preempt = true;
-    body.max_running = max_running;
-    body.project_max_running = each;
-    body.preempt = preempt;
-    assert_int_equal(WORLD_APPLY(w, "ann", POOL_SET, &body), 0);
-}
+#include "tests/unit/sched/fixture.h"
 
 static void classes_are_interleaved_by_priority_then_age(void **state)
 {
@@ -632,24 +495,6 @@ static void random_loads_share_by_weight(void **state)
     }
 }
 
-#define QUEUED_PIPELINES 50u
-#define QUEUED_JOBS      2000u
-
-static void fill(struct world *w)
-{
-    struct buf text = BUF_INIT;
-
-    for (unsigned i = 0; i < QUEUED_JOBS; i++) {
-        buf_addf(&text, "j%u: %s\n", i, i % 3 == 0 ? "tags=x" : i % 3 == 1 ? "" : "tags=y");
-    }
-    w->audit = false;
-    for (unsigned i = 0; i < QUEUED_PIPELINES; i++) {
-        submit(w, "demo", buf_cstr(&text));
-        world_commit(w);
-    }
-    buf_release(&text);
-}
-
 static void a_long_queue_costs_no_more_than_a_short_one(void **state)
 {
     struct world *w = *state;
@@ -708,102 +553,6 @@ static void a_lane_keeps_its_order(void **state)
     assert_int_equal(total, 898);
 }
 
-static bool online(void *ctx, uint64_t worker_id)
-{
-    return true;
-}
-
-static void why_tells_the_place_in_line(void **state)
-{
-    struct world *w = *state;
-    struct sched_why why[4];
-    struct sched_outlook o;
-
-    worker(w, (struct offer){"w1", "x", .slots = 1, .tagged_only = true});
-    submit(w, "demo", "a:\nb:\nc: priority=1\n");
-    assert_int_equal(
-        sched_why(w->tx, world_job(w, w->reply.pipeline_id, "b"), online, NULL, why, 4, &o), 1);
-    assert_int_equal(o.position, 3);
-    assert_false(o.position_or_more);
-    assert_true(o.never);
-    assert_int_equal(sched_wait_ms(&o, 1000), UINT64_MAX);
-    assert_string_equal(why[0].reason, "runs no untagged jobs");
-}
-
-static void why_tells_what_it_has_not_counted(void **state)
-{
-    struct world *w = *state;
-    struct sched_why why[4];
-    struct sched_outlook o;
-
-    uint64_t p;
-
-    fill(w);
-    p = w->reply.pipeline_id;
-    worker(w, (struct offer){"w1", "x", .slots = 4});
-    sched_why(w->tx, world_job(w, p, "j1997"), online, NULL, why, 4, &o);
-    assert_string_equal(why[0].reason, "missing tags: y");
-    sched_why(w->tx, world_job(w, submit(w, "demo", "last:\n"), "last"), online, NULL, why, 4, &o);
-    assert_int_equal(o.position, 10000);
-    assert_true(o.position_or_more);
-    assert_int_equal(o.slots, 4);
-    assert_int_equal(sched_wait_ms(&o, 1000), 10000 / 4 * 1000);
-}
-
-static void why_names_pools_that_nobody_serves(void **state)
-{
-    struct world *w = *state;
-    struct sched_why why[4];
-    struct sched_outlook o;
-    uint64_t p;
-
-    set_pool(w, "empty", 0, 0, false);
-    set_pool(w, "full", 0, 0, false);
-    worker(w, (struct offer){"w1", .pool = "full", .slots = 1});
-    p = submit(w, "demo", "a:\nb:\nc: pool=empty\n");
-    sched_why(w->tx, world_job(w, p, "a"), online, NULL, why, 4, &o);
-    assert_int_equal(o.pool_count, 1);
-    assert_string_equal(o.pools[0], "empty");
-    assert_true(o.now);
-    assert_int_equal(sched_wait_ms(&o, 1000), 0);
-    assert_string_equal(assign_all(w), "a");
-    sched_why(w->tx, world_job(w, p, "b"), online, NULL, why, 4, &o);
-    assert_false(o.now);
-    assert_int_equal(sched_wait_ms(&o, 1000), 1000);
-    sched_why(w->tx, world_job(w, p, "c"), online, NULL, why, 4, &o);
-    assert_true(o.never);
-    assert_int_equal(o.pool_count, 1);
-}
-
-static void why_counts_what_runs_for_each_pool(void **state)
-{
-    struct world *w = *state;
-    struct sched_why why[4];
-    struct sched_outlook o;
-    uint64_t p;
-
-    set_pool(w, "full", 1, 0, false);
-    set_pool(w, "fair", 0, 1, false);
-    worker(w, (struct offer){"w1", .pool = "full", .slots = 3});
-    worker(w, (struct offer){"w2", .pool = "fair", .slots = 3});
-    worker(w, (struct offer){"w3", .slots = 3});
-    submit(w, "x", "a: pool=full\nb: pool=fair\nc:\n");
-    assert_int_equal(strlen(assign_all(w)), strlen("a b c"));
-    p = submit(w, "x", "d:\n");
-    sched_why(w->tx, world_job(w, p, "d"), online, NULL, why, 4, &o);
-    assert_string_equal(why[0].reason, "pool full runs 1 of 1 jobs");
-    assert_string_equal(why[1].reason, "its project runs 1 of 1 jobs in pool fair");
-    assert_string_equal(why[2].reason, "can take it");
-    sched_why(w->tx, world_job(w, submit(w, "y", "e:\n"), "e"), online, NULL, why, 4, &o);
-    assert_string_equal(why[1].reason, "can take it");
-    set_project(w, "x", 0, 3);
-    sched_why(w->tx, world_job(w, p, "d"), online, NULL, why, 4, &o);
-    assert_string_equal(why[0].reason, "its project runs 3 of 3 jobs");
-    assert_string_equal(why[2].reason, "its project runs 3 of 3 jobs");
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -830,10 +579,6 @@ int main(void)
         TEST(random_loads_share_by_weight),
         TEST(a_long_queue_costs_no_more_than_a_short_one),
         TEST(a_lane_keeps_its_order),
-        TEST(why_tells_the_place_in_line),
-        TEST(why_tells_what_it_has_not_counted),
-        TEST(why_names_pools_that_nobody_serves),
-        TEST(why_counts_what_runs_for_each_pool),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
