@@ -38,6 +38,13 @@ static void clear_effects(struct turn *t)
     t->learned_changes = 0;
 }
 
+/* Whether the store knows now of the start: what was undone is to be said again. */
+static void start_settled(struct turn *t, int r)
+{
+    t->starting = t->starting && !(r == 0 && t->starts);
+    t->starts = false;
+}
+
 /* Everything that waits, in one transaction. 0, or an error with nothing changed in the store. */
 static int transact(struct turn *t, struct item *items)
 {
@@ -68,8 +75,7 @@ static int transact(struct turn *t, struct item *items)
     turn_learn(t);
     r = turn_settle(t);
     t->jump_ms = r == 0 ? 0 : t->jump_ms; /* what was undone is to be done again */
-    t->starting = t->starting && !(r == 0 && t->starts);
-    t->starts = false;
+    start_settled(t, r);
     return r;
 }
 
@@ -118,6 +124,7 @@ static int apply_alone(struct turn *t, struct post *p)
     if (r < 0) {
         return r;
     }
+    turn_apply_start(t);
     begin_fleet(t);
     turn_apply_post(t, p);
     turn_learn(t);
@@ -125,6 +132,7 @@ static int apply_alone(struct turn *t, struct post *p)
         look_ahead(t);
     }
     r = turn_settle_now(t);
+    start_settled(t, r);
     if (r < 0 && turn_survives(r)) {
         int undone = turn_undo(t);
         r = undone < 0 ? undone : r;

@@ -274,6 +274,44 @@ static void a_start_after_relaxed_durability_gives_no_id_again(void **state)
     fixture_down(&f);
 }
 
+/* What cannot be read any more. */
+static void damage_project_of(struct fixture *f, uint64_t job_id)
+{
+    struct tx *tx;
+
+    assert_int_equal(turn_fresh(f->turn), 0);
+    assert_int_equal(turn_step(f->turn), 0);
+    assert_int_equal(tx_begin(f->store, true, &tx), 0);
+    const struct key k = key_u64(job_get(tx, job_id)->project_id);
+    tx_put(tx, T_PROJECT, &k, STR("\xff"));
+    assert_int_equal(tx_commit(tx), 0);
+}
+
+/* The turn that says what may be missing is undone for somebody else's sake; the others in it get
+ * one each, and they take ids. */
+static void a_start_whose_first_turn_is_undone_gives_no_id_again(void **state)
+{
+    const struct fixture_options relaxed = {.stepped = true, .relaxed_ms = 1000};
+    struct answer bad = {.count = 0};
+    struct reply reply;
+    struct fixture f;
+
+    fixture_up(&f, &relaxed);
+    const uint64_t first = fixture_submit(&f, 1);
+    assert_int_equal(fixture_cancel_job(&f, first), 0);
+    damage_project_of(&f, first);
+    fixture_kill(&f);
+    struct post *p = fixture_pipeline_post("group/test", 1);
+    assert_int_equal(turn_submit(f.turn, p, take_answer, &bad), 0);
+    assert_int_equal(fixture_call(&f, fixture_pipeline_post("group/other", 1), &reply), 0);
+    assert_int_equal(bad.count, 1);
+    assert_int_equal(bad.r, -E_CORRUPT);
+    assert_true(reply.pipeline_id > first + LIMIT_IDS_SKIPPED);
+    assert_true(fixture_submit_post(&f, fixture_pipeline_post("group/other", 1)) <
+                reply.pipeline_id + 100); /* they are skipped once */
+    fixture_down(&f);
+}
+
 static void a_store_without_its_journal_gives_no_id_again(void **state)
 {
     char aside[96];
@@ -307,6 +345,7 @@ int main(void)
         cmocka_unit_test(a_reader_that_wants_all_makes_one_commit_for_all_turns_before),
         cmocka_unit_test(steady_work_is_committed_twice_a_second),
         cmocka_unit_test(a_start_after_relaxed_durability_gives_no_id_again),
+        cmocka_unit_test(a_start_whose_first_turn_is_undone_gives_no_id_again),
         cmocka_unit_test(a_store_without_its_journal_gives_no_id_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
