@@ -79,7 +79,9 @@ struct post *uses_take(struct uses *u)
     pthread_mutex_lock(&u->lock);
     cmd->uses = arena_array(a, HASH_COUNT(u->table) + 1, sizeof(Pb__TokenUse *));
     HASH_ITER (hh, u->table, use, next) {
-        if (use->told) {
+        if (use->told) { /* before, and not seen since: the store knows by now */
+            HASH_DEL(u->table, use);
+            free(use);
             continue;
         }
         Pb__TokenUse *told = arena_alloc(a, sizeof(*told));

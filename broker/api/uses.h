@@ -13,8 +13,10 @@ void uses_free(struct uses *u);
 
 /* By the token's hash; LIMIT_TOKENS of them are remembered. */
 void uses_note(struct uses *u, const uint8_t hash[32], uint64_t now_ms);
-uint64_t uses_last(struct uses *u, const uint8_t hash[32]); /* 0: not since the start */
-/* What is new since the last call, as TokensUsed; NULL: nothing is. */
+/* 0: not since the start, or so long ago that the store has been told. */
+uint64_t uses_last(struct uses *u, const uint8_t hash[32]);
+/* What is new since the last call, as TokensUsed; NULL: nothing is. What was told by then and not
+ * seen again is forgotten, so that tokens that are gone leave room for new ones. */
 struct post *uses_take(struct uses *u);
 
 #endif
