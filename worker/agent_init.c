@@ -81,6 +81,7 @@ static int take_state(struct agent *a, struct buf *why)
         buf_addf(why, "cannot make the state folder %s: %s", wanted, err_text(r));
         return r < 0 ? r : -E_IO;
     }
+    a->sandbox.state = arena_strdup(&a->arena, str_from(state));
     a->jobs_dir = os_path_join(state, "jobs");
     a->builds_dir = os_path_join(state, "builds");
     a->cache_dir = os_path_join(state, "cache");

@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 from stack import SKIP, Stack, main, wait_for
@@ -55,6 +56,21 @@ named: {{stage: b, image: debian, executor: sandbox, script: ['true'], allow_fai
         assert "no executor docker" in str(why), why
 
 
+def the_worker_keeps_its_state_to_itself(build):
+    shown = tempfile.gettempdir()  # where the state lies
+    with Stack(build, worker=["--executors", "sandbox", "--sandbox-read", shown]) as s:
+        p = s.submit(f"""
+job:
+  script:
+    - 'ls -d {s.dir}/worker-0 && test -e {s.dir}/davitd.log && echo shown'
+    - 'cat {s.dir}/worker-0/jobs/*/spec.pb {s.dir}/worker-0/worker.uid >/dev/null 2>&1 || echo no state'
+    - 'echo mine > file && cat file'
+""")["id"]
+        _, log = end(s, p)
+        for part in ("\nshown\n", "\nno state\n", "\nmine\n"):
+            assert part in log, (part, log)
+
+
 def a_network_is_there_or_not(build):
     text = "job: {script: ['echo > /dev/tcp/127.0.0.1/$PORT && echo reached']}\n"
     for options, reaches in ((["--sandbox-no-network"], False), ([], True)):
@@ -93,4 +109,5 @@ if __name__ == "__main__":
     if not bwrap or subprocess.run([bwrap, "--unshare-all", "--ro-bind", "/", "/", "true"], check=False).returncode:
         print("skipped: bubblewrap makes no sandbox here")
         sys.exit(SKIP)
-    main([jobs_see_the_system_and_their_tree, a_network_is_there_or_not, it_ends_with_grace_and_outlives_its_worker])
+    main([jobs_see_the_system_and_their_tree, the_worker_keeps_its_state_to_itself, a_network_is_there_or_not,
+          it_ends_with_grace_and_outlives_its_worker])

@@ -145,6 +145,7 @@ static void show_system(struct preparation *p)
     for (size_t i = 0; i < o->n_write; i++) {
         arg3(p, "--bind", o->write[i], o->write[i]);
     }
+    arg2(p, "--tmpfs", o->state); /* it may lie in any of these */
 }
 
 static void add_sandbox(struct preparation *p, const struct script_step *s, const char *script)
