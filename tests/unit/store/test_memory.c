@@ -131,10 +131,27 @@ static void look(struct model *m, unsigned i)
     }
 }
 
-/* The next one that is there, from i on in the direction; KEYS or -1: none. */
-static int neighbour(const struct model *m, int i, int step)
+/* Which keys a walk may meet: all, or a third key and the two that it is a prefix of. */
+struct range {
+    int first;
+    int end;
+    struct key prefix;
+};
+
+static struct range range_at(unsigned i)
 {
-    while (i >= 0 && i < KEYS && !m->now[i].there) {
+    const unsigned first = i / 3 * 3;
+
+    if (first == 0) { /* what they have in common */
+        return (struct range){0, KEYS, key_at(0)};
+    }
+    return (struct range){(int)first, (int)first + 3, key_at(first)};
+}
+
+/* The next one that is there, from i on in the direction; none: outside of the range. */
+static int neighbour(const struct model *m, const struct range *r, int i, int step)
+{
+    while (i >= r->first && i < r->end && !m->now[i].there) {
         i += step;
     }
     return i;
@@ -143,18 +160,19 @@ static int neighbour(const struct model *m, int i, int step)
 /* Goes on from there to and fro, and meets what the model has. */
 static void walk(struct model *m, unsigned from)
 {
+    const struct range r = range_at(pick(m, 2) == 0 ? 0 : from);
     const struct key k = key_at(from);
     const bool last = pick(m, 3) == 0;
     struct cursor c;
-    int at = last ? neighbour(m, KEYS - 1, -1) : neighbour(m, (int)from, 1);
+    int at = neighbour(m, &r, last ? r.end - 1 : (int)from, last ? -1 : 1);
     bool back = last;
 
     if (last) {
-        tx_seek_last(&c, m->tx, T_PROJECT, STR("row"));
+        tx_seek_last(&c, m->tx, T_PROJECT, key_str(&r.prefix));
     } else {
-        tx_seek(&c, m->tx, T_PROJECT, STR_NULL, &k);
+        tx_seek(&c, m->tx, T_PROJECT, key_str(&r.prefix), &k);
     }
-    while (at >= 0 && at < KEYS) {
+    while (at >= r.first && at < r.end) {
         const struct key here = key_at((unsigned)at);
         assert_true(c.valid && str_eq(c.key, key_str(&here)));
         assert_holds(m, &m->now[at], c.value);
@@ -165,7 +183,7 @@ static void walk(struct model *m, unsigned from)
             return; /* left early */
         }
         back = pick(m, 4) == 0 ? !back : back;
-        at = neighbour(m, at + (back ? -1 : 1), back ? -1 : 1);
+        at = neighbour(m, &r, at + (back ? -1 : 1), back ? -1 : 1);
         back ? tx_prev(&c) : tx_next(&c);
     }
     assert_false(c.valid);
@@ -173,7 +191,8 @@ static void walk(struct model *m, unsigned from)
 
 static void count(struct model *m)
 {
-    const int first = neighbour(m, 0, 1);
+    const struct range all = range_at(0);
+    const int first = neighbour(m, &all, 0, 1);
     const struct key least = key_at((unsigned)first % KEYS);
     struct key k;
     uint64_t n = 0;
