@@ -1,5 +1,6 @@
 """Jobs in containers, by a real Docker Engine: docker.py BUILD [TEST...]"""
 import base64
+import glob
 import json
 import os
 import shutil
@@ -417,12 +418,24 @@ def a_worker_without_rights_gets_its_files_back(build):
             text = """
 job:
   image: busybox:1
-  script: ['id -u', 'mkdir -p out/deep && echo x > out/deep/file && chown -R 0:0 out && chmod -R go= out', 'mkdir /davit/run/own']
+  script:
+    - 'id -u'
+    - 'mkdir -p out/deep && echo x > out/deep/file && chown -R 0:0 out && chmod -R go= out'
+    - 'mkdir /davit/run/own; mkdir -p "$(dirname $KEY)/deep/er"'
+    - 'while [ ! -e go ]; do sleep 0.1; done'
   artifacts: {paths: [out]}
 other: {needs: [job], image: 'busybox:1', script: ['cat out/deep/file']}
 """
             for _ in range(2):
-                p = start(s, text)
+                p = start(s, text, variables=[{"name": "KEY", "value": "in a file", "file": True}])
+                wait_for("it waits", lambda p=p: b"-e go" in s.log(s.job(p, "job")["id"]))
+                # As when an earlier try to give the files back was killed.
+                container = next(c for c in engine.containers())
+                engine.call("POST", f"/containers/create?name={container['Names'][0][1:]}-own",
+                            {"Image": "busybox:1", "Cmd": ["true"], "Labels": container["Labels"]})
+                for tree_dir in glob.glob(home + "/state/builds/*/*"):
+                    with open(tree_dir + "/go", "wb"):
+                        pass
                 _, log = end(s, p)
                 assert "\n0\n" in log, log
                 end(s, p, "other")

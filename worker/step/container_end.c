@@ -36,18 +36,25 @@ static int remove_all(const struct box *box, struct buf *why)
     return r;
 }
 
-/* FOLDER/run and what earlier starts have left beside it (container_run.c). */
-static void add_run_dirs(const struct box *box, json_t *mounts, json_t *words)
+static void add_dir(const struct box *box, const char *name, json_t *mounts, json_t *words)
 {
     struct arena *arena = &box->s->arena;
-    for (unsigned i = 0; i <= SHIM_STEPS_MAX; i++) {
-        const char *name = i == 0 ? "run" : arena_printf(arena, "run.%u", i - 1);
-        const char *path = arena_printf(arena, "%s/%s", box->s->folder, name);
-        if (os_exists(path)) {
-            const char *target = arena_printf(arena, "/davit/%s", name);
-            box_add_mount(mounts, path, target, false);
-            json_array_append_new(words, json_string(target));
-        }
+    const char *path = arena_printf(arena, "%s/%s", box->s->folder, name);
+    if (os_exists(path)) {
+        const char *target = arena_printf(arena, "/davit/%s", name);
+        box_add_mount(mounts, path, target, false);
+        json_array_append_new(words, json_string(target));
+    }
+}
+
+/* What of the job's folder its lines could write into: FOLDER/vars, FOLDER/run and what earlier
+ * starts have left beside it (container_run.c). */
+static void add_dirs(const struct box *box, json_t *mounts, json_t *words)
+{
+    add_dir(box, "vars", mounts, words);
+    add_dir(box, "run", mounts, words);
+    for (unsigned i = 0; i < SHIM_STEPS_MAX; i++) {
+        add_dir(box, arena_printf(&box->s->arena, "run.%u", i), mounts, words);
     }
 }
 
@@ -63,7 +70,7 @@ static json_t *owner_body(const struct box *box, const Pb__ContainerState *state
     box_add_mount(mounts, arena_printf(&s->arena, "%s/engine.pb", s->folder), CONTAINER_LIKE, true);
     box_add_mount(mounts, project_dir, project_dir, false);
     json_t *words = json_pack("[s, s, s, s]", CONTAINER_SHIM, "--own", CONTAINER_LIKE, project_dir);
-    add_run_dirs(box, mounts, words);
+    add_dirs(box, mounts, words);
     json_object_set_new(host, "Privileged", json_false());
     json_object_set_new(host, "Mounts", mounts);
     json_t *body = json_pack("{s:s, s:o, s:[], s:s, s:s, s:o, s:o}", "Image", state->image,
@@ -82,7 +89,9 @@ static void give_back(const struct box *box)
         return;
     }
     const char *name = arena_printf(&box->s->arena, "%s-own", box->name);
-    int r = engine_create(&box->engine, name, "", owner_body(box, state), &id, &why);
+    /* One of these that was killed has left its container. */
+    int r = engine_remove(&box->engine, ENGINE_CONTAINERS, name, &why);
+    r = r < 0 ? r : engine_create(&box->engine, name, "", owner_body(box, state), &id, &why);
     r = r < 0 ? r : engine_start(&box->engine, id, &why);
     r = r < 0 ? r : engine_wait(&box->engine, id, OWN_WAIT_S, &why);
     if (r < 0) {
