@@ -61,7 +61,8 @@ int post_pipeline_cancel(struct request *rq)
 
 int post_pipeline_retry(struct request *rq)
 {
-    int r = no_fields(rq);
+    int r = scope_ref_allowed(rq, ABOUT_PIPELINE, rq->args.id);
+    r = r < 0 ? r : no_fields(rq);
     if (r < 0) {
         return r;
     }
@@ -91,7 +92,8 @@ int post_job_cancel(struct request *rq)
 
 int post_job_retry(struct request *rq)
 {
-    int r = no_fields(rq);
+    int r = scope_ref_allowed(rq, ABOUT_JOB, rq->args.id);
+    r = r < 0 ? r : no_fields(rq);
     if (r < 0) {
         return r;
     }
@@ -109,7 +111,7 @@ int post_job_retry(struct request *rq)
 int post_job_play(struct request *rq)
 {
     json_t *body;
-    int r = scope_ref_allowed(rq, rq->args.id);
+    int r = scope_ref_allowed(rq, ABOUT_JOB, rq->args.id);
     r = r < 0 ? r : body_parse(rq, true, &body);
     if (r < 0) {
         return r;

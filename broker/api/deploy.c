@@ -135,6 +135,9 @@ int post_environment_stop(struct request *rq)
         r = body_bool(rq, body, "force", &force);
     }
     json_decref(body);
+    if (r == 0 && !force) {
+        r = scope_ref_allowed(rq, ABOUT_ENVIRONMENT, rq->args.id);
+    }
     if (r < 0) {
         return r;
     }

@@ -141,15 +141,29 @@ int scope_check(struct request *rq)
     }
 }
 
-int scope_ref_allowed(struct request *rq, uint64_t job_id)
+/* 0: there is none. */
+static uint64_t pipeline_of(struct tx *tx, enum route_about about, uint64_t id)
+{
+    if (about == ABOUT_PIPELINE) {
+        return id;
+    }
+    if (about == ABOUT_ENVIRONMENT) {
+        const Pb__EnvironmentRecord *e = environment_get(tx, id);
+        id = e ? e->on_stop_job_id : 0;
+    }
+    const Pb__JobRecord *job = id != 0 ? job_get(tx, id) : NULL;
+    return job ? job->pipeline_id : 0;
+}
+
+int scope_ref_allowed(struct request *rq, enum route_about about, uint64_t id)
 {
     struct tx *tx;
     int r = rq->who.role == ROLE_DEVELOPER ? api_read(rq->api, &tx) : 0;
     if (r < 0 || rq->who.role != ROLE_DEVELOPER) {
         return r;
     }
-    const Pb__JobRecord *job = job_get(tx, job_id);
-    const Pb__PipelineRecord *p = job ? pipeline_get(tx, job->pipeline_id) : NULL;
+    const uint64_t pipeline_id = pipeline_of(tx, about, id);
+    const Pb__PipelineRecord *p = pipeline_id != 0 ? pipeline_get(tx, pipeline_id) : NULL;
     const Pb__PipelineVariablesRecord *vars = p ? pipeline_variables_get(tx, p->id) : NULL;
     if (p && vars && ref_is_protected(p, vars)) {
         r = request_fail(rq, -E_FORBIDDEN,

@@ -13,8 +13,9 @@
 int scope_check(struct request *rq);
 /* For what a body names, and for lists. */
 int scope_project_allowed(struct request *rq, const char *project);
-/* What a developer's token may not touch: jobs of pipelines of a protected ref. -E_FORBIDDEN */
-int scope_ref_allowed(struct request *rq, uint64_t job_id);
+/* What a developer's token may not start: jobs of pipelines of a protected ref. The id is that of a
+ * job, of a pipeline, or of an environment, of which its on_stop job counts. -E_FORBIDDEN */
+int scope_ref_allowed(struct request *rq, enum route_about about, uint64_t id);
 bool scope_sees(struct request *rq, struct tx *tx, uint64_t project_id);
 
 /* `limit`: 1 to LIMIT_PAGE. */

@@ -45,7 +45,9 @@ def submit_body(project, ref="main"):
 
 def roles_are_as_far_as_they_reach(build):
     with Stack(build, workers=0) as stack:
-        pipeline = stack.submit(ECHO, project="g/p")["id"]
+        submitted = stack.submit(ECHO, project="g/p")
+        pipeline, job = submitted["id"], submitted["jobs"][0]["id"]
+        elsewhere = stack.request("POST", "/api/v1/pipelines", submit_body("g/p", "feature"))
         tokens = {role: create(stack, f"a {role}", role) for role in ("maintainer", "developer", "reporter", "user")}
         tokens["admin"] = stack.token()
         rows = [
@@ -55,6 +57,11 @@ def roles_are_as_far_as_they_reach(build):
             ("POST", "/pipelines", submit_body("g/p"), "admin maintainer user"),
             ("POST", "/pipelines", submit_body("g/p", "feature"), "admin maintainer developer user"),
             ("POST", f"/pipelines/{pipeline}/cancel", {}, "admin maintainer developer user"),
+            ("POST", f"/pipelines/{pipeline}/retry", {}, "admin maintainer user"),
+            ("POST", f"/jobs/{job}/retry", {}, "admin maintainer user"),
+            ("POST", f"/jobs/{job}/play", {}, "admin maintainer user"),
+            ("POST", f"/pipelines/{elsewhere['id']}/retry", {}, "admin maintainer developer user"),
+            ("POST", f"/jobs/{elsewhere['jobs'][0]['id']}/retry", {}, "admin maintainer developer user"),
             ("PUT", "/variables?project=g/p", {"variables": [{"name": "X", "value": "1"}]}, "admin maintainer"),
             ("GET", "/variables?project=g/p", None, "admin maintainer"),
             ("PUT", "/variables", {"variables": [{"name": "X", "value": "1"}]}, "admin"),
@@ -70,6 +77,21 @@ def roles_are_as_far_as_they_reach(build):
                 good = role in allowed.split()
                 assert (status < 300 or status == 409) if good else status == 403, (role, method, path, status, answer)
         assert ask(stack, None, "GET", "/pipelines")[0] == 401
+
+
+def a_developer_stops_no_environment_of_a_protected_ref_by_its_job(build):
+    with Stack(build) as stack:
+        p = stack.submit("""
+deploy: {script: ['true'], environment: {name: production, on_stop: stop}}
+stop: {script: ['true'], when: manual, environment: {name: production, action: stop}}
+""", project="g/p")["id"]
+        stack.wait_pipeline(p)
+        developer, maintainer = (create(stack, f"a {role}", role) for role in ("developer", "maintainer"))
+        path = f"/environments/{stack.get('/environments?project=g/p')['items'][0]['id']}/stop"
+        status, answer = ask(stack, developer, "POST", path, {})
+        assert status == 403 and b"is protected" in answer, (status, answer)
+        assert stack.job(p, "stop")["status"] == "manual", stack.job(p, "stop")
+        assert ask(stack, maintainer, "POST", path, {})[0] == 202
 
 
 def a_token_of_some_projects_sees_no_others(build):
@@ -201,6 +223,7 @@ def what_people_change_is_written_down(build):
 
 
 if __name__ == "__main__":
-    main([roles_are_as_far_as_they_reach, a_token_of_some_projects_sees_no_others,
+    main([roles_are_as_far_as_they_reach, a_developer_stops_no_environment_of_a_protected_ref_by_its_job,
+          a_token_of_some_projects_sees_no_others,
           a_token_ends_when_its_time_is_over_or_it_is_revoked, a_jobs_token_opens_its_own_pipeline_and_dies_with_the_job,
           what_people_change_is_written_down])
