@@ -336,14 +336,15 @@ static int tend_store(struct turn *t)
     return due || reader_waits(t) ? turn_commit(t) : 0;
 }
 
-/* The journal of a store that was just made, or that there was no space for. */
+/* The journal of a store that was just made, or that had none at the start; or that there was no
+ * space for. */
 static int tend_journal(struct turn *t)
 {
     struct buf why = BUF_INIT;
     int r = 0;
 
     if (t->journal == NULL && t->c.journal != NULL && t->index > 0 &&
-        t->mono_ms >= t->journal_retry_ms) {
+        !(t->journal_new && t->starting) && t->mono_ms >= t->journal_retry_ms) {
         r = turn_open_journal(t, &why);
         if (r < 0) {
             log_error("turn: %s", buf_cstr(&why));

@@ -103,6 +103,13 @@ static int catch_up(struct turn *t, struct buf *why)
     return r;
 }
 
+/* The store has none at the start, and does not know yet what that means: if this start came to
+ * nothing now, the next one would take an empty journal for all that there was. */
+static bool begins_later(const struct turn *t, const struct journal *j)
+{
+    return journal_is_empty(j) && t->index == 0;
+}
+
 int turn_open_journal(struct turn *t, struct buf *why)
 {
     struct identity id = {.applied = 0};
@@ -128,13 +135,18 @@ int turn_open_journal(struct turn *t, struct buf *why)
         }
         return r;
     }
-    t->journal = j;
-    t->journal_new = journal_is_empty(j);
+    const bool later = begins_later(t, j);
     t->index = id.applied;
-    r = catch_up(t, why);
+    if (later) {
+        t->journal_new = true;
+        journal_close(j);
+    } else {
+        t->journal = j;
+        r = catch_up(t, why);
+    }
     atomic_store(&t->committed, t->index);
     atomic_store(&t->acknowledged, t->index);
-    if (r == 0) {
+    if (r == 0 && !later) {
         r = journal_restart(j, t->index);
         if (r == -E_NO_SPACE) { /* every round commits the store, and tries again */
             log_error("turn: there is no space for the journal %s", t->c.journal);

@@ -46,7 +46,7 @@ struct turn {
     uint64_t next_chores_ms;
     uint64_t next_readers_ms;
     struct journal *journal;   /* NULL: none, or not yet */
-    bool journal_new;          /* there was none when it was opened */
+    bool journal_new;          /* there was none at the start: it begins once the store knows */
     uint64_t journal_retry_ms; /* when to open it, or to begin it anew, is tried again */
     uint64_t flush_due_ms;     /* of what was written and not flushed; 0: nothing was */
     uint64_t dirty_since_ms;   /* acknowledged and not in the store; 0: nothing is */
@@ -118,7 +118,8 @@ void turn_forget_times(struct turn *t);
 
 /* turn_replay.c */
 /* Opens the journal of the configuration, once the store knows who it is, and applies what the
- * store lacks. `why` gets a line on failure. */
+ * store lacks. Where there is none at the start, it only notes that: turn_tend begins one later.
+ * `why` gets a line on failure. */
 int turn_open_journal(struct turn *t, struct buf *why);
 /* Applies what the journal has after t->index, in a transaction that stays open. */
 int turn_replay(struct turn *t, struct buf *why);

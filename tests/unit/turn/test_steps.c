@@ -312,9 +312,16 @@ static void a_start_whose_first_turn_is_undone_gives_no_id_again(void **state)
     fixture_down(&f);
 }
 
-static void a_store_without_its_journal_gives_no_id_again(void **state)
+static void take_journal_away(struct fixture *f)
 {
     char aside[96];
+
+    snprintf(aside, sizeof(aside), "%s.old", f->journal_dir);
+    assert_int_equal(rename(f->journal_dir, aside), 0);
+}
+
+static void a_store_without_its_journal_gives_no_id_again(void **state)
+{
     struct fixture f;
 
     fixture_up(&f, &stepped);
@@ -324,10 +331,34 @@ static void a_store_without_its_journal_gives_no_id_again(void **state)
     assert_true(second < first + 100);
     turn_stop(f.turn);
     fixture_end(&f);
-    snprintf(aside, sizeof(aside), "%s.old", f.journal_dir);
-    assert_int_equal(rename(f.journal_dir, aside), 0);
+    take_journal_away(&f);
     fixture_start(&f);
     assert_true(fixture_submit(&f, 1) > second + LIMIT_IDS_SKIPPED);
+    fixture_audit(&f);
+    fixture_down(&f);
+}
+
+/* The start that found no journal came to nothing: the next one must not take it for that of the
+ * store. */
+static void a_journal_is_begun_once_the_store_knows_that_it_is_new(void **state)
+{
+    struct turn_stats stats;
+    struct fixture f;
+
+    fixture_up(&f, &stepped);
+    const uint64_t first = fixture_submit(&f, 1);
+    turn_stop(f.turn);
+    fixture_end(&f);
+    take_journal_away(&f);
+    fixture_start(&f);
+    fixture_kill(&f);
+    const uint64_t second = fixture_submit(&f, 1);
+    assert_true(second > first + LIMIT_IDS_SKIPPED);
+    assert_true(fixture_submit(&f, 1) < second + 100);
+    turn_get_stats(f.turn, &stats);
+    assert_int_equal(stats.journal.records, 1);
+    fixture_kill(&f);
+    assert_true(fixture_submit(&f, 1) < second + 100);
     fixture_audit(&f);
     fixture_down(&f);
 }
@@ -347,6 +378,7 @@ int main(void)
         cmocka_unit_test(a_start_after_relaxed_durability_gives_no_id_again),
         cmocka_unit_test(a_start_whose_first_turn_is_undone_gives_no_id_again),
         cmocka_unit_test(a_store_without_its_journal_gives_no_id_again),
+        cmocka_unit_test(a_journal_is_begun_once_the_store_knows_that_it_is_new),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
