@@ -222,6 +222,19 @@ bool str_is_project_name(struct str s)
     return true;
 }
 
+bool str_is_project_pattern(struct str s)
+{
+    if (str_ends(s, STR("/*"))) {
+        s = str_sub(s, 0, s.n - 2);
+    }
+    for (size_t i = 0; i < s.n; i++) {
+        if ((unsigned char)s.p[i] < ' ' || s.p[i] == 0x7f || s.p[i] == '*') {
+            return false;
+        }
+    }
+    return str_is_project_name(s);
+}
+
 bool str_is_environment_name(struct str s)
 {
     static const char others[] = "-_/.${} ";

@@ -77,6 +77,8 @@ size_t str_char_length(struct str s);
 unsigned str_char_columns(struct str s);
 /* "group/name": at most LIMIT_NAME bytes, and fit to be a folder below another one. */
 bool str_is_project_name(struct str s);
+/* Such a name, or "group/" with a star: all below the group. */
+bool str_is_project_pattern(struct str s);
 /* Letters, digits, blanks and -_/.${}, no / at its ends, 1 to LIMIT_NAME bytes. */
 bool str_is_environment_name(struct str s);
 

@@ -63,7 +63,8 @@ static void read_projects(struct declaring *d, const char *name, const struct no
     pool->projects = arena_array(&d->f->o->arena, MAX(n->count, 1u), sizeof(*pool->projects));
     for (uint32_t i = 0; i < n->count; i++) {
         const struct node *item = n->items[i];
-        if (item->kind != NODE_SCALAR || item->type == SCALAR_NULL || !is_name(item->text)) {
+        if (item->kind != NODE_SCALAR || item->type == SCALAR_NULL ||
+            !str_is_project_pattern(item->text)) {
             file_wrong(d->f, item, "wrong-value", NULL, "a project is group/name, or group/*");
             continue;
         }

@@ -67,8 +67,9 @@ static int pool_bounds_check(struct core *c, const Pb__PoolSet *cmd)
         return reject(c, -E_LIMIT, "a pool lists %u projects at most", LIMIT_POOL_PROJECTS);
     }
     for (size_t i = 0; i < cmd->n_projects; i++) {
-        if (!name_ok(cmd->projects[i])) {
-            return reject(c, -E_INVALID, "bad name of project %zu of the pool", i);
+        if (!str_is_project_pattern(str_from(cmd->projects[i]))) {
+            return reject(c, -E_INVALID, "pool %s: a project is group/name, or group/*, not `%s`",
+                          cmd->name, cmd->projects[i]);
         }
     }
     if (cmd->queue_timeout_ms > LIMIT_TIMEOUT_MS) {

@@ -100,9 +100,7 @@ static int add_check(struct core *c, const Pb__TokenAdd *cmd)
         return reject(c, -E_LIMIT, "a token names %u projects at most", LIMIT_TOKEN_PROJECTS);
     }
     for (size_t i = 0; i < cmd->n_projects; i++) {
-        const struct str name = str_from(cmd->projects[i]);
-        const bool group = str_ends(name, STR("/*"));
-        if (!str_is_project_name(group ? str_sub(name, 0, name.n - 2) : name)) {
+        if (!str_is_project_pattern(str_from(cmd->projects[i]))) {
             return reject(c, -E_INVALID, "bad name of project %zu of the token", i);
         }
     }

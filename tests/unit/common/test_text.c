@@ -398,6 +398,20 @@ static void test_every_error_has_its_row(void **state)
     assert_string_equal(err_code(5), "internal");
 }
 
+static void a_pattern_is_a_project_or_a_group(void **state)
+{
+    static const char *const GOOD[] = {"a", "g/p", "g/*", "g/sub group/*", "gr\xc3\xbc/*"};
+    static const char *const BAD[] = {"",      "*",    "/*",   "g//p",   "g//*",
+                                      "g/*/p", "g/p*", "**/*", "g/../*", "g\n/*"};
+
+    for (size_t i = 0; i < ARRAY_LEN(GOOD); i++) {
+        assert_true(str_is_project_pattern(str_from(GOOD[i])));
+    }
+    for (size_t i = 0; i < ARRAY_LEN(BAD); i++) {
+        assert_false(str_is_project_pattern(str_from(BAD[i])));
+    }
+}
+
 static void a_project_name_is_fit_to_be_a_folder(void **state)
 {
     static const char *const BAD[] = {"", ".", "..", "../x", "a/../b", "/a", "a//b", "a/"};
@@ -429,6 +443,7 @@ int main(void)
         cmocka_unit_test(test_a_capped_arena_remembers_that_it_was_exceeded),
         cmocka_unit_test(test_every_error_has_its_row),
         cmocka_unit_test(a_project_name_is_fit_to_be_a_folder),
+        cmocka_unit_test(a_pattern_is_a_project_or_a_group),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -108,6 +108,9 @@ static void what_cannot_be_is_refused(void **state)
     body.queue_timeout_ms = LIMIT_TIMEOUT_MS + 1;
     assert_int_equal(set(w, &body), -E_LIMIT);
     assert_int_equal(set_projects(w, "p", "demo", ""), -E_INVALID);
+    assert_int_equal(set_projects(w, "p", "demo", "*"), -E_INVALID); /* would match none */
+    assert_int_equal(set_projects(w, "p", "demo", "g//p"), -E_INVALID);
+    assert_int_equal(set_projects(w, "p", "demo", "g/*/p*"), -E_INVALID);
     assert_int_equal(drop(w, "p"), -E_NOT_FOUND);
     project.name = (char *)"demo";
     project.has_weight = true;
