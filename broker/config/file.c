@@ -133,5 +133,8 @@ int options_read(struct options *o, const char *file, struct str text, struct di
     }
     /* What the reader of pipelines warns of, as a key that stands there twice, is a mistake here.
      */
+    for (size_t i = 0; i < diags->count; i++) {
+        diags->items[i].level = DIAG_ERROR;
+    }
     return diags->count > 0 ? -E_INVALID : 0;
 }

@@ -125,7 +125,7 @@ static void what_is_wrong_has_its_place(void **state)
     assert_wrong("heartbeat_ms: 5\n", "davitd.yml:1:15: error: `heartbeat_ms` is a number");
     assert_wrong("data: [a]\n", "`data` is a text");
     assert_wrong("fetch_private: 1\n", "`fetch_private` is true or false");
-    assert_wrong("data: a\ndata: b\n", "davitd.yml:2:1: ");
+    assert_wrong("data: a\ndata: b\n", "davitd.yml:2:1: error: ");
     assert_wrong("include_project: a/b=c\n", "`include_project` is a mapping");
     assert_wrong("include_project: {a/b: -x}\n", "NAME=URL");
     assert_wrong("pools: [a]\n", "`pools` is a mapping, not a list");
@@ -136,6 +136,8 @@ static void what_is_wrong_has_its_place(void **state)
     assert_wrong("pools: {a: {max_running: -1}}\n", "`max_running` is a number, 0 to ");
     assert_wrong("pools: {a: {projects: x}}\n", "`projects` is a list");
     assert_wrong("pools: {a: {projects: [[x]]}}\n", "a project is group/name, or group/*");
+    assert_wrong("pools: {a: {projects: ['*']}}\n",
+                 "davitd.yml:1:24: error: a project is group/name");
     assert_wrong("pools: {a: {queue_timeout: soon}}\n", "`queue_timeout` is a time");
     assert_wrong("pools: {a: {on_worker_lost: cry}}\n", "requeue, fail or wait");
     assert_wrong("pools:\n  a: {lease_ms: 9}\n",
