@@ -157,6 +157,32 @@ static int check_words(const struct cli *c, const struct token_options *o, const
                     "davit token [list | create NAME | create --worker | revoke TOKEN | show]");
 }
 
+/* An option that would be ignored: who says --ttl of a token of the API would get one for ever. */
+static int check_options(const struct cli *c, const struct token_options *o, const char *verb)
+{
+    const bool create = strcmp(verb, "create") == 0;
+    const struct {
+        const char *option;
+        bool said, good;
+        const char *use;
+    } rows[] = {
+        {"role", o->role != NULL, create && !o->worker, "create NAME"},
+        {"projects", o->projects != NULL, create && !o->worker, "create NAME"},
+        {"expires", o->expires != NULL, create && !o->worker, "create NAME"},
+        {"worker", o->worker, create, "create"},
+        {"pool", o->pool != NULL, create && o->worker, "create --worker"},
+        {"tags", o->tags != NULL, create && o->worker, "create --worker"},
+        {"ttl", o->ttl != NULL, create && o->worker, "create --worker"},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if (rows[i].said && !rows[i].good) {
+            return cli_fail(c, -E_USAGE, "--%s is for davit token %s", rows[i].option, rows[i].use);
+        }
+    }
+    return 0;
+}
+
 static int run(struct cli *c, const struct client *cl, const struct token_options *o,
                const char *verb, const char *name)
 {
@@ -196,6 +222,7 @@ int cmd_token(struct cli *c, int argc, char **argv)
     }
     const char *verb = count > 0 ? args[0] : "list";
     r = check_words(c, &o, verb, count);
+    r = r < 0 ? r : check_options(c, &o, verb);
     r = r < 0 ? r : client_open(c, &cl);
     if (r == 0) {
         r = run(c, &cl, &o, verb, count > 1 ? args[1] : NULL);

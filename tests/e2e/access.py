@@ -222,8 +222,26 @@ def what_people_change_is_written_down(build):
         stack.fsck()
 
 
+def an_option_of_another_kind_of_token_makes_none(build):
+    with Stack(build, workers=0) as stack:
+        before = stack.get("/tokens")["items"]
+        for args, option in ((["create", "x", "--role", "user", "--ttl", "1h"], "--ttl"),
+                             (["create", "x", "--role", "user", "--pool", "p"], "--pool"),
+                             (["create", "x", "--role", "user", "--tags", "a"], "--tags"),
+                             (["create", "--worker", "--role", "user"], "--role"),
+                             (["create", "--worker", "--expires", "1h"], "--expires"),
+                             (["create", "--worker", "--projects", "g/p"], "--projects"),
+                             (["list", "--worker"], "--worker"), (["--role", "user"], "--role")):
+            done = davit(stack, "token", *args, check=False)
+            assert done.returncode == 64 and f"{option} is for davit token create" in done.stderr, (args, done)
+        done = davit(stack, "token", "create", "x", "--role", "user", "--projects", "*", check=False)
+        assert done.returncode == 65 and "project" in done.stderr, done
+        now = stack.get("/tokens")["items"]
+        assert [t["id"] for t in now] == [t["id"] for t in before], now
+
+
 if __name__ == "__main__":
     main([roles_are_as_far_as_they_reach, a_developer_stops_no_environment_of_a_protected_ref_by_its_job,
           a_token_of_some_projects_sees_no_others,
           a_token_ends_when_its_time_is_over_or_it_is_revoked, a_jobs_token_opens_its_own_pipeline_and_dies_with_the_job,
-          what_people_change_is_written_down])
+          what_people_change_is_written_down, an_option_of_another_kind_of_token_makes_none])
