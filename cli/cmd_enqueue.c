@@ -16,6 +16,8 @@
 /* A request stays below LIMIT_ENQUEUE_BYTES: beside its JSON a job has a name and two hashes. */
 #define REQUEST_BYTES (LIMIT_ENQUEUE_BYTES - 64u * KIB)
 #define JOB_BYTES     200u
+/* Behind the key comes where a job stands: "+998976[1023]" at most. */
+#define KEY_MAX (LIMIT_IDEMPOTENCY_KEY - 15u)
 
 struct enqueue {
     const char *project;
@@ -50,6 +52,20 @@ static int need_text(const struct cli *c, const char *option, const char *text)
     return text == NULL || str_is_utf8(str_from(text), NULL)
                ? 0
                : cli_fail(c, -E_USAGE, "--%s is no UTF-8", option);
+}
+
+/* Before anything is sent: the broker would refuse a long one only behind the first thousand jobs,
+ * and an empty one, as of a shell's unset variable, would tell nothing apart. */
+static int check_key(const struct cli *c, const char *key)
+{
+    size_t n = 0;
+    while (key != NULL && key[n] > ' ' && key[n] <= '~') {
+        n++;
+    }
+    return key == NULL || (n > 0 && n <= KEY_MAX && key[n] == '\0')
+               ? 0
+               : cli_fail(c, -E_USAGE, "--key wants 1 to %u printable characters, no blanks",
+                          KEY_MAX);
 }
 
 static int read_variables(const struct cli *c, const struct enqueue *e, json_t *list)
@@ -350,7 +366,8 @@ static int collect(const struct cli *c, struct enqueue *e, const char **args, si
     if (e->follow && is_no_time(e->keep)) {
         return cli_fail(c, -E_USAGE, "--follow needs a job that is kept: leave out --keep 0");
     }
-    int r = read_wishes(c, e);
+    int r = check_key(c, e->key);
+    r = r < 0 ? r : read_wishes(c, e);
     if (r < 0) {
         return r;
     }

@@ -62,9 +62,14 @@ def a_command_runs_and_its_log_is_shown(build):
                            *(([f"--{o}", b"a\xff", "x"], f"--{o} is no UTF-8") for o in (
                                "name", "tags", "executor", "pool", "resource-group", "keep", "project")),
                            (["--var", b"X\xff=1", "x"], "--var is no UTF-8"),
+                           *((["--key", key, "x"], "--key wants") for key in ("", "a b", "a\n", "ä", "k" * 241)),
                            (["--priority", "high", "x"], "--priority")):
             done = davit(stack, "enqueue", "--project", "p", *args)
             assert done.returncode == 64 and text in done.stderr, (args, done)
+        # the longest key, at the end of the second request too
+        made = answer(davit(stack, "enqueue", "--project", "p", "--tags", "nowhere", "--key", "k" * 240, "--json",
+                            "--count", "2048", "x"))
+        assert len({j["id"] for j in made["jobs"]}) == 2048, len(made["jobs"])
         done = davit(stack, "enqueue", "--project", "p", "--timeout", "soon", "x")
         assert done.returncode == 65 and "`jobs[0].timeout`" in done.stderr, done
 
