@@ -15,6 +15,7 @@
 #include "local.pb-c.h"
 #include "plan.pb-c.h"
 #include "record.pb-c.h"
+#include "rollout.pb-c.h"
 #include "wire.pb-c.h"
 
 #define WIRE_VERSION        3u

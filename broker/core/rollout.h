@@ -7,8 +7,9 @@
  * whatever the decider gets wrong, traffic stays within these rules:
  *
  *   I1  A service's stable snapshot and slot change only in the step from bake to retire.
- *   I2  Nothing is begun that makes instances of a slot fewer while the last weight read back for
- *       it is above zero, nor within the target's drain time after that.
+ *   I2  Nothing is begun that takes a slot's last instances away while the last weight read back
+ *       for it is above zero, nor within the target's drain time after that; some of them only by
+ *       the steps of a rolling rollout (drivers drain those that go).
  *   I3  All weight is one number, that of slot b: what is not there is in a.
  *   I4  The new version's weight rises only in a state that is UP, and only when all checks were
  *       good at a time (verdict_ms) after both the last start of the broker and the last change of
@@ -43,7 +44,7 @@
 #define DAVIT_CORE_ROLLOUT_H
 
 #include "broker/store/tx.h"
-#include "proto/pb.h"
+#include "proto/rollout.h"
 
 #define ROLLOUT_FULL_BP 10000u
 
