@@ -174,6 +174,10 @@
 #define LIMIT_KEY_FILES 10000u            /* hashed for one cache key */
 #define LIMIT_WORKER_CACHE_BYTES (8ull * 1024 * MIB) /* copies of caches that a worker keeps */
 #define LIMIT_COVERAGE_LINE (64u * KIB)   /* a longer line is searched in pieces */
+#define LIMIT_ROLLOUT_PLAN_STEPS 200u
+#define LIMIT_ROLLOUT_PLACES 64u          /* of a target */
+#define LIMIT_ROLLOUT_INSTANCES 100u      /* of a version in one place */
+#define LIMIT_ROLLOUT_METRICS 20u         /* of one rollout */
 #define LIMIT_SNAPSHOT_FILES 1000000u    /* with folders, .git included */
 #define LIMIT_SNAPSHOT_BYTES (32ull * 1024 * MIB)
 

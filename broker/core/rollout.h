@@ -28,7 +28,12 @@
  *
  * Actions are jobs without a pipeline, of the executor `action`, that only the target's workers may
  * take; leases, losses and cancels are theirs. Their end sets the action's row and makes the
- * rollout due. Scripts of steps are such jobs, too, of the executor that their pool offers.
+ * rollout due. Scripts of steps are such jobs, too, of the executor that their pool offers; they
+ * belong to no epoch, as one that has run is not run again.
+ *
+ * What people do (RolloutAct) sets wishes in the record, and the decider takes them: skip_wanted,
+ * promote_wanted and retry_wanted are unset by the step that does it. Resume moves phase_ms and
+ * deadline_ms on by the time for which it was paused.
  *
  * When. Table rollout_due: next_look_ms and the rollout, for each that has not ended; set to now
  * when an action ends, a person acts, another one of the service or group ends. The turn lets
