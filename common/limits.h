@@ -178,6 +178,8 @@
 #define LIMIT_ROLLOUT_PLACES 64u          /* of a target */
 #define LIMIT_ROLLOUT_INSTANCES 100u      /* of a version in one place */
 #define LIMIT_ROLLOUT_METRICS 20u         /* of one rollout */
+#define LIMIT_METRIC_SERIES 2000u         /* counters of one metric: instances of both versions */
+#define LIMIT_METRIC_BUCKETS 200u         /* of one histogram */
 #define LIMIT_SNAPSHOT_FILES 1000000u    /* with folders, .git included */
 #define LIMIT_SNAPSHOT_BYTES (32ull * 1024 * MIB)
 
