@@ -136,6 +136,19 @@
 #define LIMIT_CERT_MS (10ull * 365 * 24 * 3600 * 1000) /* the life of a worker's certificate */
 #define LIMIT_CERT_NAME 253u              /* one of them */
 
+/* actions */
+#define LIMIT_WORKER_ACTIONS 20000u       /* in one worker's hands at a time */
+#define LIMIT_ACTION_HEADERS 64u          /* of one request */
+#define LIMIT_ACTION_BODY (256u * KIB)    /* of one request, unexpanded and expanded */
+#define LIMIT_ACTION_RANGES 32u           /* of expected statuses */
+#define LIMIT_ACTION_REDIRECTS 20u
+#define LIMIT_ACTION_ANSWER (4u * MIB)    /* of an answer; what is behind is not looked at */
+#define LIMIT_ACTION_RESULT (16u * KIB)   /* of an answer's body that comes back */
+#define LIMIT_ACTION_DATA (64u * KIB)     /* of a driver's answer */
+#define LIMIT_ACTION_TEXT 500u            /* one line for people */
+#define LIMIT_ACTION_CA (64u * KIB)       /* certificates of authorities, PEM */
+#define LIMIT_FENCES 10000u               /* targets that one worker remembers */
+
 /* workers */
 #define LIMIT_WORKER_SLOTS 1024u
 #define LIMIT_SESSIONS 20000u             /* connections of workers */

@@ -11,6 +11,7 @@
 #include "common/buf.h"
 #include "common/err.h"
 
+#include "action.pb-c.h"
 #include "command.pb-c.h"
 #include "local.pb-c.h"
 #include "plan.pb-c.h"
