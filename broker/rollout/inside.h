@@ -1,0 +1,97 @@
+/* What the files of the decider share: decide.c (the states), looks.c (what is seen), acts.c (what
+ * is begun), gates.c (freezes and approvals), judge.c (metrics). For nobody else. Pure. */
+#ifndef DAVIT_ROLLOUT_INSIDE_H
+#define DAVIT_ROLLOUT_INSIDE_H
+
+#include "broker/rollout/decide.h"
+
+struct decision {
+    const struct rollout_view *v;
+    uint64_t now_ms;
+    struct arena *a;
+    Pb__RolloutRecord *r; /* as it is to be */
+    Pb__RolloutStep *step;
+    size_t begin_cap;
+    uint64_t look_ms; /* when it should be looked at again, at the latest */
+    bool changed;     /* the record, or there is something to begin, to take, to note */
+};
+
+static inline Pb__RolloutSlot other_slot(Pb__RolloutSlot s)
+{
+    return s == PB__ROLLOUT_SLOT__ROLLOUT_SLOT_A ? PB__ROLLOUT_SLOT__ROLLOUT_SLOT_B
+                                                 : PB__ROLLOUT_SLOT__ROLLOUT_SLOT_A;
+}
+
+uint32_t rollout_places(const struct decision *d);
+uint32_t rollout_each(const struct decision *d); /* instances in each place, at full weight */
+uint64_t rollout_tick_ms(const struct decision *d);
+void rollout_look_at(struct decision *d, uint64_t at_ms);
+/* `kind` as of RolloutNoteRecord. */
+void rollout_note(struct decision *d, const char *kind, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* Why it goes no further; the same text twice is no change. */
+void rollout_holds(struct decision *d, const char *text);
+
+/* looks.c. An observation counts for `from_ms` when it was begun then or later, under the present
+ * epoch. */
+
+/* The newest good answer of one of the kinds for slot and place; NULL: there is none. `epoch` 0: of
+ * any. */
+const Pb__RolloutActionRecord *look_newest(const struct decision *d,
+                                           const Pb__RolloutActionKind *kinds, size_t kind_count,
+                                           Pb__RolloutSlot slot, uint32_t place, uint64_t epoch);
+struct slot_seen {
+    uint64_t seen_ms; /* when the oldest of its places was; 0: not all were, in this epoch */
+    bool as_wanted;   /* everywhere so many, of that snapshot */
+    uint32_t wanted;  /* everywhere together */
+    uint32_t ready;
+    uint64_t ready_for_ms; /* of the one that was ready last */
+    uint32_t restarts;     /* of the one with the most */
+    const char *detail;    /* of one that is not ready; "": all are */
+};
+/* `wanted`: by place; NULL: none anywhere. */
+void look_slot(const struct decision *d, Pb__RolloutSlot slot, const uint32_t *wanted,
+               struct str snapshot, struct slot_seen *ret);
+/* Addresses in a slot as they were seen last, of those that run; count. */
+size_t look_addresses(const struct decision *d, Pb__RolloutSlot slot, bool ready, char ***ret);
+struct route_seen {
+    const Pb__RouterAnswer *answer; /* NULL: none in this epoch */
+    uint64_t seen_ms;               /* when it was begun */
+    uint64_t ended_ms;
+};
+void look_route(const struct decision *d, struct route_seen *ret);
+/* Takes what the router says into the record. */
+void look_observe(struct decision *d);
+/* Hard checks of the new version; NULL: good, or not known yet. */
+const char *look_hard(struct decision *d);
+
+/* acts.c. What must be so is begun, unless it is under way; true: it is so. */
+bool act_instances(struct decision *d, Pb__RolloutSlot slot, const uint32_t *wanted,
+                   const Pb__SnapshotRecord *snapshot);
+bool act_remove(struct decision *d, Pb__RolloutSlot slot);
+bool act_route(struct decision *d, uint32_t new_bp, uint64_t from_ms);
+void act_look(struct decision *d); /* status of both slots, and the router, once a tick */
+void act_sample(struct decision *d);
+/* 0: runs; 1: ended well; -1: badly, with a text. */
+int act_script(struct decision *d, const Pb__RolloutStepRecord *s, const char **ret_why);
+void act_notify(struct decision *d, const char *what);
+
+/* gates.c */
+/* Whether a freeze is in force, and until when. */
+const Pb__FreezeWindow *gate_frozen(const struct decision *d, uint64_t *ret_until_ms);
+/* Approvals that count for a step (or the gate: UINT32_MAX), by different persons. */
+uint32_t gate_approvals(const struct decision *d, uint32_t step, char *const *roles,
+                        size_t role_count);
+
+/* judge.c */
+struct findings {
+    const char *bad;      /* of a critical metric: it ends at once; NULL: none is */
+    const char *bad_soft; /* of another one: its step fails at its end; NULL: none is */
+    const char *thin;     /* cannot be told yet; NULL: all can */
+    const char *no_data;
+    const char *error; /* the provider is away */
+    bool all_good;     /* every metric that counts is known to be good */
+};
+void judge_fold(struct decision *d); /* takes the samples that came in */
+void judge_find(const struct decision *d, struct findings *ret);
+
+#endif
