@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "broker/address.h"
+#include "broker/config/served.h"
 #include "broker/inspect.h"
 #include "broker/serve.h"
 #include "common/log.h"
@@ -132,6 +133,7 @@ static bool read_arguments(struct arguments *a, int argc, char **argv)
 static int load_checked(const struct options_source *source, struct options *ret, struct buf *why)
 {
     struct address address;
+    struct served served = {0};
     int r = options_load(source, ret, why);
 
     if (r < 0) {
@@ -139,9 +141,11 @@ static int load_checked(const struct options_source *source, struct options *ret
     }
     r = address_parse(ret->fleet_url, &address_fleet, ret->plain_anywhere, &address, why);
     r = r < 0 ? r : address_parse(ret->http, &address_http, ret->plain_anywhere, &address, why);
+    r = r < 0 ? r : served_load(ret, &served, why);
     if (r < 0) {
         options_release(ret);
     }
+    served_release(&served);
     return r;
 }
 

@@ -14,17 +14,19 @@ struct reload {
     struct options latest; /* without the first reload: nothing of its own */
     bool has_latest;
     struct turn *turn;
+    struct https *https;
     pthread_mutex_t lock;
 };
 
 struct reload *reload_new(const struct options_source *source, const struct options *started,
-                          struct turn *turn)
+                          struct turn *turn, struct https *https)
 {
     struct reload *r = xcalloc(1, sizeof(*r));
 
     r->source = source;
     r->started = started;
     r->turn = turn;
+    r->https = https;
     check(pthread_mutex_init(&r->lock, NULL) == 0);
     return r;
 }
@@ -133,21 +135,51 @@ static void compare(const struct reload *r, const struct options *latest, const 
     compare_declared(latest->declared, new->declared, &ret->changed);
 }
 
+/* All that can be wrong before something is changed; the certificate is NULL where none is given.
+ */
+static int load(struct reload *r, struct options *ret, struct https_shown **ret_shown,
+                struct buf *why)
+{
+    struct served served = {0};
+    struct https_shown *shown = NULL;
+    int result = options_load(r->source, ret, why);
+
+    if (result < 0) {
+        return result;
+    }
+    result = served_load(ret, &served, why);
+    if (result == 0 && r->https != NULL && served.chain.n > 0) {
+        result = https_load(&served, &shown, why);
+    }
+    if (result < 0) {
+        options_release(ret);
+    } else {
+        *ret_shown = shown;
+    }
+    served_release(&served);
+    return result;
+}
+
 static int run(struct reload *r, struct reload_result *ret)
 {
     const struct options *latest = r->has_latest ? &r->latest : r->started;
+    struct https_shown *shown = NULL;
     struct options new;
-    int result = options_load(r->source, &new, &ret->why);
+    int result = load(r, &new, &shown, &ret->why);
 
     if (result < 0) {
         return result;
     }
     result = declare(r, &new, &ret->why);
     if (result < 0) {
+        https_shown_free(shown);
         options_release(&new);
         return result;
     }
     compare(r, latest, &new, ret);
+    if (r->https != NULL && https_show(r->https, shown)) {
+        buf_addz(&ret->changed, "certificate of the API\n");
+    }
     turn_keep_pipelines(r->turn, new.keep_pipelines_ms);
     log_set_level(new.log_level);
     if (r->has_latest) {
@@ -184,6 +216,7 @@ static void tell(const struct reload_result *ret, int result)
 
 int reload_check(struct reload *r, struct reload_result *ret)
 {
+    struct https_shown *shown = NULL;
     struct options new;
     int result = -E_CONFLICT;
 
@@ -192,7 +225,8 @@ int reload_check(struct reload *r, struct reload_result *ret)
         return result;
     }
     pthread_mutex_lock(&r->lock);
-    result = options_load(r->source, &new, &ret->why);
+    result = load(r, &new, &shown, &ret->why);
+    https_shown_free(shown);
     if (result == 0) {
         compare(r, r->has_latest ? &r->latest : r->started, &new, ret);
         options_release(&new);

@@ -1,18 +1,20 @@
 /* The options of a running broker, and how they change: SIGHUP and POST /reload read the file and
  * the command line again. A file that is wrong changes nothing. What it declares of pools and
- * projects goes to the core as one command; a few options are applied; of those that need a new
- * start the names are told. Ownership: the options of the start stay the caller's and outlive this.
+ * projects goes to the core as one command; a few options are applied, and the certificate of the
+ * API is read again (`https` NULL: it shows none); of those that need a new start the names are
+ * told. Ownership: the options of the start stay the caller's and outlive this.
  * Threads: any; one reload at a time, the others wait. Not on the turn's thread. */
 #ifndef DAVIT_RELOAD_H
 #define DAVIT_RELOAD_H
 
+#include "broker/api/https.h"
 #include "broker/config/options.h"
 #include "broker/turn.h"
 
 struct reload;
 
 struct reload *reload_new(const struct options_source *source, const struct options *started,
-                          struct turn *turn);
+                          struct turn *turn, struct https *https);
 void reload_free(struct reload *r);
 
 /* What the start's options declare, into the store: once, before workers come. */

@@ -12,6 +12,7 @@
 
 #include "broker/address.h"
 #include "broker/api/api.h"
+#include "broker/api/https.h"
 #include "broker/first_start.h"
 #include "broker/janitor.h"
 #include "broker/reload.h"
@@ -50,6 +51,7 @@ struct broker {
     struct triggers *triggers;
     struct turn *turn;
     struct reload *reload;
+    struct https *https; /* NULL: the API is plain */
     struct api *api;
     struct fetch_config includes;
     char *includes_path;
@@ -151,6 +153,7 @@ static size_t own_names(struct broker *b, const char **names)
     names[n++] = "localhost";
     names[n++] = "127.0.0.1";
     names[n++] = "::1";
+    names[n++] = CERT_BROKER_NAME;
     if (b->hostname[0] != '\0' && strlen(b->hostname) <= LIMIT_CERT_NAME) {
         names[n++] = b->hostname;
     }
@@ -183,6 +186,27 @@ static int open_authority(struct broker *b, const struct options *o, struct buf 
     };
     int r = authority_open(&config, &b->authority, why);
     free(dir);
+    return r;
+}
+
+/* With what the options give it to show. */
+static int open_https(struct broker *b, const struct options *o, struct buf *why)
+{
+    struct served served;
+    struct https_shown *shown = NULL;
+    int r = served_load(o, &served, why);
+
+    if (r < 0 || !b->http_address.tls) {
+        return r;
+    }
+    r = https_new(b->authority, &b->https, why);
+    if (r == 0 && served.chain.n > 0) {
+        r = https_load(&served, &shown, why);
+    }
+    if (r == 0) {
+        (void)https_show(b->https, shown);
+    }
+    served_release(&served);
     return r;
 }
 
@@ -219,7 +243,7 @@ static int start_turn(struct broker *b, const struct options_source *source,
         return r;
     }
     triggers_start(b->triggers, b->turn);
-    b->reload = reload_new(source, o, b->turn);
+    b->reload = reload_new(source, o, b->turn, b->https);
     r = first_start(o->data, b->store, b->turn, why);
     return r < 0 ? r : reload_declare(b->reload, why);
 }
@@ -310,7 +334,7 @@ static int start_api(struct broker *b, const struct options *o, struct buf *why)
         .host = b->http_address.host,
         .port = b->http_address.port,
         .authority = b->authority,
-        .tls = b->http_address.tls,
+        .https = b->https,
         .plain_anywhere = o->plain_anywhere,
         .public_name = public_name(b, &b->http_address),
         .fleet_tls = b->fleet_address.tls,
@@ -380,6 +404,7 @@ static int broker_open(struct broker *b, const struct options_source *source,
     b->inbox = inbox_new();
     r = open_folders(b, o, why);
     r = r < 0 ? r : open_authority(b, o, why);
+    r = r < 0 ? r : open_https(b, o, why);
     if (r < 0) {
         return r;
     }
@@ -429,6 +454,7 @@ static void broker_close(struct broker *b)
     bus_free(b->bus);
     signer_close(b->signer);
     vault_close(b->vault);
+    https_free(b->https);
     authority_close(b->authority);
     pages_close(b->pages);
     blobs_close(b->blobs);

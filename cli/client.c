@@ -75,7 +75,9 @@ int client_open_data(const char *data, struct client *ret)
         token = NULL;
         r = 0;
         char *ca_path = os_path_join(data, "tls/ca.pem");
-        trust(ret, ca_path);
+        if (str_starts(str_from(ret->url), STR("https://"))) {
+            http_trust_broker(ret->url, ca_path);
+        }
         free(ca_path);
     }
     json_decref(o);

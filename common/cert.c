@@ -383,3 +383,106 @@ bool cert_is_for(struct str cert_pem, const char *name)
     ERR_clear_error();
     return fits;
 }
+
+/* --- what others have certified --- */
+
+static void add_time(struct buf *out, uint64_t ms)
+{
+    char text[32];
+
+    buf_addz(out, str_time(ms, text, sizeof(text)));
+}
+
+static bool check_span(X509 *cert, uint64_t now_ms, uint64_t *until_ms, struct buf *why)
+{
+    uint64_t from, until;
+
+    if (!read_time(X509_get0_notBefore(cert), &from) ||
+        !read_time(X509_get0_notAfter(cert), &until)) {
+        buf_addz(why, "a certificate has no dates");
+        return false;
+    }
+    if (now_ms < from || now_ms > until) {
+        buf_addz(why, now_ms < from ? "a certificate is good only from " : "a certificate ended ");
+        add_time(why, now_ms < from ? from : until);
+        return false;
+    }
+    *until_ms = MIN(*until_ms, until);
+    return true;
+}
+
+/* Reads all of them and gives back the first; NULL with why. */
+static X509 *read_chain(struct str pem, uint64_t now_ms, uint64_t *until_ms, struct buf *why)
+{
+    BIO *bio = BIO_new_mem_buf(pem.n > 0 ? pem.p : "", (int)pem.n);
+    X509 *first = NULL, *cert;
+    X509 *last = NULL; /* a second hold of it */
+    size_t count = 0;
+    bool good = true;
+
+    check(bio != NULL);
+    while (good && (cert = PEM_read_bio_X509(bio, NULL, NULL, (void *)"")) != NULL) {
+        count++;
+        if (count > LIMIT_CERT_CHAIN) {
+            buf_addf(why, "it has more than %u certificates", LIMIT_CERT_CHAIN);
+            good = false;
+        } else if (last != NULL && X509_verify(last, X509_get0_pubkey(cert)) != 1) {
+            buf_addf(why,
+                     "certificate %zu has not certified the one before it: the server's own goes "
+                     "first, then each one's issuer",
+                     count);
+            good = false;
+        }
+        good = good && check_span(cert, now_ms, until_ms, why);
+        X509_free(last);
+        last = cert;
+        if (first == NULL) {
+            X509_up_ref(cert);
+            first = cert;
+        }
+    }
+    if (good && ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE) {
+        buf_addf(why, "certificate %zu is damaged", count + 1);
+        good = false;
+    } else if (good && count == 0) {
+        buf_addz(why, "there is no certificate in it (PEM)");
+        good = false;
+    }
+    X509_free(last);
+    BIO_free(bio);
+    ERR_clear_error();
+    if (!good) {
+        X509_free(first);
+        first = NULL;
+    }
+    return first;
+}
+
+int cert_check_chain(struct str chain_pem, struct str key_pem, uint64_t now_ms,
+                     uint64_t *ret_until_ms, enum cert_part *ret_part, struct buf *why)
+{
+    uint64_t until_ms = UINT64_MAX;
+    X509 *cert = read_chain(chain_pem, now_ms, &until_ms, why);
+    EVP_PKEY *key = cert != NULL ? read_key(key_pem) : NULL;
+    bool good = false;
+
+    *ret_part = cert == NULL ? CERT_PART_CHAIN : CERT_PART_KEY;
+    if (cert != NULL && key == NULL) {
+        buf_addz(why, "there is no private key in it (PEM, not encrypted)");
+    } else if (cert != NULL && X509_check_private_key(cert, key) != 1) {
+        buf_addz(why, "the key is not that of the certificate");
+    } else if (cert != NULL && X509_check_purpose(cert, X509_PURPOSE_SSL_SERVER, 0) != 1) {
+        buf_addz(why, "the certificate is not one for a server");
+        *ret_part = CERT_PART_CHAIN;
+    } else {
+        good = cert != NULL;
+    }
+    EVP_PKEY_free(key);
+    X509_free(cert);
+    ERR_clear_error();
+    if (!good) {
+        return -E_INVALID;
+    }
+    *ret_until_ms = until_ms;
+    return 0;
+}

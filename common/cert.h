@@ -15,6 +15,11 @@
 #define CERT_SERIAL_BYTES 16u
 #define CERT_PEM_MAX      16384u /* of one key, request or certificate */
 
+/* A name that no host can have (RFC 6761, section 6.4), in each server certificate of a broker's
+ * own authority: whoever trusts that authority asks for it by this name, as the broker may show
+ * another certificate to all others. */
+#define CERT_BROKER_NAME "broker.davit.invalid"
+
 /* What the holder may be: each use excludes the others, so that a worker's certificate makes no
  * server. */
 enum cert_use {
@@ -63,5 +68,13 @@ bool cert_has_key(struct str cert_pem, struct str key_pem); /* they belong toget
 bool cert_is_by(struct str cert_pem, struct str ca_pem);    /* signed by its key */
 /* For a host name or an address as a client would ask for it. */
 bool cert_is_for(struct str cert_pem, const char *name);
+
+/* Whether a server can show what somebody else has certified: its own certificate first, then those
+ * that lead to its authority, LIMIT_CERT_CHAIN at most; and the key of the first. Other kinds of
+ * keys and serial numbers are fine. -E_INVALID, and `why` gets what is wrong of `ret_part`; when
+ * the chain ends (its first certificate to end does) in *ret_until_ms. */
+enum cert_part { CERT_PART_CHAIN, CERT_PART_KEY };
+int cert_check_chain(struct str chain_pem, struct str key_pem, uint64_t now_ms,
+                     uint64_t *ret_until_ms, enum cert_part *ret_part, struct buf *why);
 
 #endif

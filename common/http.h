@@ -43,6 +43,9 @@ void http_global_init(void);
 /* Servers at that https URL (all of scheme, host and port) must have a certificate of an authority
  * in this file, instead of the machine's list; one URL a process. Before other threads. */
 void http_trust(const char *url, const char *authority_path);
+/* The same for the authority of the broker's own that serves there: it is asked for the certificate
+ * under that authority by CERT_BROKER_NAME, whatever it shows to others. */
+void http_trust_broker(const char *url, const char *authority_path);
 
 /* 0 when an answer came, whatever its status. -E_UNREACHABLE, -E_TIMEOUT, -E_TOO_BIG, -E_IO else;
  * `why` gets one line for people. `out` may be NULL; on failure it is as it was. */

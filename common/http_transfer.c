@@ -1,6 +1,7 @@
 #include "common/base.h"
 
 #include "common/address.h"
+#include "common/cert.h"
 #include "common/http.h"
 #include "common/http_transfer.h"
 #include "common/os.h"
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#define HTTPS                        "https://"
 #define LOOK_MS                      200 /* how often `stop` and the idle time are looked at */
 
 #define set_option(t, option, value) check(curl_easy_setopt((t)->easy, option, value) == CURLE_OK)
@@ -16,6 +18,7 @@
 /* What http_trust said; heap. */
 static char *trusted_url;
 static char *trusted_path;
+static bool trusted_broker;
 
 void http_trust(const char *url, const char *authority_path)
 {
@@ -23,6 +26,13 @@ void http_trust(const char *url, const char *authority_path)
     free(trusted_path);
     trusted_url = xstrdup(url);
     trusted_path = xstrdup(authority_path);
+    trusted_broker = false;
+}
+
+void http_trust_broker(const char *url, const char *authority_path)
+{
+    http_trust(url, authority_path);
+    trusted_broker = str_starts(str_from(url), STR(HTTPS));
 }
 
 static bool is_at(const char *url, const char *server)
@@ -32,12 +42,43 @@ static bool is_at(const char *url, const char *server)
     return strncmp(url, server, n) == 0 && (url[n] == '/' || url[n] == '\0');
 }
 
+/* The name goes into the URL, as it is what libcurl asks for by SNI and checks; the connection and
+ * the head of the request are those of the real host. */
+static void ask_for_broker(struct transfer *t, const char *url)
+{
+    struct str rest = str_sub(str_from(url), strlen(HTTPS), strlen(url));
+    ptrdiff_t slash = str_find(rest, STR("/"));
+    struct str host = str_sub(rest, 0, slash < 0 ? rest.n : (size_t)slash);
+    struct str path = str_sub(rest, host.n, rest.n);
+    size_t n = host.n;
+    struct buf text = BUF_INIT;
+
+    while (n > 0 && host.p[n - 1] != ':' && host.p[n - 1] != ']') {
+        n--;
+    }
+    struct str port = n > 0 && host.p[n - 1] == ':' ? str_sub(host, n - 1, host.n) : STR("");
+    buf_addf(&text, HTTPS CERT_BROKER_NAME STR_FMT STR_FMT, STR_ARG(port), STR_ARG(path));
+    set_option(t, CURLOPT_URL, buf_cstr(&text));
+    buf_clear(&text);
+    buf_addf(&text, "::" STR_FMT "%s", STR_ARG(host), port.n == 0 ? ":" : "");
+    t->connect_to = curl_slist_append(NULL, buf_cstr(&text));
+    check(t->connect_to != NULL);
+    set_option(t, CURLOPT_CONNECT_TO, t->connect_to);
+    buf_clear(&text);
+    buf_add_str(&text, host);
+    t->failed = transfer_header(t, "Host", buf_cstr(&text)); /* it ends at once, then */
+    buf_release(&text);
+}
+
 static void set_trust(struct transfer *t, const char *url)
 {
     if (trusted_url != NULL && is_at(url, trusted_url)) {
         set_option(t, CURLOPT_CAINFO, trusted_path);
         set_option(t, CURLOPT_CAPATH, NULL);
         set_option(t, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_3);
+        if (trusted_broker) {
+            ask_for_broker(t, url);
+        }
     }
 }
 
@@ -76,6 +117,7 @@ void transfer_release(struct transfer *t)
 {
     curl_easy_cleanup(t->easy);
     curl_slist_free_all(t->headers);
+    curl_slist_free_all(t->connect_to);
 }
 
 int transfer_header(struct transfer *t, const char *name, const char *value)

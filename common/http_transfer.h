@@ -11,13 +11,14 @@
 struct transfer {
     CURL *easy;
     struct curl_slist *headers;
-    uint64_t idle_ms;          /* no byte for so long ends it; 0: never */
-    uint64_t last_ms;          /* monotonic, of the last byte either way */
-    uint64_t end_ms;           /* monotonic; 0: no end */
-    const volatile bool *stop; /* NULL: none; a good end */
-    const atomic_bool *cancel; /* NULL: none; -E_SHUTDOWN */
-    int failed;                /* set by a callback of ours that ends the transfer: -E_* */
-    bool finished;             /* set by a callback that has seen enough; not a failure */
+    struct curl_slist *connect_to; /* NULL: as the URL says */
+    uint64_t idle_ms;              /* no byte for so long ends it; 0: never */
+    uint64_t last_ms;              /* monotonic, of the last byte either way */
+    uint64_t end_ms;               /* monotonic; 0: no end */
+    const volatile bool *stop;     /* NULL: none; a good end */
+    const atomic_bool *cancel;     /* NULL: none; -E_SHUTDOWN */
+    int failed;                    /* set by a callback of ours that ends the transfer: -E_* */
+    bool finished;                 /* set by a callback that has seen enough; not a failure */
     char error[CURL_ERROR_SIZE];
 };
 

@@ -134,6 +134,7 @@
 #define LIMIT_JOIN_TOKENS 10000u          /* not yet forgotten */
 #define LIMIT_JOIN_TOKEN_MS (30ull * 24 * 3600 * 1000)
 #define LIMIT_CERT_MS (10ull * 365 * 24 * 3600 * 1000) /* the life of a worker's certificate */
+#define LIMIT_CERT_CHAIN 8u               /* certificates that a server shows */
 #define LIMIT_CERT_NAME 253u              /* one of them */
 
 /* actions */

@@ -347,7 +347,7 @@ static int trust_authority(struct join *j)
     if (r < 0) {
         return fail(j, r, "cannot write %s: %s", j->id.ca_path, err_text(r));
     }
-    http_trust(j->url, j->id.ca_path);
+    http_trust_broker(j->url, j->id.ca_path);
     return 0;
 }
 

@@ -250,19 +250,15 @@ static int start_daemon(struct api *a, struct buf *why)
     struct MHD_OptionItem options[HTTPS_OPTIONS] = {{.option = MHD_OPTION_END}};
     bool loopback = false;
     if (read_address(a->config.host, a->config.port, &loopback, &address) == 0 ||
-        (!loopback && !a->config.tls && !a->config.plain_anywhere)) {
+        (!loopback && !a->config.https && !a->config.plain_anywhere)) {
         buf_addf(why, "%s is no loopback address: without TLS the API serves only this host",
                  a->config.host);
         return -E_USAGE;
     }
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME;
-    if (a->config.tls) {
-        int r = https_new(a->config.authority, &a->https, why);
-        if (r < 0) {
-            return r;
-        }
+    if (a->config.https) {
         flags |= MHD_USE_TLS;
-        https_options(a->https, options);
+        https_options(a->config.https, options);
     }
     if (address.ss_family == AF_INET6) {
         flags |= MHD_USE_IPv6;
@@ -286,7 +282,7 @@ static int start_daemon(struct api *a, struct buf *why)
     a->port = info->port;
     const char *name = a->config.public_name ? a->config.public_name : a->config.host;
     buf_addf(&a->url, strchr(name, ':') ? "%s://[%s]:%u" : "%s://%s:%u",
-             a->config.tls ? "https" : "http", name, a->port);
+             a->config.https ? "https" : "http", name, a->port);
     return 0;
 }
 
@@ -324,7 +320,6 @@ static void free_api(struct api *a)
     rate_free(a->requests);
     quota_free(a->quota);
     buf_release(&a->url);
-    https_free(a->https);
     free(a);
 }
 
@@ -366,7 +361,7 @@ int api_start(const struct api_config *config, struct api **ret, struct buf *why
         check(pthread_create(&a->work_threads[i], NULL, work_main, a) == 0);
     }
     log_info("api: listening on %s port %u%s", a->config.host, a->port,
-             a->config.tls ? " with TLS" : "");
+             a->config.https ? " with TLS" : "");
     *ret = a;
     return 0;
 }

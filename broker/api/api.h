@@ -18,6 +18,7 @@
 
 struct api;
 struct fetch_config;
+struct https;
 struct api_config {
     struct store *store;
     struct turn *turn;
@@ -36,7 +37,7 @@ struct api_config {
     int (*check_config)(void *ctx, struct buf *changed, struct buf *restart, struct buf *why);
     void *reload_ctx;            /* of both */
     struct authority *authority; /* lets workers in, and certifies the server; NULL: none */
-    bool tls;                    /* needs the authority */
+    struct https *https;         /* speaks TLS; NULL: plain */
     bool plain_anywhere;         /* without TLS: not on loopback only, else -E_USAGE */
     const char *host;            /* numeric, or localhost */
     const char *public_name;     /* in URLs of this server instead of host; NULL: host */

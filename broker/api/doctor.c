@@ -9,6 +9,7 @@
 
 #include "broker/api/answer.h"
 #include "broker/api/handlers.h"
+#include "broker/api/https.h"
 #include "broker/api/metrics.h"
 #include "broker/api/server.h"
 #include "broker/api/view.h"
@@ -23,6 +24,7 @@
 #define FILES_MIN      4096u
 #define SKEW_MAX_MS    5000
 #define AUTHORITY_DAYS 180u
+#define GIVEN_DAYS     14u
 #define DAY_MS         86400000ull
 #define BAD_WORKERS    20u /* that are named */
 
@@ -142,6 +144,19 @@ static bool is_late(uint64_t left_ms, uint64_t life_ms)
     return left_ms < life_ms / 4;
 }
 
+/* Whoever gave it has to give the next one. */
+static void look_at_given(struct doctor *d)
+{
+    struct https *h = d->rq->api->config.https;
+    const uint64_t until_ms = h ? https_given_until_ms(h) : 0;
+    if (until_ms > 0) {
+        const uint64_t days = days_left(until_ms, os_realtime_ms());
+        add(d, days > GIVEN_DAYS, "certificate of the API",
+            "put a new one where tls-cert and tls-key say, then davit reload",
+            "it ends in %" PRIu64 " days", days);
+    }
+}
+
 static void look_at_authority(struct doctor *d)
 {
     struct authority *a = d->rq->api->config.authority;
@@ -237,6 +252,7 @@ static int doctor_work(struct request *rq)
     look_at_process(&d);
     look_at_config(&d);
     look_at_authority(&d);
+    look_at_given(&d);
     int r = api_read_stored(rq->api, &tx);
     if (r == 0) {
         look_at_workers(&d, tx);

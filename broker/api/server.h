@@ -31,7 +31,6 @@ struct link {
 struct api {
     struct api_config config;
     struct MHD_Daemon *daemon;
-    struct https *https; /* NULL: plain */
     uint16_t port;
     _Atomic uint16_t fleet_port;
     struct buf url; /* "http://127.0.0.1:7080" */

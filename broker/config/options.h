@@ -38,7 +38,7 @@ struct fetch_projects {
 };
 
 /* That the broker knows itself: what it is told are LIMIT_CERT_NAMES less. */
-#define OPTIONS_OWN_NAMES 6u
+#define OPTIONS_OWN_NAMES 7u
 
 struct options_names {
     const char **items;
@@ -50,6 +50,8 @@ struct options {
     const char *data;      /* the folder: store/, journal/, logs/, blobs/, tokens, endpoints.json */
     const char *fleet_url; /* tcp://ADDRESS:PORT or tls://ADDRESS:PORT */
     const char *http;      /* ADDRESS:PORT or https://ADDRESS:PORT */
+    const char *tls_cert;  /* of the API; NULL: the authority's own */
+    const char *tls_key;
     struct options_names names; /* by which others reach the broker */
     uint64_t worker_life_ms;    /* of certificates */
     uint64_t server_life_ms;

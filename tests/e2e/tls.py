@@ -358,6 +358,122 @@ def certificates_are_renewed_in_sessions_that_stay(build):
         assert "has expired" in stack.log_of(a)
 
 
+def make_chain(stack, folder, days=30, rsa=False):
+    """A certificate of somebody else's authority: (root, chain, key)."""
+    where = os.path.join(stack.dir, folder)
+    os.mkdir(where)
+    ec = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+
+    def openssl(*argv):
+        done = stack.run("openssl", *argv, cwd=where)
+        assert done.returncode == 0, done
+    openssl("req", "-x509", *ec, "-nodes", "-keyout", "root.key", "-out", "root.pem",
+            "-days", "30", "-subj", "/CN=Company root")
+    openssl("req", *ec, "-nodes", "-keyout", "middle.key", "-out", "middle.csr",
+            "-subj", "/CN=Company servers")
+    with open(os.path.join(where, "ca.ext"), "w") as f:
+        f.write("basicConstraints=critical,CA:TRUE\n")
+    openssl("x509", "-req", "-in", "middle.csr", "-CA", "root.pem", "-CAkey", "root.key", "-CAcreateserial",
+            "-days", "30", "-extfile", "ca.ext", "-out", "middle.pem")
+    openssl("req", *(("-newkey", "rsa:2048") if rsa else ec), "-nodes", "-keyout", "key.pem", "-out", "own.csr", "-subj", "/CN=broker")
+    with open(os.path.join(where, "own.ext"), "w") as f:
+        f.write("subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\n")
+    openssl("x509", "-req", "-in", "own.csr", "-CA", "middle.pem", "-CAkey", "middle.key", "-CAcreateserial",
+            "-days", str(days), "-extfile", "own.ext", "-out", "own.pem")
+    chain = os.path.join(where, "chain.pem")
+    with open(chain, "w") as f:
+        for part in ("own.pem", "middle.pem"):
+            f.write(open(os.path.join(where, part)).read())
+    key = os.path.join(where, "key.pem")
+    os.chmod(key, 0o640)
+    return os.path.join(where, "root.pem"), chain, key
+
+
+def the_api_shows_a_certificate_of_others(build):
+    with TlsStack(build) as stack:
+        a = stack.start_joined("a")  # before there is another one
+        root, chain, key = make_chain(stack, "first", rsa=True)
+        root2, chain2, key2 = make_chain(stack, "second")
+        config = os.path.join(stack.dir, "davitd.yml")
+
+        def configure(text):
+            with open(config, "w") as f:
+                f.write(f"http: {stack.url}\n" + text)
+
+        def reload():
+            return stack.davit("reload")
+        configure("log_level: info\n")
+        stack.broker.stop()
+        stack.broker.argv += ["--config", config]
+        stack.broker.start()
+        stack.wait_broker()
+        own = serial_at(stack.http_port, stack.ca)
+        wait_for("a is back", lambda: stack.is_online("a"))
+        p = stack.submit("slow:\n  script: ['echo x > x', 'sleep 2']\n  artifacts: {paths: [x]}\n"
+                         "next:\n  needs: [slow]\n  script: ['test -f x']\n")
+        stack.wait_job(p["id"], "slow", "running")
+        with socket.create_connection(("127.0.0.1", stack.http_port)) as raw, \
+                stack.context.wrap_socket(raw, server_hostname="127.0.0.1") as kept:
+            configure(f"tls_cert: {chain}\ntls_key: {key}\n")
+            done = reload()
+            assert done.returncode == 0 and "certificate of the API" in done.stdout, done
+            first = serial_at(stack.http_port, root)
+            assert first != own
+            kept.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")  # nobody's connection was dropped
+            assert b" 200 " in kept.recv(200)
+        done = stack.davit("workers")  # by the data folder, without a word about authorities
+        assert done.returncode == 0 and "a" in done.stdout, done
+        token = os.path.join(stack.data, "user.token")
+        for ca, good in ((root, True), (stack.ca, False), (root2, False)):
+            done = stack.run(stack.program("davit"), "status", "--url", stack.url, "--ca-file", ca,
+                             "--token-file", token)
+            assert (done.returncode == 0) == good, (ca, done)
+        stack.context = ssl.create_default_context(cafile=root)
+        # Workers go on with the broker's own authority: those that are here, and new ones.
+        assert stack.wait_pipeline(p["id"])["status"] == "success"
+        stack.start_joined("b")
+        a.kill()
+        p = stack.submit("job:\n  script: ['echo x > x']\n  artifacts: {paths: [x]}\n")
+        assert stack.wait_pipeline(p["id"])["status"] == "success"
+
+        # What is wrong is told with its place, and the old one stays.
+        open_key = os.path.join(stack.dir, "open.pem")
+        shutil.copy(key2, open_key)
+        os.chmod(open_key, 0o644)
+        late = make_chain(stack, "late", days=-1)
+        for cert, its_key, words in (
+                (chain2, key, ("tls-key: " + key, "not that of the certificate")),
+                (chain2, open_key, ("tls-key: " + open_key, "everybody", "chmod o=")),
+                (late[1], late[2], ("tls-cert: " + late[1], "a certificate ended 20")),
+                (chain2, "/none", ("tls-key: /none", "cannot read it")),
+                (token, key, ("tls-cert: " + token, "no certificate in it"))):
+            configure(f"tls_cert: {cert}\ntls_key: {its_key}\n")
+            for done in (reload(), stack.run(stack.program("davitd"), "--check-config", config)):
+                refused(done, *words)
+            assert serial_at(stack.http_port, root) == first
+        configure(f"tls_cert: {chain}\n")
+        refused(stack.run(stack.program("davitd"), "--check-config", config), "needs tls-key")
+        refused(stack.run(stack.program("davitd"), "--data", os.path.join(stack.dir, "plain"), "--http", "127.0.0.1:0",
+                          "--tls-cert", chain, "--tls-key", key), "http needs https://")
+
+        configure(f"tls_cert: {chain}\ntls_key: {key}\n")
+        for old, new in ((chain, chain2), (key, key2)):  # renewed in place
+            shutil.copy(new, old)
+        stack.broker.kill(signal.SIGHUP)
+        wait_for("the new one is shown", lambda: trusted_by(stack.http_port, root2))
+        configure("log_level: info\n")
+        stack.context = ssl.create_default_context(cafile=stack.ca)
+        assert reload().returncode == 0
+        assert serial_at(stack.http_port, stack.ca) == own
+
+
+def trusted_by(port, ca):
+    try:
+        return serial_at(port, ca)
+    except ssl.SSLError:
+        return None
+
+
 def programs_enqueue_over_tls(build):
     with TlsStack(build) as stack, TlsStack(build) as other:
         stack.start_joined("a")
@@ -406,6 +522,7 @@ if __name__ == "__main__":
         revoking_ends_a_session_at_once,
         a_job_goes_on_while_the_broker_restarts,
         certificates_are_renewed_in_sessions_that_stay,
+        the_api_shows_a_certificate_of_others,
         programs_enqueue_over_tls,
         beyond_loopback_without_tls_has_to_be_said,
     ])

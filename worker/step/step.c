@@ -196,7 +196,7 @@ static int run(struct step *s, int (*program)(struct step *s))
     s->project_dir = getcwd(NULL, 0);
     s->api_url = getenv("DAVIT_API_URL");
     if (s->api_url != NULL && getenv("DAVIT_CA_FILE") != NULL) {
-        http_trust(s->api_url, getenv("DAVIT_CA_FILE"));
+        http_trust_broker(s->api_url, getenv("DAVIT_CA_FILE"));
     }
     if (s->project_dir == NULL || s->api_url == NULL) {
         step_error("this is run by davit-shim only");

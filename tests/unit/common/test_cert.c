@@ -12,6 +12,8 @@
 #include <openssl/x509.h>
 
 #include "common/cert.h"
+#include "common/limits.h"
+#include "common/os.h"
 #include "tests/kit/authority.h"
 
 #define HOUR_MS 3600000
@@ -182,6 +184,68 @@ static void what_does_not_belong_together_is_seen(void **state)
     authority_release(&other);
 }
 
+/* What is said of a chain and a key; "" where they can be shown. */
+static const char *said_of(const struct buf *chain, const struct buf *key, uint64_t now_ms,
+                           enum cert_part part)
+{
+    static struct buf why = BUF_INIT;
+    enum cert_part said = CERT_PART_CHAIN;
+    uint64_t until_ms = 1;
+
+    buf_release(&why);
+    int r = cert_check_chain(buf_str(chain), buf_str(key), now_ms, &until_ms, &said, &why);
+    assert_int_equal(r, why.n > 0 ? -E_INVALID : 0);
+    assert_true(r < 0 ? until_ms == 1 : until_ms > now_ms);
+    if (r < 0) {
+        assert_int_equal(said, part);
+    }
+    return buf_cstr(&why);
+}
+
+static void a_chain_for_a_server_is_checked(void **state)
+{
+    const uint64_t now_ms = os_realtime_ms();
+    struct holder server, other, worker;
+    struct buf chain = BUF_INIT;
+
+    authority_certify(&ca, CERT_SERVER, "server", HOUR_MS, &server);
+    authority_certify(&ca, CERT_SERVER, "other", HOUR_MS, &other);
+    authority_certify(&ca, CERT_CLIENT, "worker", HOUR_MS, &worker);
+    buf_add_str(&chain, buf_str(&server.cert));
+    assert_string_equal(said_of(&chain, &server.key, now_ms, 0), "");
+    assert_string_equal(said_of(&chain, &other.key, now_ms, CERT_PART_KEY),
+                        "the key is not that of the certificate");
+    assert_non_null(strstr(said_of(&chain, &chain, now_ms, CERT_PART_KEY), "no private key"));
+    assert_non_null(
+        strstr(said_of(&server.key, &server.key, now_ms, CERT_PART_CHAIN), "no certificate in it"));
+    assert_non_null(strstr(said_of(&worker.cert, &worker.key, now_ms, CERT_PART_CHAIN),
+                           "not one for a server"));
+    assert_non_null(strstr(said_of(&chain, &server.key, now_ms + 2 * HOUR_MS, CERT_PART_CHAIN),
+                           "a certificate ended 20"));
+    assert_non_null(strstr(said_of(&chain, &server.key, now_ms - 48 * HOUR_MS, CERT_PART_CHAIN),
+                           "good only from 20"));
+    buf_add_str(&chain, buf_str(&ca.cert));
+    assert_string_equal(said_of(&chain, &server.key, now_ms, 0), "");
+    buf_add_str(&chain, buf_str(&other.cert));
+    assert_non_null(strstr(said_of(&chain, &server.key, now_ms, CERT_PART_CHAIN),
+                           "certificate 3 has not certified the one before it"));
+    buf_truncate(&chain, chain.n - 100);
+    assert_non_null(
+        strstr(said_of(&chain, &server.key, now_ms, CERT_PART_CHAIN), "certificate 3 is damaged"));
+    buf_clear(&chain);
+    buf_add_str(&chain, buf_str(&server.cert));
+    for (unsigned i = 0; i < LIMIT_CERT_CHAIN; i++) {
+        buf_add_str(&chain, buf_str(&ca.cert));
+    }
+    assert_non_null(
+        strstr(said_of(&chain, &server.key, now_ms, CERT_PART_CHAIN), "more than 8 certificates"));
+    (void)said_of(&server.cert, &server.key, now_ms, 0); /* and gives the text back */
+    buf_release(&chain);
+    holder_release(&server);
+    holder_release(&other);
+    holder_release(&worker);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -192,6 +256,7 @@ int main(void)
         cmocka_unit_test(what_is_no_request_is_refused),
         cmocka_unit_test(keys_of_another_kind_are_not_certified),
         cmocka_unit_test(what_does_not_belong_together_is_seen),
+        cmocka_unit_test(a_chain_for_a_server_is_checked),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
