@@ -9,6 +9,7 @@
 
 #include "common/limits.h"
 #include "common/os.h"
+#include "worker/step/git_view.h"
 #include "worker/step/select.h"
 
 #define KEY_HASH_HEX  40u
@@ -46,12 +47,10 @@ static bool is_usable(struct str key, struct buf *why)
 static struct str last_commit(struct step *s, struct str shallow, const char *path)
 {
     const char *literal = arena_printf(&s->arena, ":(literal)%s", path);
-    const char *argv[] = {"git", "log", "-1", "--format=%H", "--", literal, NULL};
-    struct os_spawn spawn = {.argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1};
+    const char *words[] = {"log", "-1", "--format=%H", "--", literal, NULL};
     struct buf out = BUF_INIT;
     struct str commit = STR_NULL;
-    int status;
-    if (os_run(&spawn, COMMIT_MAX, &out, &status) == 0 && status == 0) {
+    if (git_view_run(s, words, COMMIT_MAX, &out) == 0) {
         commit = arena_str(&s->arena, str_trim(buf_str(&out)));
     }
     buf_release(&out);
@@ -93,7 +92,7 @@ static struct str hash_files(struct step *s, const Pb__CacheSpec *spec)
     size_t count = 0;
     bool commits = spec->key_files_commits && os_exists(".git");
     if (commits) {
-        (void)os_read_file(".git/shallow", SHALLOW_BYTES, &shallow);
+        (void)step_read_project_file(s, ".git/shallow", SHALLOW_BYTES, &shallow);
     }
     selection_init(&sel, s);
     sel.quiet = true;

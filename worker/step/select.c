@@ -12,7 +12,7 @@
 
 #include "common/glob.h"
 #include "common/limits.h"
-#include "common/os.h"
+#include "worker/step/git_view.h"
 
 #define LISTING_MAX ((size_t)64 * MIB)
 
@@ -247,17 +247,12 @@ static void add_pattern(struct selection *sel, struct str written)
 
 static void add_untracked(struct selection *sel)
 {
-    static const char *const argv[] = {"git", "ls-files", "-o", "-z", NULL};
-    struct os_spawn spawn = {.argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1};
+    static const char *const words[] = {"ls-files", "-o", "-z", NULL};
     struct buf out = BUF_INIT;
     struct str rest;
     struct str path;
     size_t before = sel->count;
-    int status;
-    int r = os_run(&spawn, LISTING_MAX, &out, &status);
-    if (r == 0 && status != 0) {
-        r = -E_FAILED;
-    }
+    int r = git_view_run(sel->s, words, LISTING_MAX, &out);
     if (r < 0) {
         step_warn("cannot list untracked files: %s", err_text(r));
     } else {

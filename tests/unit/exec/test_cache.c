@@ -327,6 +327,24 @@ static void a_key_may_follow_commits(void **state)
                         key_with_files(f, "p", "echo 1 > a.lock", false));
 }
 
+/* What an earlier job left configured would be run where the worker does. */
+static void a_key_by_commits_runs_no_program_of_the_tree(void **state)
+{
+    struct fixture *f = *state;
+    const char *before = arena_printf(
+        &f->arena,
+        GIT "git init -q . && echo 1 > a.lock && git add . && printf '#!/bin/sh\\n"
+            "touch %s/pwned\\ncat >/dev/null\\necho -----BEGIN PGP SIGNATURE-----\\necho "
+            "\"[GNUPG:] SIG_CREATED \" >&2\\n' "
+            "> .git/trap && chmod +x .git/trap && git config gpg.program $PWD/.git/trap && "
+            "git commit -qS -m 1 && git config log.showSignature true && "
+            "git config gpg.program %s/builds/3/group/project/.git/trap && rm -f %s/pwned",
+        f->root, f->root, f->root);
+    char *key = key_with_files(f, "p", before, true);
+    assert_string_not_equal(key, "p-default-non_protected");
+    assert_string_equal(run_command(f, "ls -d pwned 2>/dev/null || echo none"), "none");
+}
+
 static void several_caches_are_kept_apart(void **state)
 {
     static const char *const paths[] = {"more"};
@@ -389,6 +407,7 @@ int main(void)
         TEST(protected_refs_have_caches_of_their_own),
         TEST(a_key_follows_what_is_in_its_files),
         TEST(a_key_may_follow_commits),
+        TEST(a_key_by_commits_runs_no_program_of_the_tree),
         TEST(several_caches_are_kept_apart),
         TEST(a_broker_that_fails_costs_the_cache_alone),
         TEST(a_canceled_job_keeps_no_cache),

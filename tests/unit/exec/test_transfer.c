@@ -266,6 +266,24 @@ static void untracked_files_are_those_that_git_does_not_know(void **state)
     assert_listed(f, "./.gitignore ./d ./d/new ./ignored .\n");
 }
 
+/* The job's own configuration may name programs; the steps run where the worker does. */
+static void untracked_files_are_listed_without_the_programs_of_the_job(void **state)
+{
+    struct fixture *f = *state;
+    Pb__ArtifactSpec *spec = ARTIFACTS(f, "");
+    spec->n_paths = 0;
+    spec->untracked = true;
+    SCRIPT(f, "git init -q . && touch known && git add known",
+           "printf '#!/bin/sh\\ntouch ../../../../pwned\\n' > .git/trap; chmod +x .git/trap",
+           "git config core.fsmonitor .git/trap && git update-index --fsmonitor",
+           "rm -f ../../../../pwned; touch new");
+    run_job(f);
+    assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
+    f->spec.artifacts = NULL;
+    assert_listed(f, "./new .\n");
+    assert_string_equal(run_command(f, "ls -d pwned 2>/dev/null || echo none"), "none");
+}
+
 static void a_path_that_matches_nothing_is_a_warning(void **state)
 {
     struct fixture *f = *state;
@@ -369,6 +387,7 @@ int main(void)
         TEST(nothing_outside_of_the_project_is_taken),
         TEST(the_whole_folder_may_be_named_and_git_is_left_out),
         TEST(untracked_files_are_those_that_git_does_not_know),
+        TEST(untracked_files_are_listed_without_the_programs_of_the_job),
         TEST(a_path_that_matches_nothing_is_a_warning),
         TEST(when_decides_by_how_the_script_ended),
         TEST(a_refused_upload_fails_a_job_that_was_well),
