@@ -97,18 +97,28 @@ static bool is_folder(const char *path)
     return lstat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* What an interrupted git left, and what a job may have put there for the next one: the last two
- * would bring in a configuration and hooks from elsewhere. */
+/* What an interrupted git left, and what a job may have put there for the next one: a configuration
+ * and hooks, or those of elsewhere, attributes of files, objects of others; and links, through
+ * which git would write. */
 static void tidy_repository(void)
 {
     static const char *const unwanted[] = {
-        ".git/index.lock",  ".git/shallow.lock",     ".git/HEAD.lock",
-        ".git/config.lock", ".git/packed-refs.lock", ".git/hooks",
-        ".git/config",      ".git/config.worktree",  ".git/commondir",
+        ".git/index.lock",
+        ".git/shallow.lock",
+        ".git/HEAD.lock",
+        ".git/config.lock",
+        ".git/packed-refs.lock",
+        ".git/hooks",
+        ".git/config",
+        ".git/config.worktree",
+        ".git/commondir",
+        ".git/info",
+        ".git/objects/info/alternates",
     };
     for (size_t i = 0; i < ARRAY_LEN(unwanted); i++) {
         os_remove_tree(unwanted[i]);
     }
+    git_tidy_links();
     git_tidy_modules();
 }
 

@@ -25,6 +25,29 @@ static void tidy_folder(const char *path, void (*entry)(void *ctx, const char *n
     }
 }
 
+/* Git's own files are never links, and it would write through one. */
+static bool is_plain(const char *path, struct stat *ret)
+{
+    return lstat(path, ret) == 0 && (S_ISREG(ret->st_mode) || S_ISDIR(ret->st_mode));
+}
+
+static void tidy_link_entry(void *ctx, const char *name)
+{
+    struct stat st;
+    char *path = os_path_join(ctx, name);
+    if (!is_plain(path, &st)) {
+        os_remove_tree(path);
+    } else if (S_ISDIR(st.st_mode)) {
+        tidy_folder(path, tidy_link_entry);
+    }
+    free(path);
+}
+
+void git_tidy_links(void)
+{
+    tidy_folder(".git", tidy_link_entry);
+}
+
 /* By their names, wherever they stand: a submodule's own name may have any number of parts. One
  * that is called like this is cloned anew. */
 static bool is_unwanted(const char *name)
@@ -42,7 +65,7 @@ static void tidy_module_entry(void *ctx, const char *name)
 {
     struct stat st;
     char *path = os_path_join(ctx, name);
-    if (lstat(path, &st) < 0 || S_ISLNK(st.st_mode)) {
+    if (!is_plain(path, &st)) {
         os_remove_tree(path);
     } else if (is_unwanted(name)) {
         os_remove_tree(path);

@@ -149,6 +149,37 @@ static void a_job_cannot_make_the_git_of_the_next_one_run_its_programs(void **st
     assert_not_in_log(f, "evil");
 }
 
+/* By what a job put in the place of git's own files: `victim` is of somebody else, `out` too. */
+static void a_job_cannot_make_the_git_of_the_next_one_write_elsewhere(void **state)
+{
+    static const char *const traps[] = {
+        "ln -sf $ROOT/victim .git/FETCH_HEAD",
+        "ln -sf $ROOT/victim .git/logs/HEAD",
+        "ln -sf $ROOT/victim .git/index",
+        "ln -sf $ROOT/victim .git/shallow",
+        "ln -sf $ROOT/victim .git/packed-refs; git pack-refs --all || true",
+        "rm -rf .git/logs; ln -s $ROOT/out .git/logs",
+        "rm -rf .git/refs/davit; ln -s $ROOT/out .git/refs/davit",
+        "rm -rf .git/refs/remotes; ln -s $ROOT/out .git/refs/remotes",
+        "rm -rf .git/objects/pack; ln -s $ROOT/out .git/objects/pack",
+        "rm -f .git/FETCH_HEAD; mkfifo .git/FETCH_HEAD",
+    };
+    struct fixture *f = *state;
+    run_command(f, "mkdir out");
+    for (size_t i = 0; i < ARRAY_LEN(traps); i++) {
+        next_job(f, "main~1", "main");
+        SCRIPT(f, traps[i]);
+        spec_variable(f, "ROOT", f->root);
+        run_job(f);
+        run_command(f, "rm -f victim; echo mine > victim; touch -d @0 victim");
+        next_job(f, "main", "main");
+        f->spec.timeout_ms = 20000;
+        SCRIPT(f, "cat file");
+        assert_runs(f, "\n30\n");
+        assert_string_equal(run_command(f, "cat victim; stat -c %Y victim; ls -A out"), "mine\n0");
+    }
+}
+
 static void strategy_clone_begins_anew(void **state)
 {
     struct fixture *f = *state;
@@ -431,6 +462,7 @@ int main(void)
         TEST(a_tag_is_fetched_as_a_tag),
         TEST(the_next_job_reuses_and_cleans_the_tree),
         TEST(a_job_cannot_make_the_git_of_the_next_one_run_its_programs),
+        TEST(a_job_cannot_make_the_git_of_the_next_one_write_elsewhere),
         TEST(strategy_clone_begins_anew),
         TEST(strategy_none_and_checkout_false_leave_the_tree),
         TEST(a_broken_repository_is_cloned_anew),
