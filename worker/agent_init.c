@@ -100,7 +100,10 @@ static int take_state(struct agent *a, struct buf *why)
 static void set_sandbox(struct agent *a)
 {
     const struct sandbox_config *c = &a->config->sandbox;
-    a->sandbox = (struct sandbox_settings){.network = c->network};
+    a->sandbox = (struct sandbox_settings){
+        .network = c->network,
+        .hidden = {a->config->token_file, a->config->docker.auth},
+    };
     refer(&c->read, &a->sandbox.read, &a->sandbox.n_read);
     refer(&c->write, &a->sandbox.write, &a->sandbox.n_write);
 }

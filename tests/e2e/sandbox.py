@@ -64,10 +64,11 @@ job:
   script:
     - 'ls -d {s.dir}/worker-0 && test -e {s.dir}/davitd.log && echo shown'
     - 'cat {s.dir}/worker-0/jobs/*/spec.pb {s.dir}/worker-0/worker.uid >/dev/null 2>&1 || echo no state'
+    - 'test -e {s.dir}/data/worker.token && ! grep . {s.dir}/data/worker.token && echo no token'
     - 'echo mine > file && cat file'
 """)["id"]
         _, log = end(s, p)
-        for part in ("\nshown\n", "\nno state\n", "\nmine\n"):
+        for part in ("\nshown\n", "\nno state\n", "\nno token\n", "\nmine\n"):
             assert part in log, (part, log)
 
 

@@ -11,8 +11,9 @@
 /* How the sandbox executor is to make its sandboxes. */
 struct sandbox_settings {
     const char *state; /* the worker's folder, which no job sees: keys, other jobs, their trees */
-    bool network;      /* the host's, else none */
-    char **read;       /* paths of the host that jobs see too */
+    const char *hidden[2]; /* files of the worker's, of which no job sees the content; NULL: none */
+    bool network;          /* the host's, else none */
+    char **read;           /* paths of the host that jobs see too */
     size_t n_read;
     char **write;
     size_t n_write;

@@ -111,17 +111,15 @@ static bool is_folder(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-static void hide(struct preparation *p)
+static void hide(struct preparation *p, const char *path)
 {
-    for (size_t i = 0; i < ARRAY_LEN(hidden); i++) {
-        char *real = os_absolute_path(hidden[i]);
-        if (real != NULL && is_folder(real)) {
-            arg2(p, "--tmpfs", real);
-        } else if (real != NULL) {
-            arg3(p, "--ro-bind", "/dev/null", real);
-        }
-        free(real);
+    char *real = path != NULL ? os_absolute_path(path) : NULL;
+    if (real != NULL && is_folder(real)) {
+        arg2(p, "--tmpfs", real);
+    } else if (real != NULL) {
+        arg3(p, "--ro-bind", "/dev/null", real);
     }
+    free(real);
 }
 
 static void show_system(struct preparation *p)
@@ -130,7 +128,9 @@ static void show_system(struct preparation *p)
     for (size_t i = 0; i < ARRAY_LEN(shown); i++) {
         arg3(p, "--ro-bind-try", shown[i], shown[i]);
     }
-    hide(p);
+    for (size_t i = 0; i < ARRAY_LEN(hidden); i++) {
+        hide(p, hidden[i]);
+    }
     arg2(p, "--proc", "/proc");
     arg2(p, "--dev", "/dev");
     arg2(p, "--tmpfs", "/tmp");
@@ -145,7 +145,11 @@ static void show_system(struct preparation *p)
     for (size_t i = 0; i < o->n_write; i++) {
         arg3(p, "--bind", o->write[i], o->write[i]);
     }
-    arg2(p, "--tmpfs", o->state); /* it may lie in any of these */
+    /* These may lie in any of those. */
+    for (size_t i = 0; i < ARRAY_LEN(o->hidden); i++) {
+        hide(p, o->hidden[i]);
+    }
+    arg2(p, "--tmpfs", o->state);
 }
 
 static void add_sandbox(struct preparation *p, const struct script_step *s, const char *script)
