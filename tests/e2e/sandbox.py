@@ -72,6 +72,20 @@ job:
             assert part in log, (part, log)
 
 
+def variables_reach_no_program_outside(build):
+    with Stack(build, worker=["--executors", "sandbox"]) as s:
+        p = s.submit(rf"""
+job:
+  variables: {{LD_DEBUG: libs, LD_DEBUG_OUTPUT: "{s.dir}/loader", MANY: "lines\nand 'quotes' \" $$HOME", EMPTY: ""}}
+  script: ['echo "<$LD_DEBUG,$MANY,${{EMPTY-unset}}>"']
+  after_script: ['echo "after <$LD_DEBUG>"']
+""")["id"]
+        _, log = end(s, p)
+        assert "\n<libs,lines\nand 'quotes' \" $HOME,>\n" in log and "\nafter <libs>\n" in log, log
+        written = [name for name in os.listdir(s.dir) if name.startswith("loader")]
+        assert not written, written
+
+
 def a_network_is_there_or_not(build):
     text = "job: {script: ['echo > /dev/tcp/127.0.0.1/$PORT && echo reached']}\n"
     for options, reaches in ((["--sandbox-no-network"], False), ([], True)):
@@ -110,5 +124,5 @@ if __name__ == "__main__":
     if not bwrap or subprocess.run([bwrap, "--unshare-all", "--ro-bind", "/", "/", "true"], check=False).returncode:
         print("skipped: bubblewrap makes no sandbox here")
         sys.exit(SKIP)
-    main([jobs_see_the_system_and_their_tree, the_worker_keeps_its_state_to_itself, a_network_is_there_or_not,
-          it_ends_with_grace_and_outlives_its_worker])
+    main([jobs_see_the_system_and_their_tree, the_worker_keeps_its_state_to_itself, variables_reach_no_program_outside,
+          a_network_is_there_or_not, it_ends_with_grace_and_outlives_its_worker])

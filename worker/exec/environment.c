@@ -265,6 +265,23 @@ void environment_variables_to_conf(const struct vars *vars, struct shim_conf *co
     }
 }
 
+size_t environment_to_words(const struct vars *vars, const char *option, struct buf *out)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < vars->count; i++) {
+        const struct var *var = &vars->items[i];
+        if (!is_ours(var->name)) {
+            buf_add(out, option, strlen(option) + 1);
+            buf_add_str(out, var->name);
+            buf_add_char(out, '\0');
+            buf_add_str(out, var->value);
+            buf_add_char(out, '\0');
+            count++;
+        }
+    }
+    return count;
+}
+
 void environment_to_conf(const struct vars *vars, struct shim_conf *conf)
 {
     for (size_t i = 0; i < ARRAY_LEN(inherited); i++) {

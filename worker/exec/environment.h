@@ -22,6 +22,9 @@ int environment_mask(const struct vars *vars, const Pb__JobSpec *spec, struct sh
 void environment_git_to_conf(const struct vars *vars, struct shim_conf *conf);
 /* The variables alone: for a step inside of a container, whose image says the rest. */
 void environment_variables_to_conf(const struct vars *vars, struct shim_conf *conf);
+/* The same as words OPTION, NAME, VALUE of a program, each ended by a NUL byte; returns how many.
+ */
+size_t environment_to_words(const struct vars *vars, const char *option, struct buf *out);
 void environment_remove_files(const char *job_dir);
 
 #endif

@@ -3,6 +3,9 @@
  * alone. It guards against accidents and against other jobs; it is no wall against an attack on the
  * kernel.
  *
+ * The job's variables are for what runs inside alone: some, as LD_PRELOAD, have a program load what
+ * they name. Bubblewrap reads them from FOLDER/NAME.args.
+ *
  * Every process of the job gets SIGTERM when it is to end, bubblewrap's own two among them, whose
  * end would be that of all others at once: those ignore it, so that the job has its grace. */
 #include "common/base.h"
@@ -12,12 +15,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/crypto.h"
 #include "common/os.h"
 #include "worker/exec/environment.h"
 #include "worker/exec/steps.h"
 
 #define ENV_PROGRAM "/usr/bin/env"
 #define PROBE_MS    10000u
+/* Bubblewrap takes 9,000 words, three for each, and needs some itself. */
+#define VARIABLES_MAX 2500u
 
 static const char *const programs[] = {"/usr/bin/bwrap", "/usr/local/bin/bwrap", "/bin/bwrap"};
 
@@ -152,11 +158,30 @@ static void show_system(struct preparation *p)
     arg2(p, "--tmpfs", o->state);
 }
 
-static void add_sandbox(struct preparation *p, const struct script_step *s, const char *script)
+static int write_variables(struct preparation *p, const char *path)
+{
+    struct buf words = BUF_INIT;
+    int r = 0;
+    if (environment_to_words(&p->vars, "--setenv", &words) > VARIABLES_MAX) {
+        buf_addf(p->why, "the job has %zu variables: a sandbox takes at most %u", p->vars.count,
+                 VARIABLES_MAX);
+        r = -E_LIMIT;
+    } else {
+        r = os_put_file(path, buf_cstr(&words), words.n, 0600);
+    }
+    crypto_wipe(words.p, words.n);
+    buf_release(&words);
+    return r;
+}
+
+static void add_sandbox(struct preparation *p, const struct script_step *s, const char *script,
+                        const char *variables)
 {
     char *files = os_path_join(p->cx->job_dir, "vars");
     arg2(p, ENV_PROGRAM, "--ignore-signal=TERM");
-    shim_conf_arg(p->conf, find_program());
+    arg3(p, host_shell()->path, "-c", "exec 3<\"$0\" && exec \"$@\"");
+    arg2(p, variables, find_program());
+    arg2(p, "--args", "3");
     shim_conf_arg(p->conf, "--die-with-parent");
     shim_conf_arg(p->conf, "--unshare-all");
     arg2(p, "--cap-drop", "ALL");
@@ -185,9 +210,11 @@ static int add_script(struct preparation *p, const struct script_step *s)
 {
     char *path;
     int r = steps_write_script(p, s, host_shell()->bash, &path);
+    const char *variables = arena_printf(&p->arena, "%s/%s.args", p->cx->job_dir, s->name);
+    r = r < 0 ? r : write_variables(p, variables);
     shim_conf_step(p->conf, s->name, s->kind, s->timeout_ms, s->cwd);
-    add_sandbox(p, s, path);
-    environment_to_conf(&p->vars, p->conf);
+    add_sandbox(p, s, path, variables);
+    environment_to_conf(NULL, p->conf);
     free(path);
     return r;
 }
