@@ -338,6 +338,10 @@ void environment_check_stop(struct compile *c, const struct job *job, const stru
 void trigger_read(struct compile *c, const struct node *n, struct job *job);
 void trigger_check(struct compile *c, const struct job *job); /* what stands beside it */
 bool trigger_allows(const char *keyword);
+void rollout_read(struct compile *c, const struct node *n, struct job *job);
+void rollout_select(struct compile *c, struct job *job, const struct vars *env);
+void rollout_check(struct compile *c, const struct job *job); /* what stands beside it */
+bool rollout_allows(const char *keyword);
 /* Values for inputs of another file. False: reported. */
 bool inputs_check(struct compile *c, const struct node *n);
 Pb__Variable *plan_variable(struct compile *c, const struct var *var);

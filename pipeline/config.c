@@ -128,23 +128,10 @@ static void read_workflow(struct compile *c, const struct node *n)
     }
 }
 
-/* The keywords at the top that are known, but not acted on. */
-static void refuse_not_yet(struct compile *c)
-{
-    for (uint32_t i = 0; i < c->root->count; i++) {
-        const struct pair *p = &c->root->pairs[i];
-        const struct keyword *k = keyword_find(SCOPE_TOP, p->key->text);
-        if (k && k->support == NOT_YET && !node_is_null(p->value)) {
-            report(c, p->key, "not-supported", NULL, "`%s` is not supported yet", k->name.p);
-        }
-    }
-}
-
 void config_read(struct compile *c)
 {
     const struct node *variables = node_get(c->root, "variables");
     const struct node *workflow = node_get(c->root, "workflow");
-    refuse_not_yet(c);
     const struct node *types = node_get(c->root, "types");
     const struct node *stages = node_get(c->root, "stages");
     if (!node_is_null(types)) {

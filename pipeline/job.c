@@ -283,6 +283,7 @@ static const struct {
     {"release", release_read},
     {"resource_group", read_resource_group},
     {"retry", retry_read},
+    {"rollout", rollout_read},
     {"rules", read_rules},
     {"run", run_read},
     {"script", read_script},
@@ -336,11 +337,9 @@ bool has_job_key(const struct job *job, const char *name)
 static void read_keyword(struct compile *c, struct job *job, const struct keyword *k,
                          const struct node *n)
 {
-    if (k->support != NOT_YET) {
-        c->below_checked = k->support == CHECKED;
-        check(job_read_keyword(c, job, k->name.p, n));
-        c->below_checked = false;
-    }
+    c->below_checked = k->support == CHECKED;
+    check(job_read_keyword(c, job, k->name.p, n));
+    c->below_checked = false;
 }
 
 static void read_mapping(struct compile *c, const struct node *m, struct job *job)
@@ -360,6 +359,7 @@ bool job_takes_default(const struct job *job, const struct pair *p)
     const struct keyword *k = keyword_find(SCOPE_DEFAULT, p->key->text);
     return k && !node_is_null(p->value) && (!own || node_is_null(own->value)) &&
            (!has_job_key(job, "trigger") || trigger_allows(k->name.p)) &&
+           (!has_job_key(job, "rollout") || rollout_allows(k->name.p)) &&
            inherits(&job->inherit_defaults, p->key->text);
 }
 
@@ -419,7 +419,8 @@ static bool extends_nothing(const struct compile *c, const struct job *job)
 
 static void check_script(struct compile *c, const struct job *job)
 {
-    bool other_work = has_job_key(job, "trigger") || has_job_key(job, "run");
+    bool other_work = has_job_key(job, "trigger") || has_job_key(job, "run") ||
+                      has_job_key(job, "rollout");
     const struct pair *script = node_find(job->body, STR("script"));
     bool has_script = script && (!node_is_null(script->value) || script->value->reference);
     if (has_script || other_work || job->misspelled || c->incomplete || extends_nothing(c, job)) {
@@ -631,6 +632,9 @@ static void read_job(struct compile *c, const struct pair *p)
     pages_finish(c, &job);
     if (has_job_key(&job, "trigger")) {
         trigger_check(c, &job);
+    }
+    if (has_job_key(&job, "rollout")) {
+        rollout_check(c, &job);
     }
     job.plan.unsupported = texts_to_strings(c->arena, c->unsupported);
     job.plan.n_unsupported = c->unsupported.count;

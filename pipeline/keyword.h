@@ -14,7 +14,7 @@ enum scope {
     SCOPE_COUNT
 };
 
-enum support { ACTED, CHECKED, NOT_YET };
+enum support { ACTED, CHECKED };
 
 struct keyword {
     enum scope scope;

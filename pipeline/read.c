@@ -280,9 +280,6 @@ bool read_keys(struct compile *c, const struct node *n, enum scope scope, const 
         const struct keyword *k = keyword_find(scope, p->key->text);
         if (!k) {
             report_unknown(c, p->key, scope);
-        } else if (k->support == NOT_YET && !node_is_null(p->value)) {
-            report(c, p->key, "not-supported", NULL, "`%s` %s is not supported yet", k->name.p,
-                   scope_text(scope));
         } else if (k->support == CHECKED && !c->below_checked && !node_is_null(p->value)) {
             bool whole = scope == SCOPE_JOB || scope == SCOPE_DEFAULT;
             note_checked(c, p->key,

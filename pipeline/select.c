@@ -328,6 +328,7 @@ static void select_job(struct compile *c, struct job *job, struct arena *scratch
     set_resource_group(c, job, &env);
     set_wants(c, job, &env);
     environment_select(c, job, &env);
+    rollout_select(c, job, &env);
     set_variables(c, job, rule, scratch);
     check_env(c, &env, job->at);
     explain_variables(c, job, rule, &env);

@@ -160,6 +160,74 @@ static void add_trigger(struct buf *out, const Pb__PlanJob *job)
     }
 }
 
+static void add_wish(struct buf *out, const Pb__RolloutStepWish *w)
+{
+    buf_addz(out, "    step:");
+    if (w->has_scale) {
+        buf_addf(out, " scale %u", w->scale);
+    }
+    if (w->has_weight) {
+        buf_addf(out, " weight %u", w->weight_bp);
+    }
+    if (w->mirror_bp > 0) {
+        buf_addf(out, " mirror %u", w->mirror_bp);
+    }
+    if (w->hold_ms > 0) {
+        buf_addf(out, " hold %" PRIu64 " ms", w->hold_ms);
+    }
+    if (w->analyze_ms > 0) {
+        buf_addf(out, " analyze %" PRIu64 " ms%s", w->analyze_ms,
+                 w->until_good ? " until good" : "");
+    }
+    for (size_t i = 0; i < w->n_approve; i++) {
+        buf_addf(out, " approve %s (%u)", w->approve[i], w->approvals);
+    }
+    buf_addf(out, "%s%s\n", w->name[0] != '\0' ? " named " : "", w->name);
+    add_bytes_list(out, "      run", w->run, w->n_run);
+}
+
+static void add_metric(struct buf *out, const Pb__RolloutMetric *m)
+{
+    static const char *const rules[] = {"compare", "threshold", "failures"};
+
+    buf_addf(out, "    metric: %s %s tolerance %u threshold %" PRIu64 " failures %u percentile %u",
+             m->metric, rules[m->rule], m->tolerance_millis, m->threshold_micros, m->failures,
+             m->percentile);
+    buf_addf(out, " min %u%s%s%s\n", m->min_events, m->critical ? " critical" : "",
+             m->dry_run ? " dry run" : "", m->below ? " below" : "");
+}
+
+static void add_rollout(struct buf *out, const Pb__PlanJob *job)
+{
+    static const char *const strategies[] = {"canary", "blue_green", "rolling"};
+    const Pb__RolloutSpec *r = job->rollout;
+
+    if (!r) {
+        return;
+    }
+    buf_addf(out, "  rollout: %s of %s, version %s, group '%s', %u instances\n",
+             strategies[r->strategy], r->target, r->version, r->group, r->instances);
+    buf_addf(out, "    bake %" PRIu64 " progress %" PRIu64 " tick %" PRIu64 " alpha %u\n",
+             r->bake_ms, r->progress_ms, r->tick_ms, r->alpha_millionths);
+    buf_addf(out, "    on failure %d%s%s, thin %d, no data %d, error %d\n", (int)r->on_failure,
+             r->rollback_unsafe ? " unsafe" : "", r->replace_broken ? " replaces broken" : "",
+             (int)r->on_thin, (int)r->on_no_data, (int)r->on_error);
+    add_field(out, "    image", r->image);
+    add_field(out, "    command", r->command);
+    for (size_t i = 0; i < r->n_steps; i++) {
+        add_wish(out, r->steps[i]);
+    }
+    if (r->waves) {
+        buf_addf(out, "    waves: first %u size %u unavailable %u surge %u%s hold %" PRIu64 "\n",
+                 r->waves->first, r->waves->size_percent, r->waves->max_unavailable_percent,
+                 r->waves->max_surge_percent, r->waves->by_place ? " by place" : "",
+                 r->waves->hold_ms);
+    }
+    for (size_t i = 0; i < r->n_analysis; i++) {
+        add_metric(out, r->analysis[i]);
+    }
+}
+
 static void add_release(struct buf *out, const Pb__PlanJob *job)
 {
     const Pb__ReleaseSpec *r = job->release;
@@ -312,6 +380,7 @@ static void add_job(struct buf *out, const Pb__Plan *plan, const Pb__PlanJob *jo
     add_caches(out, job);
     add_environment(out, plan, job);
     add_trigger(out, job);
+    add_rollout(out, job);
     add_release(out, job);
     add_tokens(out, job);
     add_limits(out, job);

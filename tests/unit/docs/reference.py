@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """docs/pipeline.md against the sources: every keyword has its section, and every section a keyword;
-what is only checked or refused says so; every predefined variable and limit is there, as it is.
+what is only checked says so; every predefined variable and limit is there, as it is.
 
     reference.py ROOT
 
@@ -37,11 +37,13 @@ PATHS = {
     "KUBERNETES": ["environment:kubernetes:"], "DASHBOARD": ["environment:kubernetes:dashboard:"],
     "MANAGED_RESOURCES": ["environment:kubernetes:managed_resources:"], "TRIGGER": ["trigger:"],
     "FORWARD": ["trigger:forward:"], "RELEASE": ["release:"], "RELEASE_ASSETS": ["release:assets:"],
-    "RELEASE_LINK": ["release:assets:links:"], "PAGES": ["pages:"], "JOB_INPUT": ["inputs:"],
+    "RELEASE_LINK": ["release:assets:links:"], "ROLLOUT": ["rollout:"],
+    "ROLLOUT_STEP": ["rollout:steps:"], "ROLLOUT_APPROVE": ["rollout:steps:approve:"],
+    "ROLLOUT_METRIC": ["rollout:analysis:"], "ROLLOUT_WAVES": ["rollout:waves:"], "PAGES": ["pages:"], "JOB_INPUT": ["inputs:"],
 }
 # The same keyword of the same meaning in several places has one section that names the places.
 SHARED = ("TOP", "HEADER", "DEFAULT", "JOB")
-MARKS = {"ACTED": None, "CHECKED": "**Checked.**", "NOT_YET": "**Refused.**"}
+MARKS = {"ACTED": None, "CHECKED": "**Checked.**"}
 UNITS = {"KIB": 1024, "MIB": 1024 * 1024}
 
 
@@ -103,7 +105,7 @@ def check_keywords(found):
             problems.append(f"the section `{heading}` names no keyword")
 
 
-STATES = {"ACTED": "works", "CHECKED": "checked, fails the job", "NOT_YET": "refused"}
+STATES = {"ACTED": "works", "CHECKED": "checked, fails the job"}
 
 
 def check_table(text):

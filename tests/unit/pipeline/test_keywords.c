@@ -2,15 +2,12 @@
 
 #include "tests/unit/pipeline/fixture.h"
 
-/* The list and the code agree: what is refused has no reader, all else has one. */
-static void every_keyword_of_a_job_that_is_not_refused_has_a_reader(void **state)
+/* The list and the code agree. */
+static void every_keyword_of_a_job_has_a_reader(void **state)
 {
     for (size_t i = 0; i < keyword_count; i++) {
         const struct keyword *k = &keywords[i];
-        if (k->scope == SCOPE_JOB) {
-            assert_int_equal(job_read_keyword(NULL, NULL, k->name.p, NULL), k->support != NOT_YET);
-        }
-        if (k->scope == SCOPE_DEFAULT && k->support != NOT_YET) {
+        if (k->scope == SCOPE_JOB || k->scope == SCOPE_DEFAULT) {
             assert_true(job_read_keyword(NULL, NULL, k->name.p, NULL));
         }
     }
@@ -42,27 +39,6 @@ static void the_nearest_keyword_is_proposed(void **state)
     struct compile c = {.arena = &f->arena, .diags = &f->diags};
     assert_string_equal(suggest_keyword(&c, STR("scirpt"), SCOPE_JOB), "did you mean `script`?");
     assert_null(suggest_keyword(&c, STR("nothing_like_it"), SCOPE_JOB));
-}
-
-/* Whatever is not supported yet must be refused, in every scope of a job. */
-static void every_keyword_of_a_job_that_is_not_supported_is_refused(void **state)
-{
-    for (size_t i = 0; i < keyword_count; i++) {
-        const struct keyword *k = &keywords[i];
-        if (k->scope != SCOPE_JOB || k->support != NOT_YET) {
-            continue;
-        }
-        struct fixture *f = *state;
-        struct diags diags;
-        struct pipeline_input in = {.file = "test.yml", .ref = "main", .origin = "push"};
-        Pb__Plan *plan = NULL;
-        in.text = str_from(arena_printf(&f->arena, "a: {script: a, %s: {x: y}}", k->name.p));
-        diags_init(&diags);
-        assert_int_equal(pipeline_compile(&f->arena, &in, &diags, &plan), -E_PIPELINE);
-        assert_string_equal(diags.items[0].code, "not-supported");
-        assert_int_equal(diags.items[0].column, 16);
-        diags_release(&diags);
-    }
 }
 
 /* So that the job can say why it fails, and lint can warn. */
@@ -176,11 +152,10 @@ static void a_slug_has_a_hyphen_for_each_character(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(every_keyword_of_a_job_that_is_not_refused_has_a_reader),
+        TEST(every_keyword_of_a_job_has_a_reader),
         TEST(no_keyword_stands_twice_in_a_scope),
         TEST(the_keywords_of_a_scope_stand_together),
         TEST(the_nearest_keyword_is_proposed),
-        TEST(every_keyword_of_a_job_that_is_not_supported_is_refused),
         TEST(keywords_that_are_only_checked_go_into_the_plan_by_name),
         TEST(predefined_variables_follow_the_facts),
         TEST(a_tag_has_no_branch),
