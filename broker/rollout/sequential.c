@@ -101,7 +101,7 @@ void compare_init(struct compare *c)
     evidence_init(&c->bad);
 }
 
-static void tally_add(struct tally *t, const struct tally *look)
+void tally_add(struct tally *t, const struct tally *look)
 {
     t->canary = fmin(t->canary + look->canary, SEQUENTIAL_COUNT_MAX);
     t->canary_bad = fmin(t->canary_bad + look->canary_bad, t->canary);

@@ -37,6 +37,7 @@ struct tally {
     double stable;
     double stable_bad;
 };
+void tally_add(struct tally *t, const struct tally *look); /* up to SEQUENTIAL_COUNT_MAX */
 
 /* Evidence for BAD, over the alternatives and over the looks at which it may have begun. */
 struct evidence {

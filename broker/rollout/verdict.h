@@ -10,7 +10,7 @@
  * are both sequential tests (sequential.h), so that looking often costs nothing.
  *
  * The probability of a false BAD, alpha, is shared equally by all tests of a rollout that count:
- * COMPARE and THRESHOLD of counts, and the kill line at each ratio.
+ * COMPARE and THRESHOLD of counts, and the kill line.
  *
  * Threads: pure. What is returned lives in the arena that was given. */
 #ifndef DAVIT_ROLLOUT_VERDICT_H
@@ -44,10 +44,11 @@ struct metric_rule {
     double kill;                     /* share of bad requests, 0: none */
 };
 
-/* The rules of a rollout: those of spec->analysis first, by index, then one for each ratio of the
- * target that only the kill line watches. RolloutMetricRecord.index counts in this list. 0, or with
- * one line for people in *ret_why -E_INVALID, -E_LIMIT: a metric that the target does not have, a
- * rule that its kind cannot follow. Points into spec and target. */
+/* The rules of a rollout: those of spec->analysis, by index, and one more where the target has a
+ * kill line and no metric of the analysis is the ratio that it is about: error_rate, or else the
+ * target's first ratio. RolloutMetricRecord.index counts in this list. 0, or with one line for
+ * people in *ret_why -E_INVALID, -E_LIMIT: a metric that the target does not have, a rule that its
+ * kind cannot follow. Points into spec and target. */
 int metric_rules(const Pb__RolloutSpec *spec, const Pb__RolloutTarget *target, struct arena *a,
                  struct metric_rule **ret, size_t *ret_n, const char **ret_why);
 /* One line, as the user would write it: "error_rate: at most 1.2 times that of stable". */
@@ -95,9 +96,10 @@ struct judge_look {
     size_t rule_count;
     Pb__RolloutMetricRecord *const *rows; /* by index, NULL: never looked at */
     uint64_t now_ms;
-    bool until_good; /* the step ends as soon as all are GOOD */
-    bool over;       /* its time is over */
-    bool last;       /* and so is the most that it may be extended */
+    uint64_t evidence_from_ms; /* of the rollout: rows that are not younger were not looked at */
+    bool until_good;           /* the step ends as soon as all are GOOD */
+    bool over;                 /* its time is over */
+    bool last;                 /* and so is the most that it may be extended */
 };
 
 /* KILL and BAD of a critical metric fail at once, in any state; BAD of another one when the step's
