@@ -188,6 +188,12 @@
 #define LIMIT_KEY_FILES 10000u            /* hashed for one cache key */
 #define LIMIT_WORKER_CACHE_BYTES (8ull * 1024 * MIB) /* copies of caches that a worker keeps */
 #define LIMIT_COVERAGE_LINE (64u * KIB)   /* a longer line is searched in pieces */
+#define LIMIT_TARGETS 1000u               /* of rollouts, in one installation */
+#define LIMIT_DRIVER_SETTINGS 32u         /* of one driver */
+#define LIMIT_DRIVER_SETTING 4096u        /* bytes of one */
+#define LIMIT_FREEZES 50u                 /* of one target */
+#define LIMIT_NOTIFY 10u                  /* likewise */
+#define LIMIT_KEEP_SNAPSHOTS 100u
 #define LIMIT_ROLLOUT_PLAN_STEPS 200u
 #define LIMIT_ROLLOUT_PLACES 64u          /* of a target */
 #define LIMIT_ROLLOUT_INSTANCES 100u      /* of a version in one place */
