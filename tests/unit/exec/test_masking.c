@@ -94,6 +94,31 @@ static void file_variables_and_the_token_are_hidden(void **state)
     assert_not_in_log(f, "cafe");
 }
 
+static void a_file_is_hidden_as_it_was_written(void **state)
+{
+    struct fixture *f = *state;
+    Pb__Variable *v = spec_variable_bytes(f, "CONFIG", STR("password=$PART-and-more"));
+    v->masked = v->file = true;
+    spec_variable(f, "PART", "hunter22");
+    SCRIPT(f, "cat $CONFIG; echo; echo 'password=$PART-and-more'");
+    run_job(f);
+    assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
+    assert_not_in_log(f, "hunter22-and");
+    assert_not_in_log(f, "password=");
+}
+
+/* The shell has taken the blanks away. */
+static void blanks_around_a_secret_change_nothing(void **state)
+{
+    struct fixture *f = *state;
+    secret(f, "KEY", " 0123456789abcdef ");
+    SCRIPT(f, "echo $KEY | tr -d '\\n' | base64", "echo [$KEY] $KEY");
+    run_job(f);
+    assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
+    assert_not_in_log(f, "0123456789abcdef");
+    assert_not_in_log(f, "MDEyMzQ1Njc4");
+}
+
 static void too_many_secrets_are_refused(void **state)
 {
     struct fixture *f = *state;
@@ -119,6 +144,8 @@ int main(void)
         TEST(what_steps_after_the_script_print_is_hidden_too),
         TEST(the_last_bytes_of_a_job_are_not_kept_back),
         TEST(file_variables_and_the_token_are_hidden),
+        TEST(a_file_is_hidden_as_it_was_written),
+        TEST(blanks_around_a_secret_change_nothing),
         TEST(too_many_secrets_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
