@@ -105,6 +105,7 @@ struct peer {
     struct fleet_worker_health health;
     bool left;              /* it said Bye: gone with its session, whatever its lease */
     uint64_t rest_until_ms; /* gets no new work before; 0: does not rest */
+    uint32_t given_back;    /* how often in a row, without a job between that it started */
     struct silence silence;
     struct deadline deadline;
     bool lost; /* in this turn: in fleet.lost */
@@ -207,6 +208,10 @@ void peer_touch(struct fleet *f, struct peer *p);
 void peer_publish(struct fleet *f, struct peer *p);
 /* It is there but left an order without an answer: others come first for a while. */
 void peer_rest(struct fleet *f, struct peer *p);
+/* It gave back what it got, and is not to get the same again at once: it rests for 250 ms, and
+ * twice as long each time until it has started a job, or ended one. */
+void peer_gave_back(struct fleet *f, struct peer *p);
+void peer_worked(struct peer *p);
 /* Its jobs are not its own from this turn on, or are so again: it goes after the commit. */
 void peer_lose(struct fleet *f, struct peer *p);
 void peer_keep(struct fleet *f, struct peer *p);
