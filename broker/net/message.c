@@ -71,10 +71,6 @@ static void take_heartbeat(struct fleet *f, struct session *s, const Pb__Heartbe
         f->capacity_changed = true;
         peer_touch(f, p);
     }
-    if (certify_is_over(f, p)) {
-        session_refuse(f, s, -E_UNAUTHORIZED, "the certificate has expired: join again", 0);
-        return;
-    }
     p->draining = h->draining;
     p->disk_low = h->disk_low;
     take_health(f, p, h);
@@ -300,6 +296,9 @@ void message_take(struct fleet *f, struct session *s, struct str bytes)
     }
     if (e->version != s->version || e->session != s->number || !session_take_numbers(f, s, e)) {
         session_violation(f, s, "wrong numbers");
+        return;
+    }
+    if (!session_may_go_on(f, s)) {
         return;
     }
     if (s->client != NULL) {
