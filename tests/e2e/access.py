@@ -94,6 +94,20 @@ stop: {script: ['true'], when: manual, environment: {name: production, action: s
         assert ask(stack, maintainer, "POST", path, {})[0] == 202
 
 
+def lint_tells_a_developer_no_protected_variable(build):
+    body = {"project": "g/p", "explain": True, "files": {".gitlab-ci.yml": """
+workflow: {name: 'it is $PROTECTED'}
+a: {script: ['true'], rules: [{if: '$PROTECTED == "only for main"'}]}
+b: {script: ['true'], rules: [{if: '$OPEN == "for all"'}]}
+"""}}
+    with Stack(build, workers=0) as stack:
+        stack.request("PUT", "/api/v1/variables?project=g/p", {"variables": [
+            {"name": "PROTECTED", "value": "only for main", "protected": True}, {"name": "OPEN", "value": "for all"}]})
+        for role, expected in (("maintainer", ["a", "b"]), ("developer", ["b"])):
+            status, answer = ask(stack, create(stack, f"a {role}", role), "POST", "/lint", body)
+            assert status == 200 and [j["name"] for j in answer["jobs"]] == expected, (role, status, answer)
+
+
 def a_token_of_some_projects_sees_no_others(build):
     with Stack(build) as stack:
         mine = stack.submit(ECHO, project="g/p")
@@ -242,6 +256,7 @@ def an_option_of_another_kind_of_token_makes_none(build):
 
 if __name__ == "__main__":
     main([roles_are_as_far_as_they_reach, a_developer_stops_no_environment_of_a_protected_ref_by_its_job,
+          lint_tells_a_developer_no_protected_variable,
           a_token_of_some_projects_sees_no_others,
           a_token_ends_when_its_time_is_over_or_it_is_revoked, a_jobs_token_opens_its_own_pipeline_and_dies_with_the_job,
           what_people_change_is_written_down, an_option_of_another_kind_of_token_makes_none])
