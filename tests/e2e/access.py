@@ -94,6 +94,35 @@ stop: {script: ['true'], when: manual, environment: {name: production, action: s
         assert ask(stack, maintainer, "POST", path, {})[0] == 202
 
 
+def artifacts_are_for_whom_their_access_names(build):
+    text = """
+all: {script: ['echo all > f'], artifacts: {paths: [f]}}
+developer: {script: ['echo developer > f'], artifacts: {paths: [f], access: developer}}
+maintainer: {script: ['echo maintainer > f'], artifacts: {paths: [f], access: maintainer}}
+none: {script: ['echo none > f'], artifacts: {paths: [f], access: none}}
+"""
+    def fetch(stack, token, job):
+        req = urllib.request.Request(f"{stack.url}/api/v1/jobs/{job}/artifacts", headers={"Authorization": "Bearer " + token})
+        try:
+            with urllib.request.urlopen(req, timeout=20) as answer:
+                return answer.status
+        except urllib.error.HTTPError as e:
+            return e.code
+
+    with Stack(build) as stack:
+        p = stack.submit(text, project="g/p")["id"]
+        stack.wait_pipeline(p)
+        tokens = {role: create(stack, f"a {role}", role) for role in ("reporter", "developer", "user", "maintainer")}
+        tokens["admin"] = stack.token()
+        for access, roles in (("all", "reporter developer user maintainer admin"), ("developer", "developer user maintainer admin"),
+                              ("maintainer", "maintainer admin"), ("none", "")):
+            job = stack.job(p, access)["id"]
+            got = [role for role, token in tokens.items() if fetch(stack, token, job) == 200]
+            assert got == roles.split(), (access, got)
+            shown = ask(stack, tokens["reporter"], "GET", f"/jobs/{job}")[1]["artifacts"][0]
+            assert shown["access"] == access and (shown["digest"] is not None) == (access == "all"), shown
+
+
 def lint_tells_a_developer_no_protected_variable(build):
     body = {"project": "g/p", "explain": True, "files": {".gitlab-ci.yml": """
 workflow: {name: 'it is $PROTECTED'}
@@ -256,7 +285,7 @@ def an_option_of_another_kind_of_token_makes_none(build):
 
 if __name__ == "__main__":
     main([roles_are_as_far_as_they_reach, a_developer_stops_no_environment_of_a_protected_ref_by_its_job,
-          lint_tells_a_developer_no_protected_variable,
+          artifacts_are_for_whom_their_access_names, lint_tells_a_developer_no_protected_variable,
           a_token_of_some_projects_sees_no_others,
           a_token_ends_when_its_time_is_over_or_it_is_revoked, a_jobs_token_opens_its_own_pipeline_and_dies_with_the_job,
           what_people_change_is_written_down, an_option_of_another_kind_of_token_makes_none])
