@@ -14,6 +14,7 @@
 #include "broker/api/server.h"
 #include "broker/api/variables.h"
 #include "broker/api/view.h"
+#include "broker/core/query.h"
 #include "broker/vault/known.h"
 #include "common/log.h"
 #include "pipeline/emit.h"
@@ -370,7 +371,15 @@ static int idempotency_key(struct request *rq, uint8_t ret[SHA256_BYTES], struct
     return 0;
 }
 
-/* A key that was used is answered without compiling again. *ret_pipeline 0: it is new. */
+/* Tokens may share a name, and with it their keys, and be of different projects. */
+static bool sees_pipeline(struct request *rq, struct tx *tx, uint64_t id)
+{
+    const Pb__PipelineRecord *p = pipeline_get(tx, id);
+    return !p || scope_sees(rq, tx, p->project_id);
+}
+
+/* A key that was used is answered without compiling again. *ret_pipeline 0: it is new, or what it
+ * stands for is not for this token, which the project in the body will say. */
 static int find_request(struct request *rq, struct str key, const uint8_t body_hash[SHA256_BYTES],
                         uint64_t *ret_pipeline)
 {
@@ -388,7 +397,7 @@ static int find_request(struct request *rq, struct str key, const uint8_t body_h
         tx, T_REQUEST, &k, &pb__request_record__descriptor);
     if (known && !str_eq(pb_str(known->body_hash), str_of(body_hash, SHA256_BYTES))) {
         r = -E_KEY_REUSED;
-    } else if (known) {
+    } else if (known && sees_pipeline(rq, tx, known->pipeline_id)) {
         *ret_pipeline = known->pipeline_id;
     }
     tx_abort(tx);

@@ -26,12 +26,14 @@ def create(stack, name, role, *args):
     return davit(stack, "token", "create", name, "--role", role, *args).stdout.strip()
 
 
-def ask(stack, token, method, path, body=None):
+def ask(stack, token, method, path, body=None, key=None):
     """The status of one request, and its answer."""
     data = None if body is None else json.dumps(body).encode()
     req = urllib.request.Request(stack.url + "/api/v1" + path, data=data, method=method)
     if token is not None:
         req.add_header("Authorization", "Bearer " + token)
+    if key is not None:
+        req.add_header("Idempotency-Key", key)
     try:
         with urllib.request.urlopen(req, timeout=20) as answer:
             return answer.status, json.loads(answer.read() or b"null")
@@ -121,6 +123,15 @@ none: {script: ['echo none > f'], artifacts: {paths: [f], access: none}}
             assert got == roles.split(), (access, got)
             shown = ask(stack, tokens["reporter"], "GET", f"/jobs/{job}")[1]["artifacts"][0]
             assert shown["access"] == access and (shown["digest"] is not None) == (access == "all"), shown
+
+
+def an_idempotency_key_opens_no_other_project_to_a_token_of_the_same_name(build):
+    with Stack(build, workers=0) as stack:
+        broad = create(stack, "ci", "user")
+        narrow = create(stack, "ci", "user", "--projects", "x/y")
+        assert ask(stack, broad, "POST", "/pipelines", submit_body("g/p"), key="k")[0] == 201
+        assert ask(stack, broad, "POST", "/pipelines", submit_body("g/p"), key="k")[0] == 200
+        assert ask(stack, narrow, "POST", "/pipelines", submit_body("g/p"), key="k")[0] == 404
 
 
 def lint_tells_a_developer_no_protected_variable(build):
@@ -285,7 +296,8 @@ def an_option_of_another_kind_of_token_makes_none(build):
 
 if __name__ == "__main__":
     main([roles_are_as_far_as_they_reach, a_developer_stops_no_environment_of_a_protected_ref_by_its_job,
-          artifacts_are_for_whom_their_access_names, lint_tells_a_developer_no_protected_variable,
+          artifacts_are_for_whom_their_access_names,
+          an_idempotency_key_opens_no_other_project_to_a_token_of_the_same_name, lint_tells_a_developer_no_protected_variable,
           a_token_of_some_projects_sees_no_others,
           a_token_ends_when_its_time_is_over_or_it_is_revoked, a_jobs_token_opens_its_own_pipeline_and_dies_with_the_job,
           what_people_change_is_written_down, an_option_of_another_kind_of_token_makes_none])
