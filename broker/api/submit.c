@@ -456,16 +456,23 @@ struct identity {
     uint8_t body_hash[SHA256_BYTES];
 };
 
-/* Whoever submits for a protected ref gets its protected variables. */
+/* Whoever submits for a protected ref gets its protected variables, and passes for that ref: in id
+ * tokens, and where others need its artifacts. So a developer's own word for the default branch, or
+ * that it is a tag, does not make a ref another one. */
 static int may_submit_for_ref(struct submit *s)
 {
     const struct pipeline_facts *f = &s->facts;
-    bool protected = !f->tag && strcmp(f->ref, f->default_branch) == 0;
-    return protected && s->rq->who.role == ROLE_DEVELOPER
-               ? request_fail(s->rq, -E_FORBIDDEN,
-                              "`%.255s` is protected: a developer's token submits for other refs",
-                              f->ref)
-               : 0;
+    bool protected = strcmp(f->ref, f->default_branch) == 0;
+    if (s->rq->who.role != ROLE_DEVELOPER) {
+        return 0;
+    }
+    int r = protected ? 0 : scope_was_protected(s->rq, s->project, f->ref, &protected);
+    if (r == 0 && protected) {
+        r = request_fail(s->rq, -E_FORBIDDEN,
+                         "`%.255s` is protected: a developer's token submits for other refs",
+                         f->ref);
+    }
+    return r;
 }
 
 static int submit_read(struct submit *s, void *ctx)

@@ -134,6 +134,20 @@ def an_idempotency_key_opens_no_other_project_to_a_token_of_the_same_name(build)
         assert ask(stack, narrow, "POST", "/pipelines", submit_body("g/p"), key="k")[0] == 404
 
 
+def a_developer_cannot_say_that_a_protected_ref_is_none(build):
+    with Stack(build, workers=0) as stack:
+        stack.submit(ECHO, project="g/p")
+        stack.request("POST", "/api/v1/pipelines", submit_body("h/q") | {"default_branch": "trunk"})
+        developer = create(stack, "dev", "developer")
+        for body, expected in ((submit_body("g/p") | {"default_branch": "other"}, 403),
+                               (submit_body("g/p") | {"tag": True}, 403),
+                               (submit_body("g/p") | {"tag": True, "default_branch": "other"}, 403),
+                               (submit_body("g/p", "feature"), 201), (submit_body("g/p", "feature") | {"tag": True}, 201),
+                               (submit_body("h/q") | {"default_branch": "trunk"}, 201)):
+            status, answer = ask(stack, developer, "POST", "/pipelines", body)
+            assert status == expected, (body, status, answer)
+
+
 def lint_tells_a_developer_no_protected_variable(build):
     body = {"project": "g/p", "explain": True, "files": {".gitlab-ci.yml": """
 workflow: {name: 'it is $PROTECTED'}
@@ -296,7 +310,7 @@ def an_option_of_another_kind_of_token_makes_none(build):
 
 if __name__ == "__main__":
     main([roles_are_as_far_as_they_reach, a_developer_stops_no_environment_of_a_protected_ref_by_its_job,
-          artifacts_are_for_whom_their_access_names,
+          artifacts_are_for_whom_their_access_names, a_developer_cannot_say_that_a_protected_ref_is_none,
           an_idempotency_key_opens_no_other_project_to_a_token_of_the_same_name, lint_tells_a_developer_no_protected_variable,
           a_token_of_some_projects_sees_no_others,
           a_token_ends_when_its_time_is_over_or_it_is_revoked, a_jobs_token_opens_its_own_pipeline_and_dies_with_the_job,
