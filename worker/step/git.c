@@ -10,12 +10,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/limits.h"
 #include "common/os.h"
 #include "worker/step/git_modules.h"
 
 #define DEPTH_USUAL    20u
 #define ATTEMPTS_USUAL 3u
 #define ATTEMPTS_MAX   10u
+#define LISTING_MAX    ((size_t)64 * MIB)
 #define SHA1_HEX       40u
 #define SHA256_HEX     64u
 
@@ -199,6 +201,26 @@ static int clean(struct checkout *c)
     return git_run(LOUD, argv);
 }
 
+/* `git update-index --skip-worktree` and --assume-unchanged: a checkout leaves such files as the
+ * job before has made them. The mark before each name is `H`, or something else where git overlooks
+ * a file. */
+static bool index_overlooks_files(void)
+{
+    static const char *const argv[] = {"git", "ls-files", "-v", "-z", NULL};
+    struct os_spawn spawn = {.argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1};
+    struct buf out = BUF_INIT;
+    struct str entry;
+    int status;
+    int r = os_run(&spawn, LISTING_MAX, &out, &status);
+    struct str rest = buf_str(&out);
+    bool overlooks = r < 0 || status != 0;
+    while (!overlooks && str_split(&rest, '\0', &entry)) {
+        overlooks = entry.n > 0 && entry.p[0] != 'H';
+    }
+    buf_release(&out);
+    return overlooks;
+}
+
 static int check_out(struct checkout *c)
 {
     if (step_var_is(c->s, "GIT_CHECKOUT", "false")) {
@@ -207,6 +229,9 @@ static int check_out(struct checkout *c)
     }
     step_say("Checking out %.8s as detached HEAD%s%s%s...", c->sha,
              c->ref[0] != '\0' ? " (ref is " : "", c->ref, c->ref[0] != '\0' ? ")" : "");
+    if (!c->fresh && index_overlooks_files()) {
+        unlink(".git/index");
+    }
     int r = GIT(LOUD, "-c", "submodule.recurse=false", "checkout", "--force", "--quiet", "--detach",
                 c->sha);
     return r < 0 ? r : clean(c);

@@ -180,6 +180,19 @@ static void a_job_cannot_make_the_git_of_the_next_one_write_elsewhere(void **sta
     }
 }
 
+static void files_that_git_was_told_to_overlook_are_as_committed(void **state)
+{
+    struct fixture *f = *state;
+    use_commit(f, "main", "main");
+    SCRIPT(f, "echo mine > file", "git update-index --skip-worktree file");
+    run_job(f);
+    assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
+    next_job(f, "main", "main");
+    SCRIPT(f, "cat file");
+    assert_runs(f, "\n30\n");
+    assert_in_log(f, "Using the repository of the job before.\n");
+}
+
 static void strategy_clone_begins_anew(void **state)
 {
     struct fixture *f = *state;
@@ -463,6 +476,7 @@ int main(void)
         TEST(the_next_job_reuses_and_cleans_the_tree),
         TEST(a_job_cannot_make_the_git_of_the_next_one_run_its_programs),
         TEST(a_job_cannot_make_the_git_of_the_next_one_write_elsewhere),
+        TEST(files_that_git_was_told_to_overlook_are_as_committed),
         TEST(strategy_clone_begins_anew),
         TEST(strategy_none_and_checkout_false_leave_the_tree),
         TEST(a_broken_repository_is_cloned_anew),
