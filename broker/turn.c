@@ -144,6 +144,7 @@ static int recover(struct turn *t)
     prepare_start(t, tx);
     t->timers_from_ms = fleet_recover(t->c.fleet, tx, t->now_ms, t->mono_ms);
     core_recover_triggers(tx, &t->fx);
+    t->resuming = tx_count(tx, T_ROLLOUT_LIVE) > 0;
     r = tx_error(tx);
     tx_abort(tx);
     if (r == 0) {

@@ -1,6 +1,7 @@
 #include "common/base.h"
 
 #include "broker/core/query.h"
+#include "broker/core/rollout.h"
 #include "broker/post.h"
 #include "broker/turn_state.h"
 #include "common/limits.h"
@@ -29,6 +30,7 @@ static void begin_fleet(struct turn *t)
 static void look_ahead(struct turn *t)
 {
     t->next_timer_ms = core_next_due_ms(t->tx);
+    t->next_rollout_ms = core_next_rollout_ms(t->tx);
 }
 
 static void clear_effects(struct turn *t)
@@ -43,6 +45,8 @@ static void start_settled(struct turn *t, int r)
 {
     t->starting = t->starting && !(r == 0 && t->starts);
     t->starts = false;
+    t->resuming = t->resuming && !(r == 0 && t->resumes);
+    t->resumes = false;
 }
 
 /* Everything that waits, in one transaction. 0, or an error with nothing changed in the store. */
@@ -56,11 +60,13 @@ static int transact(struct turn *t, struct item *items)
     const uint64_t changes = tx_changes(t->tx);
     turn_apply_start(t);
     turn_apply_jump(t);
+    turn_apply_resume(t);
     begin_fleet(t);
     turn_apply_items(t, items);
     if (t->mono_ms >= t->rest_until_ms) {
         turn_apply_timers(t);
         fleet_tick(t->c.fleet);
+        turn_apply_rollouts(t);
         if (fleet_take_capacity_change(t->c.fleet) || t->index != t->mark || t->schedule ||
             turn_learns_anew(t)) {
             turn_schedule(t);
@@ -204,10 +210,19 @@ static uint64_t timer_due_ms(const struct turn *t)
     return MAX(t->mono_ms + wait_ms, t->timers_from_ms);
 }
 
+/* Likewise for rollouts: what is known of the outside is not a holder's matter. */
+static uint64_t rollout_due_ms(const struct turn *t)
+{
+    if (t->next_rollout_ms == UINT64_MAX) {
+        return UINT64_MAX;
+    }
+    return t->mono_ms + (t->next_rollout_ms > t->now_ms ? t->next_rollout_ms - t->now_ms : 0);
+}
+
 uint64_t turn_wait_until_ms(const struct turn *t)
 {
     const uint64_t fleet_ms = fleet_next_due_ms(t->c.fleet);
-    const uint64_t timer_ms = timer_due_ms(t);
+    const uint64_t timer_ms = MIN(timer_due_ms(t), rollout_due_ms(t));
     const uint64_t first_ms = MIN(MIN(fleet_ms, timer_ms), t->next_expire_ms);
     const uint64_t learn_ms = t->learn_anew_ms != 0 ? t->learn_anew_ms : UINT64_MAX;
     const uint64_t due_ms = t->schedule ? t->mono_ms : MIN(first_ms, learn_ms);
@@ -219,8 +234,9 @@ uint64_t turn_wait_until_ms(const struct turn *t)
 static bool due(const struct turn *t)
 {
     return t->mono_ms >= t->rest_until_ms &&
-           (timer_due_ms(t) <= t->mono_ms || t->next_expire_ms <= t->mono_ms || t->schedule ||
-            turn_learns_anew(t) || fleet_due(t->c.fleet, t->mono_ms));
+           (timer_due_ms(t) <= t->mono_ms || rollout_due_ms(t) <= t->mono_ms ||
+            t->next_expire_ms <= t->mono_ms || t->schedule || turn_learns_anew(t) ||
+            fleet_due(t->c.fleet, t->mono_ms));
 }
 
 /* A clock that was set back must neither stop time nor turn it: until the clock has caught up, time

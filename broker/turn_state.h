@@ -1,7 +1,8 @@
 /* What the files of the turn share: turn.c (life and thread), turn_round.c (one round),
- * turn_apply.c (what a round applies), turn_commit.c (how it lasts), turn_replay.c (how it comes
- * back), turn_history.c (how long jobs take), turn_times.c (the same for /metrics). For nobody
- * else. Threads: the turn's, but for the atomics and what stands behind `lock`. */
+ * turn_apply.c (what a round applies), turn_rollout.c (rollouts in it), turn_commit.c (how it
+ * lasts), turn_replay.c (how it comes back), turn_history.c (how long jobs take), turn_times.c (the
+ * same for /metrics). For nobody else. Threads: the turn's, but for the atomics and what stands
+ * behind `lock`. */
 #ifndef DAVIT_TURN_STATE_H
 #define DAVIT_TURN_STATE_H
 
@@ -32,8 +33,11 @@ struct turn {
     bool starting;    /* likewise: of what was acknowledged before the start some may be missing */
     bool starts;      /* the present turn says so */
     uint64_t skip;    /* how many ids are to be skipped for it */
+    bool resuming;    /* rollouts that live are to be told of the start, and were not yet */
+    bool resumes;     /* the present turn does */
 
     uint64_t next_timer_ms;   /* realtime; UINT64_MAX: none */
+    uint64_t next_rollout_ms; /* likewise: when one is to be decided; 0: now */
     uint64_t timers_from_ms;  /* no timer fires before: after a start holders come back first */
     uint64_t next_expire_ms;  /* monotonic: when something may have outlived its time */
     uint64_t expire_since_ms; /* monotonic: since then something is due; 0: nothing is */
@@ -131,6 +135,10 @@ void turn_apply_items(struct turn *t, struct item *items);
 void turn_apply_start(struct turn *t); /* before anything that takes an id */
 void turn_apply_jump(struct turn *t);  /* before anything that comes by time */
 void turn_apply_timers(struct turn *t);
+/* turn_rollout.c: likewise */
+void turn_apply_resume(struct turn *t);   /* once after the start */
+void turn_apply_rollouts(struct turn *t); /* begins, decides and applies what is due */
+
 /* Tells the scheduler what was applied so far; once more after the last command. */
 void turn_learn(struct turn *t);
 void turn_schedule(struct turn *t);          /* proposes and applies until nothing fits */

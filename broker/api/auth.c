@@ -8,6 +8,7 @@
 
 #include "broker/api/api.h"
 #include "broker/core/query.h"
+#include "broker/core/rollout.h"
 #include "common/os.h"
 
 #define JOB_PREFIX "djt-"
@@ -197,7 +198,7 @@ bool auth_job_may_read(struct tx *tx, uint64_t job_id, const uint8_t digest[SHA2
     const Pb__JobRecord *job = job_get(tx, job_id);
     const Pb__PipelineRecord *pipeline = job ? pipeline_get(tx, job->pipeline_id) : NULL;
     if (!pipeline) {
-        return false;
+        return job && rollout_needs_blob(tx, job, wanted);
     }
     if (is_source_of(pipeline, wanted) || needs_others(tx, job, wanted)) {
         return true;

@@ -18,10 +18,11 @@ struct freed_lock {
 /* What is left to do once all runs are closed: with a pipeline's child or parent. */
 struct later {
     struct later *next;
-    enum { LATER_CANCEL, LATER_TELL_PARENT, LATER_COUNT } kind;
+    enum { LATER_CANCEL, LATER_TELL_PARENT, LATER_COUNT, LATER_ROLLOUT_ENDED } kind;
     uint64_t pipeline_id;
-    bool ended;        /* LATER_COUNT */
-    Pb__Reason reason; /* LATER_CANCEL */
+    uint64_t rollout_id; /* LATER_ROLLOUT_ENDED */
+    bool ended;          /* LATER_COUNT */
+    Pb__Reason reason;   /* LATER_CANCEL */
     const char *by;
     bool force;
 };
@@ -142,6 +143,14 @@ int apply_cache_delete(struct core *c, const Pb__CacheDelete *cmd);
 /* timer.c */
 int apply_timer_fired(struct core *c, const Pb__TimerFired *cmd);
 int apply_clock_jumped(struct core *c, const Pb__ClockJumped *cmd);
+/* rollout_begin.c, rollout_step.c, rollout_act.c */
+int apply_rollout_begin(struct core *c, const Pb__RolloutBegin *cmd);
+int apply_rollout_step(struct core *c, const Pb__RolloutStep *cmd);
+int apply_rollout_act(struct core *c, const Pb__RolloutAct *cmd);
+int apply_rollouts_resume(struct core *c, const Pb__RolloutsResume *cmd);
+/* target.c: all targets of the configuration, or none: those it does not name go. */
+int targets_check(struct core *c, Pb__RolloutTarget *const *targets, size_t count);
+void targets_declare(struct core *c, Pb__RolloutTarget *const *targets, size_t count);
 /* expire.c */
 int apply_expire(struct core *c, const Pb__Expire *cmd);
 
@@ -170,6 +179,7 @@ size_t variables_size(Pb__Variable *const *v, size_t n); /* packed */
 int plan_check(struct core *c, const Pb__PipelineCreate *cmd);
 /* One job of it; `plan` NULL: without a pipeline. What points to other jobs is not looked at. */
 int plan_job_check(struct core *c, const Pb__Plan *plan, const Pb__PlanJob *job);
+bool rollout_spec_ok(const Pb__RolloutSpec *r); /* its texts, numbers and counts */
 
 /* lone.c: deletes all rows of a job without a pipeline that has ended, that of T_EXPIRE too. */
 void job_forget(struct core *c, const Pb__JobRecord *job);
@@ -198,6 +208,7 @@ struct event {
     uint64_t job_id;
     uint64_t attempt;
     uint64_t worker_id;
+    uint64_t rollout_id;
     const char *from;
     const char *to;
     const char *name;
@@ -216,6 +227,8 @@ void request_add(struct core *c, ProtobufCBinaryData key, Pb__RequestRecord *row
 const Pb__RequestRecord *request_get(struct tx *tx, ProtobufCBinaryData key); /* NULL: none */
 
 /* stored.c */
+/* How well an environment scope, or pattern, fits an environment; 0: not at all. */
+size_t scope_fit(const char *scope, struct str environment);
 struct key stored_key(Pb__VariableLevel level, const char *owner, const char *name,
                       const char *environment_scope);
 
@@ -253,13 +266,14 @@ void environment_set_url(struct core *c, const Pb__JobRecord *job, ProtobufCBina
 
 /* artifact.c */
 /* Who needs a blob: the pipeline (source, bundle), the artifact, the row of pages (by its id), the
- * cache (by its sequence number). */
+ * cache (by its sequence number), the snapshot of a service. */
 enum blob_kind {
     BLOB_SOURCE = 1,
     BLOB_ARTIFACT = 2,
     BLOB_BUNDLE = 3,
     BLOB_CACHE = 4,
     BLOB_PAGES = 5,
+    BLOB_SNAPSHOT = 6,
 };
 void blob_ref_add(struct core *c, struct str digest, enum blob_kind kind, uint64_t owner);
 void blob_ref_del(struct core *c, struct str digest, enum blob_kind kind, uint64_t owner);

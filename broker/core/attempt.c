@@ -440,6 +440,7 @@ static int finish_one(struct core *c, uint64_t worker_id, const Pb__FinishedJob 
                                       .attempt = h.assignment->attempt,
                                       .epoch = f->epoch});
     if (run_is_lone(&h.run)) {
+        h.run.outcome = f->outcome;
         finish_lone(&h.run, h.job, h.assignment, f->outcome);
     } else {
         finish(&h.run, h.job, f->outcome);

@@ -157,7 +157,7 @@ void audit_count(struct audit *a, const Pb__JobRecord *job)
     struct audit_class *class = find_class(a, job->class_id);
 
     a->jobs[job->state]++;
-    if (job->trigger) {
+    if (job_is_alone(job)) {
         return;
     }
     if (class == NULL) {
@@ -410,6 +410,10 @@ uint64_t core_audit(struct tx *tx, core_audit_fn fn, void *ctx)
         each(&a, T_DEPLOYMENT, audit_deployment);
         each(&a, T_RELEASE, audit_release);
         each(&a, T_PAGES, audit_pages);
+        each(&a, T_ROLLOUT, audit_rollout);
+        each(&a, T_SERVICE, audit_service);
+        each(&a, T_SNAPSHOT, audit_snapshot);
+        each(&a, T_TARGET, audit_target);
         audit_locks(&a);
         audit_events(&a);
         each(&a, T_PIPELINE_GONE, audit_one_hidden);

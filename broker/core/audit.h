@@ -48,6 +48,11 @@ void audit_deployment(struct audit *a, struct str key);
 void audit_release(struct audit *a, struct str key);
 void audit_pages(struct audit *a, struct str key);
 void audit_caches(struct audit *a, const Pb__ProjectRecord *project);
+/* audit_rollout.c */
+void audit_rollout(struct audit *a, struct str key);
+void audit_service(struct audit *a, struct str key);
+void audit_snapshot(struct audit *a, struct str key);
+void audit_target(struct audit *a, struct str key);
 /* audit_hidden.c: what is left of a pipeline that is being deleted */
 void audit_hidden(struct audit *a, struct str key);
 /* audit_job.c */

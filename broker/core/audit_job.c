@@ -229,7 +229,8 @@ static void audit_trigger(struct audit *a, const Pb__JobRecord *job)
     const Pb__PipelineRecord *child;
 
     audit_index(a, T_TRIGGER, &of_job, trigger_is_open(job), job->id);
-    if ((job->trigger || job->unsupported) &&
+    audit_index(a, T_ROLLOUT_OPEN, &of_job, rollout_job_is_open(job), job->id);
+    if ((job_is_alone(job) || job->unsupported) &&
         (job->state == JOB_PENDING || job->state == JOB_ASSIGNED || job->state == JOB_CANCELING)) {
         breach(a, "job %" PRIu64 " has no worker, and is %s", job->id, job_state_text(job->state));
     }
@@ -331,7 +332,7 @@ void audit_lone(struct audit *a, uint64_t job_id)
     }
     audit_id(a, job->id, "job");
     if (job->id != job_id || job->pipeline_id != 0 || strcmp(plan->name, job->name) != 0 ||
-        job->state == JOB_CREATED || job->trigger || job->environment_id != 0) {
+        job->state == JOB_CREATED || job_is_alone(job) || job->environment_id != 0) {
         breach(a, "job %" PRIu64 " (%s) is none without a pipeline", job_id,
                job_state_text(job->state));
         return;

@@ -82,7 +82,7 @@ int classes_check(struct core *c, Pb__PlanJob *const *jobs, size_t count, bool p
     hashes = arena_array(c->arena, count, sizeof(*hashes));
     for (size_t i = 0; i < count; i++) {
         const Pb__ClassRecord class = class_of_plan(jobs[i], protected);
-        if (jobs[i]->trigger == NULL) {
+        if (jobs[i]->trigger == NULL && jobs[i]->rollout == NULL) {
             class_hash(&class, hashes[n++].bytes);
         }
     }

@@ -1,4 +1,4 @@
-/* What the broker's configuration file declares of pools and projects. */
+/* What the broker's configuration file declares of pools, projects and targets. */
 #include "common/base.h"
 
 #include "broker/core/apply.h"
@@ -158,6 +158,7 @@ int apply_configure(struct core *c, const Pb__Configure *cmd)
         return reject(c, -E_INVALID, "a pool or a project is declared twice");
     }
     r = check_all(c, cmd);
+    r = r < 0 ? r : targets_check(c, cmd->targets, cmd->n_targets);
     if (r < 0) {
         return r;
     }
@@ -169,5 +170,6 @@ int apply_configure(struct core *c, const Pb__Configure *cmd)
     }
     release_pools(c, pools, cmd->n_pools);
     release_projects(c, projects, cmd->n_projects);
+    targets_declare(c, cmd->targets, cmd->n_targets);
     return 0;
 }

@@ -54,6 +54,8 @@ void job_cancel(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const ch
     run_job_changed(run, job);
     if (job->trigger && job->state == JOB_RUNNING) {
         trigger_cancel(run, job);
+    } else if (job->rollout && job->state == JOB_RUNNING) {
+        rollout_job_cancel(run, job);
     } else if (!held) {
         job_move(run, job, JOB_CANCELED, by);
     } else if (waits_for_worker(run, job)) {

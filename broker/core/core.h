@@ -59,6 +59,7 @@ struct reply {
     uint64_t job_id;
     uint64_t worker_id;
     uint64_t session;
+    uint64_t rollout_id;
     bool duplicate;               /* the idempotency key was known: pipeline_id is the old one */
     uint64_t expired;             /* pipelines and jobs that are gone for their age */
     uint64_t deleted;             /* caches, by a user's wish */

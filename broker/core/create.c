@@ -231,7 +231,7 @@ static Pb__JobRecord *make_job(struct core *c, const Pb__PipelineRecord *p, cons
     job->allow_failure = plan->allow_failure;
     job->when = plan->when;
     job->dag = plan->dag;
-    if (plan->trigger == NULL) {
+    if (plan->trigger == NULL && plan->rollout == NULL) {
         job->class_id = class_open(c, plan, protected);
         class_count(c, job->class_id, 1, 1);
     }
@@ -243,6 +243,7 @@ static Pb__JobRecord *make_job(struct core *c, const Pb__PipelineRecord *p, cons
     job->trigger = plan->trigger != NULL;
     job->trigger_strategy = job->trigger ? plan->trigger->strategy
                                          : PB__TRIGGER_STRATEGY__TRIGGER_STRATEGY_NONE;
+    job->rollout = plan->rollout != NULL;
     job->unsupported = plan->n_unsupported > 0;
     if (plan->environment != NULL) {
         job->environment_id = environment_open(c, p->project_id, plan->environment);

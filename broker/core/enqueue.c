@@ -16,7 +16,7 @@ static bool needs_pipeline(const Pb__PlanJob *p)
            p->n_allow_failure_exit_codes != 0 || p->dag || p->n_needs != 0 || p->has_dependencies ||
            p->n_dependencies != 0 || p->artifacts != NULL || p->node_index != 0 ||
            p->node_total != 0 || p->base_name[0] != '\0' || p->n_pre_get_sources != 0 ||
-           p->n_caches != 0 || p->environment != NULL || p->trigger != NULL ||
+           p->n_caches != 0 || p->environment != NULL || p->trigger != NULL || p->rollout != NULL ||
            p->coverage.len != 0 || p->manual_confirmation[0] != '\0' || p->release != NULL ||
            p->pages != NULL || p->n_id_tokens != 0 || p->n_outer_needs != 0 ||
            p->n_unsupported != 0;

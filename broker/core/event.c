@@ -42,6 +42,7 @@ static void event_put(struct core *c, const struct event *e)
     row.job_id = e->job_id;
     row.attempt = e->attempt;
     row.worker_id = e->worker_id;
+    row.rollout_id = e->rollout_id;
     row.from = or_empty(e->from);
     row.to = or_empty(e->to);
     row.name = or_empty(e->name);

@@ -1,6 +1,6 @@
 #include "common/base.h"
 
-#include "broker/core/apply.h"
+#include "broker/core/rollout_move.h"
 #include "common/limits.h"
 
 /* What has outlived its time is deleted. A family of pipelines is hidden as a whole: its rows in
@@ -223,6 +223,18 @@ static void expire_jobs(struct sweep *s)
     }
 }
 
+/* Rollouts that ended so long ago. What a service keeps of them stays. */
+static void expire_rollouts(struct sweep *s, uint64_t before_ms)
+{
+    struct core *c = s->c;
+    struct key k;
+
+    while (before_ms != 0 && !spent(s) && tx_first_key(c->tx, T_ROLLOUT_ENDED, STR_NULL, &k) &&
+           key_read_u64(key_str(&k), 0) <= before_ms) {
+        rollout_forget(c, key_read_u64(key_str(&k), sizeof(uint64_t)));
+    }
+}
+
 static void expire_classes(struct sweep *s)
 {
     while (!spent(s) && class_expire(s->c)) {
@@ -240,6 +252,7 @@ int apply_expire(struct core *c, const Pb__Expire *cmd)
         return reject(c, -E_INVALID, "nothing may expire before it has ended");
     }
     expire_pipelines(&s, cmd->pipelines_before_ms);
+    expire_rollouts(&s, cmd->pipelines_before_ms);
     expire_jobs(&s);
     expire_classes(&s);
     return tx_error(c->tx);
@@ -260,6 +273,10 @@ uint64_t core_next_expiry_ms(struct tx *tx, uint64_t keep_pipelines_ms)
         due_ms = MIN(due_ms, key_read_u64(key_str(&k), 0) + CORE_KEEP_CLASS_MS);
     }
     if (keep_pipelines_ms != 0 && tx_first_key(tx, T_PIPELINE_ENDED, STR_NULL, &k)) {
+        const uint64_t ended_ms = key_read_u64(key_str(&k), 0);
+        due_ms = MIN(due_ms, ended_ms + MIN(keep_pipelines_ms, UINT64_MAX - ended_ms));
+    }
+    if (keep_pipelines_ms != 0 && tx_first_key(tx, T_ROLLOUT_ENDED, STR_NULL, &k)) {
         const uint64_t ended_ms = key_read_u64(key_str(&k), 0);
         due_ms = MIN(due_ms, ended_ms + MIN(keep_pipelines_ms, UINT64_MAX - ended_ms));
     }

@@ -37,6 +37,8 @@ static void ready(struct run *run, Pb__JobRecord *job, const char *detail)
     job_move(run, job, JOB_PENDING, detail);
     if (job->trigger) {
         trigger_start(run, job);
+    } else if (job->rollout) {
+        rollout_job_start(run, job);
     }
 }
 

@@ -9,7 +9,7 @@
 /* When the rows of an ended job are deleted; 0: at its end. */
 static uint64_t due_ms(const Pb__JobRecord *job)
 {
-    if (job->state == JOB_SUCCESS) {
+    if (job->state == JOB_SUCCESS || job->rollout_action != 0) { /* its rollout has the answer */
         return job->keep_ms != 0 ? job->finished_ms + job->keep_ms : 0;
     }
     return job->finished_ms + MAX(job->keep_ms, CORE_KEEP_FAILED_MS);
@@ -38,6 +38,7 @@ static struct run *init(struct run *run, struct core *c, Pb__JobRecord *job)
     run->settled_first = run->settled_count = 0;
     run->dirty = false;
     run->held = NULL;
+    run->outcome = NULL;
     run->lone = (struct run_job){.record = job};
     run->lone_expire_ms = job_state_terminal(job->state) ? due_ms(job) : 0;
     if (c->no_pipeline.base.descriptor == NULL) {
@@ -106,6 +107,7 @@ void lone_write(struct run *run)
     }
     expire_del(c, run->lone_expire_ms, job->id); /* of an end that is none any more */
     if (job_state_terminal(job->state)) {
+        rollout_action_ended(c, job, run->outcome);
         ended(c, job);
         if (!lone_is_kept(job)) {
             job_forget(c, job);

@@ -71,6 +71,10 @@ static void leave(struct run *run, Pb__JobRecord *job, uint32_t next_flags,
         const struct key k = key_u64(job->id);
         tx_del(tx, T_TRIGGER, &k);
     }
+    if (rollout_job_is_open(job)) {
+        const struct key k = key_u64(job->id);
+        tx_del(tx, T_ROLLOUT_OPEN, &k);
+    }
 }
 
 /* Puts the job, whose state is the new one, where that state belongs. */
@@ -104,6 +108,10 @@ static void enter(struct run *run, Pb__JobRecord *job, uint32_t old_flags)
     if (trigger_is_open(job)) {
         const struct key k = key_u64(job->id);
         tx_put(c->tx, T_TRIGGER, &k, STR_NULL);
+    }
+    if (rollout_job_is_open(job)) {
+        const struct key k = key_u64(job->id);
+        tx_put(c->tx, T_ROLLOUT_OPEN, &k, STR_NULL);
     }
     if (job->state == JOB_RUNNING) {
         job->started_ms = c->now_ms;

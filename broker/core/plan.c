@@ -1,6 +1,7 @@
 #include "common/base.h"
 
 #include "broker/core/apply.h"
+#include "broker/core/rollout.h"
 #include "common/crypto.h"
 #include "common/limits.h"
 
@@ -117,6 +118,52 @@ static bool trigger_ok(const Pb__PlanJob *job)
     return t == NULL || (t->config.len > 0 && t->config.len <= LIMIT_TRIGGER_CONFIG &&
                          t->inputs.len <= LIMIT_VARIABLE_VALUE && job->n_script == 0 &&
                          (unsigned)t->strategy <= PB__TRIGGER_STRATEGY__TRIGGER_STRATEGY_MIRROR);
+}
+
+static bool wish_ok(const Pb__RolloutStepWish *w)
+{
+    for (size_t i = 0; i < w->n_approve; i++) {
+        if (i >= LIMIT_TAGS || !name_ok(w->approve[i])) {
+            return false;
+        }
+    }
+    return w->weight_bp <= ROLLOUT_FULL_BP && w->mirror_bp <= ROLLOUT_FULL_BP &&
+           w->scale <= LIMIT_ROLLOUT_INSTANCES && w->hold_ms <= LIMIT_TIMEOUT_MS &&
+           w->analyze_ms <= LIMIT_TIMEOUT_MS && w->n_run <= LIMIT_ROLLOUT_SCRIPT &&
+           w->approvals <= LIMIT_ROLLOUT_APPROVALS && text_ok(w->name, LIMIT_NAME);
+}
+
+bool rollout_spec_ok(const Pb__RolloutSpec *r)
+{
+    for (size_t i = 0; i < r->n_steps; i++) {
+        if (i >= LIMIT_ROLLOUT_PLAN_STEPS || !wish_ok(r->steps[i])) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < r->n_analysis; i++) {
+        if (i >= LIMIT_ROLLOUT_METRICS || !name_ok(r->analysis[i]->metric) ||
+            (unsigned)r->analysis[i]->rule > ROLLOUT_RULE_FAILURES) {
+            return false;
+        }
+    }
+    return name_ok(r->target) && text_ok(r->version, LIMIT_NAME) && text_ok(r->group, LIMIT_NAME) &&
+           r->image.len <= LIMIT_VARIABLE_VALUE && r->command.len <= LIMIT_VARIABLE_VALUE &&
+           r->bake_ms <= LIMIT_TIMEOUT_MS && r->progress_ms <= LIMIT_TIMEOUT_MS &&
+           r->tick_ms <= LIMIT_TIMEOUT_MS && r->instances <= LIMIT_ROLLOUT_INSTANCES &&
+           (unsigned)r->strategy <= ROLLOUT_ROLLING &&
+           (unsigned)r->on_failure <= ON_ROLLOUT_FAILURE_HOLD &&
+           (unsigned)r->on_thin <= ROLLOUT_POLICY_SYNTHETIC &&
+           (unsigned)r->on_no_data <= ROLLOUT_POLICY_SYNTHETIC &&
+           (unsigned)r->on_error <= ROLLOUT_POLICY_SYNTHETIC;
+}
+
+/* What it rolls out stands in the environment that it deploys to. */
+static bool rollout_ok(const Pb__PlanJob *job)
+{
+    return job->rollout == NULL ||
+           (rollout_spec_ok(job->rollout) && job->environment != NULL &&
+            job->environment->action == ENVIRONMENT_START && job->n_script == 0 &&
+            job->trigger == NULL && job->action == NULL);
 }
 
 /* What stops an environment must say so itself, or it would start it again. */
@@ -244,6 +291,8 @@ int plan_job_check(struct core *c, const Pb__Plan *plan, const Pb__PlanJob *job)
         wrong = "artifacts expire too late";
     } else if (!trigger_ok(job)) {
         wrong = "bad trigger";
+    } else if (!rollout_ok(job)) {
+        wrong = "bad rollout";
     } else if (!environment_ok(plan, job)) {
         wrong = "bad environment";
     } else if (!lists_ok(job)) {

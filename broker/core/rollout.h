@@ -41,8 +41,9 @@
  *
  * A pipeline's job with `rollout:` has no worker: it runs from its turn on until the rollout ends:
  * done is success; rolled back failed (reason rollout_failed), or canceled when the job was; a
- * cancel of the job is an abort. RolloutBegin brings the compiled plan: EFFECT_ROLLOUT asks for it,
- * as EFFECT_TRIGGER does for child pipelines.
+ * cancel of the job is an abort. RolloutBegin brings the compiled plan: the turn makes it for each
+ * job of the table rollout_open, in the round in which its turn came. Nothing has to ask for that,
+ * so nothing can be lost on the way.
  *
  * Threads and purity as core.h. */
 #ifndef DAVIT_CORE_ROLLOUT_H
@@ -63,7 +64,8 @@ enum rollout_flag {
 uint32_t rollout_state_flags(Pb__RolloutState s);
 bool rollout_may_move(Pb__RolloutState from, Pb__RolloutState to);
 const char *rollout_state_text(Pb__RolloutState s);
-const char *rollout_why_text(Pb__RolloutWhy w); /* "metric", "deadline", ... */
+const char *rollout_verb_text(Pb__RolloutVerb v); /* "abort"; "": none of them */
+const char *rollout_why_text(Pb__RolloutWhy w);   /* "metric", "deadline", ... */
 
 /* Everything that a decision needs, in tx_arena(tx). */
 struct rollout_view {
@@ -86,6 +88,10 @@ struct rollout_view {
 bool rollout_view_load(struct tx *tx, uint64_t rollout_id, struct rollout_view *ret);
 
 const Pb__RolloutRecord *rollout_get(struct tx *tx, uint64_t id);
+const Pb__RolloutPlanRecord *rollout_plan_get(struct tx *tx, uint64_t id);
+const Pb__RolloutActionRecord *rollout_action_get(struct tx *tx, uint64_t rollout_id, uint64_t seq);
+/* Whether the job is an action of a rollout of which a version holds the blob. */
+bool rollout_needs_blob(struct tx *tx, const Pb__JobRecord *job, struct str digest);
 const Pb__ServiceRecord *service_get(struct tx *tx, uint64_t id);
 const Pb__ServiceRecord *service_by_name(struct tx *tx, uint64_t environment_id,
                                          const char *target);
@@ -102,6 +108,9 @@ size_t rollout_notes_before(struct tx *tx, uint64_t rollout_id, uint64_t before,
 
 /* The one that is due first; false: none is at now_ms. When the first is: UINT64_MAX: never. */
 bool core_due_rollout(struct tx *tx, uint64_t now_ms, uint64_t *ret_rollout_id);
+size_t core_due_rollouts(struct tx *tx, uint64_t now_ms, size_t max, uint64_t *ret); /* likewise */
 uint64_t core_next_rollout_ms(struct tx *tx);
+/* A running job whose rollout is not made yet; 0: there is none. Then core_next_rollout_ms is 0. */
+uint64_t core_open_rollout(struct tx *tx);
 
 #endif

@@ -36,6 +36,7 @@ struct run {
     struct run_job lone;     /* the job without a pipeline: `jobs` points here */
     uint64_t lone_expire_ms; /* the key of its row in T_EXPIRE, when the run began; 0: none */
     const Pb__AssignmentRecord *held; /* of the job it names, as long as the run is open */
+    const Pb__Outcome *outcome;       /* of the lone job, when its worker said how it ended */
 };
 
 /* -E_NOT_FOUND with a text in the reply; nothing to close then. */
@@ -114,6 +115,15 @@ void trigger_start(struct run *run, Pb__JobRecord *job);
 void trigger_set_child(struct core *c, const Pb__PipelineRecord *child);
 /* Ends a running trigger job because it is canceled. */
 void trigger_cancel(struct run *run, Pb__JobRecord *job);
+/* rollout_job.c: jobs that wait for a rollout. */
+bool rollout_job_is_open(const Pb__JobRecord *job); /* runs, and its rollout is not made yet */
+void rollout_job_start(struct run *run, Pb__JobRecord *job);
+void rollout_job_cancel(struct run *run, Pb__JobRecord *job); /* one that runs */
+/* Its rollout has ended. */
+void rollout_job_end(struct core *c, uint64_t rollout_id);
+/* The job of an action has ended, and is written; `o` NULL: not by the word of a worker. */
+void rollout_action_ended(struct core *c, const Pb__JobRecord *job, const Pb__Outcome *o);
+
 /* What waits until all runs are closed: the child pipeline of the job is canceled; the parent of a
  * pipeline that ended, or goes on, learns of it. */
 void cancel_child(struct run *run, const Pb__JobRecord *job, Pb__Reason reason, const char *by,

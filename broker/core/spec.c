@@ -58,11 +58,16 @@ static void copy_plan(struct spec *s)
     out->pages = plan->pages;
     out->n_id_tokens = plan->n_id_tokens;
     out->id_tokens = plan->id_tokens;
+    out->action = plan->action;
     out->artifacts = artifact_spec(s);
 }
 
 static void add_rest(struct spec *s)
 {
+    if (s->job->rollout_action != 0) {
+        spec_add_rollout(s);
+        return;
+    }
     if (s->pipeline == NULL) {
         spec_add_lone_variables(s);
         return;
@@ -175,17 +180,24 @@ int core_job_spec(struct tx *tx, uint64_t job_id, const char *token, Pb__JobSpec
     return 0;
 }
 
-int core_job_variables(struct tx *tx, uint64_t job_id, Pb__Variable ***ret, size_t *ret_count)
+int spec_gather(struct spec *s, struct tx *tx, uint64_t job_id)
 {
-    struct spec s;
-    const int r = open_spec(&s, tx, job_id);
+    const int r = open_spec(s, tx, job_id);
 
     if (r < 0) {
         return r;
     }
-    add_rest(&s);
-    if (!tx_ok(tx)) {
-        return tx_error(tx);
+    add_rest(s);
+    return tx_error(tx);
+}
+
+int core_job_variables(struct tx *tx, uint64_t job_id, Pb__Variable ***ret, size_t *ret_count)
+{
+    struct spec s;
+    const int r = spec_gather(&s, tx, job_id);
+
+    if (r < 0) {
+        return r;
     }
     *ret = s.out->variables;
     *ret_count = s.out->n_variables;

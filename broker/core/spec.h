@@ -22,6 +22,9 @@ struct spec {
     size_t dotenv_cap;
 };
 
+/* spec.c: what a job would get now, its inputs and variables alone. 0, -E_NOT_FOUND, -E_CORRUPT. */
+int spec_gather(struct spec *s, struct tx *tx, uint64_t job_id);
+
 /* A pointer array of the arena with room for one more. */
 void *spec_grown(struct arena *a, void *items, size_t n, size_t *cap);
 
@@ -30,9 +33,13 @@ void *spec_grown(struct arena *a, void *items, size_t n, size_t *cap);
 void spec_add_variables(struct spec *s);
 /* Of a job without a pipeline: the few that the core knows, the job's, those of the play. */
 void spec_add_lone_variables(struct spec *s);
+/* Of an action of a rollout: what starts instances, or is a script of a step, gets the variables
+ * and files of the version that it is about. */
+void spec_add_rollout(struct spec *s);
 /* A text of the plan with the job's variables, but without dotenv. */
 struct str spec_expand(struct spec *s, ProtobufCBinaryData text);
 
+void spec_add_artifact(struct spec *s, const char *job_name, const Pb__SnapshotArtifact *a);
 /* spec_inputs.c: artifacts and dotenv variables of the jobs before this one, and of outer needs. */
 void spec_add_inputs(struct spec *s);
 

@@ -20,6 +20,15 @@ static void add_artifact(struct spec *s, const char *job_name, const Pb__Artifac
     s->out->artifacts_in[s->out->n_artifacts_in++] = in;
 }
 
+void spec_add_artifact(struct spec *s, const char *job_name, const Pb__SnapshotArtifact *a)
+{
+    Pb__ArtifactRecord row = PB__ARTIFACT_RECORD__INIT;
+
+    row.digest = a->digest;
+    row.size = a->size;
+    add_artifact(s, job_name, &row);
+}
+
 static void add_dotenv(struct spec *s, const Pb__DotenvRecord *d)
 {
     for (size_t i = 0; i < d->n_variables; i++) {

@@ -1,5 +1,6 @@
 #include "common/base.h"
 
+#include "broker/core/rollout.h"
 #include "broker/core/spec.h"
 #include "common/expand.h"
 #include "common/limits.h"
@@ -244,6 +245,37 @@ void spec_add_lone_variables(struct spec *s)
     if (played != NULL) {
         add_variables(s, played->variables, played->n_variables);
     }
+}
+
+static const Pb__SnapshotRecord *version_of(struct spec *s, const Pb__RolloutRecord *r,
+                                            const Pb__RolloutActionRecord *a)
+{
+    const bool old = a->kind == ROLLOUT_ACTION_ENSURE && a->slot != r->slot;
+
+    if (a->kind != ROLLOUT_ACTION_ENSURE && a->kind != ROLLOUT_ACTION_RUN) {
+        return NULL;
+    }
+    return snapshot_get(s->tx, old ? r->from_snapshot_id : r->snapshot_id);
+}
+
+void spec_add_rollout(struct spec *s)
+{
+    const Pb__RolloutRecord *r = rollout_get(s->tx, s->job->rollout_id);
+    const Pb__RolloutActionRecord *a = rollout_action_get(s->tx, s->job->rollout_id,
+                                                          s->job->rollout_action);
+    const Pb__SnapshotRecord *version = r != NULL && a != NULL ? version_of(s, r, a) : NULL;
+
+    if (version != NULL) {
+        add_variables(s, version->variables, version->n_variables);
+        for (size_t i = 0; i < version->n_artifacts; i++) {
+            spec_add_artifact(s, version->artifacts[i]->job_name, version->artifacts[i]);
+        }
+        add_text(s, "DAVIT_VERSION", version->version);
+    }
+    add_number(s, "DAVIT_ROLLOUT_ID", s->job->rollout_id);
+    add_number(s, "CI_JOB_ID", s->job->id);
+    add_text(s, "CI_JOB_NAME", s->job->name);
+    add_number(s, "DAVIT_JOB_ATTEMPT", s->job->attempt);
 }
 
 /* What cannot be expanded within the limits stays as it is written, and then names nothing. */

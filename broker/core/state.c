@@ -82,7 +82,7 @@ uint32_t job_flags(const Pb__JobRecord *job, Pb__JobState s)
     if (job->unsupported) {
         return flags & (STATE_ENDED);
     }
-    return job->trigger ? flags & ~(uint32_t)(STATE_READY | STATE_HELD) : flags;
+    return job_is_alone(job) ? flags & ~(uint32_t)(STATE_READY | STATE_HELD) : flags;
 }
 
 bool job_may_move(const Pb__JobRecord *job, Pb__JobState to)
@@ -96,7 +96,7 @@ bool job_may_move(const Pb__JobRecord *job, Pb__JobState to)
     if (job->unsupported) {
         return job_state_may_move(from, to) && !alone && !with_worker;
     }
-    return job_state_may_move(from, to) && (job->trigger ? !with_worker && !refused : !alone);
+    return job_state_may_move(from, to) && (job_is_alone(job) ? !with_worker && !refused : !alone);
 }
 
 const char *status_text(Pb__Status s)

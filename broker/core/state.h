@@ -28,10 +28,16 @@ enum event_kind {
 
 #define JOB_STATE_COUNT (JOB_SKIPPED + 1)
 #define STATUS_COUNT    (STATUS_SKIPPED + 1)
-#define REASON_COUNT    (REASON_PREEMPTED + 1)
+#define REASON_COUNT    (REASON_ROLLOUT_FAILED + 1)
 
 uint32_t job_state_flags(Pb__JobState s);
 bool job_state_may_move(Pb__JobState from, Pb__JobState to);
+
+/* A trigger job, or one that waits for a rollout: it has no worker. */
+static inline bool job_is_alone(const Pb__JobRecord *job)
+{
+    return job->trigger || job->rollout;
+}
 
 /* The same for this job: not all have a worker. */
 uint32_t job_flags(const Pb__JobRecord *job, Pb__JobState s);

@@ -126,9 +126,9 @@ static bool matches(struct str pattern, struct str text)
     return p == pattern.n;
 }
 
-/* How well a scope fits an environment; 0: not at all. The name itself comes before patterns, of
- * which the one that says more comes first; "*" is the last. */
-static size_t fit(const char *scope, struct str environment)
+/* The name itself comes before patterns, of which the one that says more comes first; "*" is the
+ * last. */
+size_t scope_fit(const char *scope, struct str environment)
 {
     const struct str pattern = str_from(scope);
     size_t letters = 0;
@@ -169,7 +169,7 @@ static void choose_of(const struct choice *ch, Pb__VariableLevel level, struct s
         const Pb__StoredVariableRecord *row = row_of(&cur);
         const Pb__SealedVariable *v = row != NULL ? row->variable : NULL;
         const size_t how = v != NULL && (ch->protected || !v->protected_)
-                               ? fit(v->environment_scope, ch->environment)
+                               ? scope_fit(v->environment_scope, ch->environment)
                                : 0;
         if (how == 0) {
             continue;

@@ -1,6 +1,7 @@
 #include "common/base.h"
 
 #include "broker/core/apply.h"
+#include "broker/core/rollout.h"
 #include "common/limits.h"
 
 /* The audit trail: what people changed through the API, by whom, from where and when. A row is
@@ -23,6 +24,21 @@ static void tell_stored(struct core *c, const Pb__VariablesSet *set, struct told
     ret->target = set->n_variables == 1
                       ? v->name
                       : arena_printf(c->arena, "%s and %zu more", v->name, set->n_variables - 1);
+}
+
+static bool tell_rollout(struct core *c, const Pb__Command *cmd, struct told *ret)
+{
+    if (cmd->body_case == PB__COMMAND__BODY_ROLLOUT_ACT) {
+        ret->target = rollout_verb_text(cmd->rollout_act->verb);
+        ret->id = cmd->rollout_act->rollout_id;
+        return true;
+    }
+    if (cmd->body_case == PB__COMMAND__BODY_ROLLOUT_BEGIN) {
+        ret->target = "undo";
+        ret->id = c->reply->rollout_id;
+        return true;
+    }
+    return false;
 }
 
 /* What a command was about; false: it is none that people give, or too common to be told. */
@@ -88,7 +104,7 @@ static bool tell(struct core *c, const Pb__Command *cmd, struct told *ret)
         *ret = (struct told){cmd->variable_delete->owner, cmd->variable_delete->name, 0};
         return true;
     default:
-        return false;
+        return tell_rollout(c, cmd, ret);
     }
 }
 

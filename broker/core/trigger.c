@@ -227,6 +227,9 @@ bool later_do(struct core *c)
         case LATER_COUNT:
             family_count(c, l->pipeline_id, l->ended);
             break;
+        case LATER_ROLLOUT_ENDED:
+            rollout_job_end(c, l->rollout_id);
+            break;
         }
     }
     return true;

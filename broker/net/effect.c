@@ -60,7 +60,7 @@ static void send_assign(struct fleet *f, struct session *s, struct tx *tx, const
     if (r == 0) {
         open_variables(f, tx, spec);
     }
-    if (r == 0 && spec->pipeline_id != 0) { /* the others have no files to fetch or to keep */
+    if (r == 0 && (spec->pipeline_id != 0 || spec->n_artifacts_in > 0)) { /* others fetch nothing */
         char *token = f->c.job_token(pb_str(meta->job_token_key), e->job_id, e->attempt, e->epoch);
         spec->token = arena_strdup(tx_arena(tx), str_from(token));
         free(token);

@@ -1,0 +1,202 @@
+#include "common/base.h"
+
+#include "broker/core/rollout_move.h"
+#include "broker/core/spec.h"
+#include "common/crypto.h"
+#include "common/limits.h"
+
+/* All that a version of a service is, addressed by its content: the same content is the same row.
+ * Secrets are in it as they are stored. */
+
+struct key snapshot_digest_key(uint64_t service_id, struct str digest)
+{
+    struct key k = key_u64(service_id);
+
+    key_add_bytes(&k, digest.p, digest.n);
+    return k;
+}
+
+/* What is of one attempt of the job would make each of them another version. */
+static bool is_of_attempt(const char *name)
+{
+    static const char *const names[] = {"CI_JOB_ID", "CI_JOB_URL", "CI_JOB_STARTED_AT",
+                                        "DAVIT_JOB_ATTEMPT"};
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (strcmp(name, names[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void take_variables(struct core *c, Pb__SnapshotRecord *s, const struct spec *from)
+{
+    s->variables = arena_array(c->arena, from->out->n_variables + 1, sizeof(*s->variables));
+    for (size_t i = 0; i < from->out->n_variables; i++) {
+        if (!is_of_attempt(from->out->variables[i]->name)) {
+            s->variables[s->n_variables++] = from->out->variables[i];
+        }
+    }
+}
+
+static bool has_artifact(const Pb__SnapshotRecord *s, struct str digest)
+{
+    for (size_t i = 0; i < s->n_artifacts; i++) {
+        if (str_eq(pb_str(s->artifacts[i]->digest), digest)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* NULL: all are there. */
+static const char *take_artifacts(struct core *c, Pb__SnapshotRecord *s, const struct spec *from)
+{
+    s->artifacts = arena_array(c->arena, from->out->n_artifacts_in + 1, sizeof(*s->artifacts));
+    for (size_t i = 0; i < from->out->n_artifacts_in; i++) {
+        const Pb__ArtifactIn *in = from->out->artifacts_in[i];
+        Pb__SnapshotArtifact *a;
+        if (in->digest.len != SHA256_BYTES) {
+            return arena_printf(c->arena, "artifacts of %s are not there", in->job_name);
+        }
+        if (has_artifact(s, pb_str(in->digest))) {
+            continue;
+        }
+        a = arena_alloc(c->arena, sizeof(*a));
+        pb__snapshot_artifact__init(a);
+        a->digest = in->digest;
+        a->size = in->size;
+        a->job_name = in->job_name;
+        s->artifacts[s->n_artifacts++] = a;
+    }
+    return NULL;
+}
+
+static char *version_of(struct core *c, const struct spec *from, const Pb__RolloutSpec *spec)
+{
+    if (spec->version[0] != '\0') {
+        return spec->version;
+    }
+    return from->pipeline->sha[0] != '\0'
+               ? from->pipeline->sha
+               : arena_printf(c->arena, "pipeline %" PRIu64, from->pipeline->id);
+}
+
+/* Of what makes a version: not who made it, nor when. */
+static void set_digest(struct core *c, Pb__SnapshotRecord *s)
+{
+    struct buf b = BUF_INIT;
+    uint8_t hash[SHA256_BYTES];
+
+    PB_PACK(s, &b);
+    crypto_sha256(b.p, b.n, hash);
+    buf_release(&b);
+    s->digest = pb_bytes(c->arena, str_of(hash, sizeof(hash)));
+}
+
+static const char *fill(struct core *c, Pb__SnapshotRecord *s, struct spec *from,
+                        const Pb__RolloutPlanRecord *plan)
+{
+    const Pb__RolloutSpec *spec = plan->spec;
+    const char *missing = take_artifacts(c, s, from);
+
+    take_variables(c, s, from);
+    s->version = version_of(c, from, spec);
+    s->image = pb_bytes_ref(spec_expand(from, spec->image));
+    s->command = pb_bytes_ref(spec_expand(from, spec->command));
+    s->instance_driver = plan->target->instance_driver;
+    s->router_driver = plan->target->router_driver;
+    s->instances = MAX(spec->instances != 0 ? spec->instances : plan->target->instances, 1u);
+    return missing;
+}
+
+int snapshot_make(struct core *c, const Pb__JobRecord *job, const Pb__RolloutPlanRecord *plan,
+                  const Pb__ServiceRecord *service, Pb__SnapshotRecord **ret, const char **ret_why)
+{
+    Pb__SnapshotRecord *s = arena_alloc(c->arena, sizeof(*s));
+    struct spec from;
+    struct key known;
+    struct str id;
+
+    if (spec_gather(&from, c->tx, job->id) < 0) {
+        tx_fail(c->tx, -E_CORRUPT);
+        return tx_error(c->tx);
+    }
+    pb__snapshot_record__init(s);
+    *ret_why = fill(c, s, &from, plan);
+    if (*ret_why != NULL) {
+        return -E_NOT_FOUND;
+    }
+    if (s->n_artifacts > LIMIT_SNAPSHOT_ARTIFACTS ||
+        pb__snapshot_record__get_packed_size(s) > LIMIT_SNAPSHOT_ROW) {
+        *ret_why = arena_printf(c->arena,
+                                "the version with its variables has more than %u bytes, or more "
+                                "than %u artifacts",
+                                LIMIT_SNAPSHOT_ROW, LIMIT_SNAPSHOT_ARTIFACTS);
+        return -E_TOO_BIG;
+    }
+    set_digest(c, s);
+    known = snapshot_digest_key(service != NULL ? service->id : 0, pb_str(s->digest));
+    if (service != NULL && tx_get(c->tx, T_SNAPSHOT_DIGEST, &known, &id)) {
+        *ret = (Pb__SnapshotRecord *)snapshot_get(c->tx, key_read_u64(id, 0));
+        return *ret != NULL ? 0 : tx_error(c->tx);
+    }
+    s->created_ms = c->now_ms;
+    s->pipeline_id = job->pipeline_id;
+    s->sha = from.pipeline->sha;
+    *ret = s;
+    return 0;
+}
+
+static void put(struct core *c, const Pb__SnapshotRecord *s)
+{
+    const struct key k = key_u64(s->id);
+
+    tx_put_msg(c->tx, T_SNAPSHOT, &k, &s->base);
+}
+
+void snapshot_store(struct core *c, Pb__SnapshotRecord *s, uint64_t service_id)
+{
+    struct key by_digest, id;
+
+    s->id = core_new_id(c);
+    s->service_id = service_id;
+    by_digest = snapshot_digest_key(service_id, pb_str(s->digest));
+    id = key_u64(s->id);
+    tx_put(c->tx, T_SNAPSHOT_DIGEST, &by_digest, key_str(&id));
+    for (size_t i = 0; i < s->n_artifacts; i++) {
+        blob_ref_add(c, pb_str(s->artifacts[i]->digest), BLOB_SNAPSHOT, s->id);
+    }
+    put(c, s);
+}
+
+static void forget(struct core *c, const Pb__SnapshotRecord *s)
+{
+    const struct key by_digest = snapshot_digest_key(s->service_id, pb_str(s->digest));
+    const struct key k = key_u64(s->id);
+
+    for (size_t i = 0; i < s->n_artifacts; i++) {
+        blob_ref_del(c, pb_str(s->artifacts[i]->digest), BLOB_SNAPSHOT, s->id);
+    }
+    tx_del(c->tx, T_SNAPSHOT_DIGEST, &by_digest);
+    tx_del(c->tx, T_SNAPSHOT, &k);
+}
+
+void snapshot_use(struct core *c, uint64_t snapshot_id, int delta)
+{
+    const struct key k = key_u64(snapshot_id);
+    Pb__SnapshotRecord *s = (Pb__SnapshotRecord *)core_row(c, T_SNAPSHOT, &k,
+                                                           &pb__snapshot_record__descriptor);
+
+    if (!tx_ok(c->tx)) {
+        return;
+    }
+    check(delta > 0 || s->uses > 0);
+    s->uses = (uint32_t)((int64_t)s->uses + delta);
+    if (s->uses == 0) {
+        forget(c, s);
+    } else {
+        put(c, s);
+    }
+}
