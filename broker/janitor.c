@@ -86,7 +86,9 @@ uint64_t janitor_sweep_logs(struct janitor *j, uint64_t min_age_ms)
 
 uint64_t janitor_sweep(struct janitor *j, uint64_t min_age_ms)
 {
-    return blob_sweep(j->blobs, os_realtime_ms(), min_age_ms, wanted, j);
+    uint64_t now_ms = os_realtime_ms();
+    return blob_partial_sweep(j->blobs, now_ms, min_age_ms) +
+           blob_sweep(j->blobs, now_ms, min_age_ms, wanted, j);
 }
 
 uint64_t janitor_sweep_pages(struct janitor *j)

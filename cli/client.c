@@ -281,6 +281,19 @@ int client_send(struct cli *c, const struct client *cl, const char *path, const 
     return r;
 }
 
+bool client_wait(void *ctx, unsigned tries, const char *why)
+{
+    (void)ctx;
+    if (tries >= SEND_TRIES) {
+        return false;
+    }
+    if (tries == 0) {
+        fprintf(stderr, "davit: the transfer broke off (%s); trying again\n", why);
+    }
+    os_sleep_ms(SEND_PAUSE_MS << tries);
+    return true;
+}
+
 /* Child pipelines are looked into by their number only. */
 static int newest_pipeline(struct cli *c, const struct client *cl, uint64_t *ret_id)
 {

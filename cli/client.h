@@ -44,6 +44,10 @@ int client_call(struct cli *c, const struct client *cl, const char *method, cons
 int client_send(struct cli *c, const struct client *cl, const char *path, const json_t *body,
                 const char *key, json_t **ret_json);
 
+/* Waits before another try of a transfer, and says so; false: that was enough. For struct upload.
+ */
+bool client_wait(void *ctx, unsigned tries, const char *why);
+
 /* A GET that may fail and says nothing then; *ret_json NULL. */
 bool client_poll(const struct client *cl, const char *path, json_t **ret_json);
 /* The URL of a path under /api/v1, heap. */

@@ -11,6 +11,7 @@
 #include "common/http.h"
 #include "common/limits.h"
 #include "common/os.h"
+#include "common/upload.h"
 
 static int download(struct cli *c, const struct client *cl, uint64_t job_id, const char *type,
                     int fd)
@@ -19,21 +20,31 @@ static int download(struct cli *c, const struct client *cl, uint64_t job_id, con
     struct buf out = BUF_INIT;
     struct buf why = BUF_INIT;
     struct buf path = BUF_INIT;
+    struct buf etag = BUF_INIT;
     int status = 0;
+    int r;
     buf_addf(&path, "/jobs/%" PRIu64 "/artifacts?type=%s", job_id, type);
     char *url = client_url(cl, buf_cstr(&path));
     req.url = url;
     req.token = cl->token;
     req.out_fd = fd;
     req.out_limit = LIMIT_BLOB_BYTES;
-    int r = http_do(&req, &status, &out, &why);
+    req.etag = &etag;
+    unsigned tries = 0;
+    do {
+        req.resume = etag.n > 0 ? buf_cstr(&etag) : NULL;
+        buf_clear(&why);
+        buf_clear(&out);
+        r = http_do(&req, &status, &out, &why);
+    } while (r < 0 && upload_may_go_on(r, status) && client_wait(NULL, tries++, buf_cstr(&why)));
     if (r < 0) {
         cli_fail(c, r, "cannot download: %s", buf_cstr(&why));
-    } else if (status != 200) {
+    } else if (status != 200 && status != 206) {
         r = client_problem(c, status, buf_str(&out));
     }
     free(url);
     buf_release(&path);
+    buf_release(&etag);
     buf_release(&out);
     buf_release(&why);
     return r;

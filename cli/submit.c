@@ -8,23 +8,25 @@
 #include "cli/submit.h"
 #include "common/archive.h"
 #include "common/crypto.h"
-#include "common/http.h"
 #include "common/os.h"
+#include "common/upload.h"
 
-static int upload(struct cli *c, const struct client *cl, int fd, uint64_t size)
+static int upload(struct cli *c, const struct client *cl, int fd, const struct archive_info *info)
 {
-    struct http_request req = HTTP_REQUEST_INIT;
     struct buf out = BUF_INIT;
     struct buf why = BUF_INIT;
-    char *url = client_url(cl, "/blobs");
+    char *url = client_url(cl, "");
     int status = 0;
-    req.method = "POST";
-    req.url = url;
-    req.token = cl->token;
-    req.content_type = "application/zstd";
-    req.body_fd = fd;
-    req.body_size = size;
-    int r = http_do(&req, &status, &out, &why);
+    struct upload u = {
+        .api = url,
+        .token = cl->token,
+        .content_type = "application/zstd",
+        .fd = fd,
+        .size = info->size,
+        .digest = info->digest,
+        .again = client_wait,
+    };
+    int r = upload_file(&u, &status, &out, &why);
     if (r < 0) {
         cli_fail(c, r, "cannot upload the snapshot to %s: %s", cl->url, buf_cstr(&why));
     } else if (status != 201) {
@@ -44,7 +46,7 @@ int submit_snapshot(struct cli *c, const struct client *cl, struct repo *repo, s
         return cli_fail(c, -E_IO, "cannot make a temporary file in %s", os_temp_dir());
     }
     int res = repo_snapshot(c, repo, fd, &info);
-    res = res < 0 ? res : upload(c, cl, fd, info.size);
+    res = res < 0 ? res : upload(c, cl, fd, &info);
     close(fd);
     if (res == 0) {
         char digest[2 * SHA256_BYTES + 1];

@@ -5,6 +5,8 @@
 #include "common/os.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <strings.h>
 #include <unistd.h>
 
@@ -17,6 +19,7 @@ struct exchange {
     struct buf *out;
     uint64_t sent;
     uint64_t received;
+    uint64_t have; /* of the body before this request */
     uint64_t body_size;
 };
 
@@ -39,7 +42,7 @@ static size_t send_body(char *ret, size_t size, size_t count, void *ctx)
     }
     ssize_t got;
     do {
-        got = n > 0 ? pread(ex->req->body_fd, ret, n, (off_t)ex->sent) : 0;
+        got = n > 0 ? pread(ex->req->body_fd, ret, n, (off_t)(ex->req->body_offset + ex->sent)) : 0;
     } while (got < 0 && errno == EINTR);
     if (got < 0 || (got == 0 && n > 0)) {
         ex->transfer.failed = got < 0 ? err_from_errno(errno) : -E_IO;
@@ -59,6 +62,14 @@ static int seek_body(void *ctx, curl_off_t offset, int origin)
     return CURL_SEEKFUNC_OK;
 }
 
+/* The server sends all of it, not the rest that was asked for: it is another one. */
+static int begin_anew(struct exchange *ex)
+{
+    int fd = ex->req->out_fd;
+    ex->have = 0;
+    return ftruncate(fd, 0) < 0 || lseek(fd, 0, SEEK_SET) < 0 ? err_from_errno(errno) : 0;
+}
+
 static size_t take_body(char *p, size_t size, size_t count, void *ctx)
 {
     struct exchange *ex = ctx;
@@ -67,7 +78,13 @@ static size_t take_body(char *p, size_t size, size_t count, void *ctx)
     int r = 0;
     bool good = status >= 200 && status < 300;
     transfer_touch(&ex->transfer);
-    if (n > ex->req->out_limit - MIN(ex->received, ex->req->out_limit)) {
+    if (ex->have > 0 && good && status != 206 && ex->received == 0) {
+        r = begin_anew(ex);
+    }
+    uint64_t all = ex->have + ex->received;
+    if (r < 0) {
+        /* the file cannot be written */
+    } else if (n > ex->req->out_limit - MIN(all, ex->req->out_limit)) {
         r = -E_TOO_BIG;
     } else if (ex->req->take != NULL && good) {
         r = ex->req->take(ex->req->take_ctx, p, n);
@@ -82,17 +99,29 @@ static size_t take_body(char *p, size_t size, size_t count, void *ctx)
     return r < 0 ? 0 : n;
 }
 
+/* The value of a header line of that name, without quotes around it. */
+static void take_value(struct str line, const char *name, struct buf *ret)
+{
+    size_t n = strlen(name);
+    if (line.n <= n || line.p[n] != ':' || strncasecmp(line.p, name, n) != 0) {
+        return;
+    }
+    struct str value = str_trim(str_sub(line, n + 1, line.n));
+    bool quoted = value.n > 1 && value.p[0] == '"' && value.p[value.n - 1] == '"';
+    buf_clear(ret);
+    buf_add_str(ret, quoted ? str_sub(value, 1, value.n - 2) : value);
+}
+
 static size_t take_header(char *p, size_t size, size_t count, void *ctx)
 {
     struct exchange *ex = ctx;
     struct str line = str_trim(str_of(p, size * count));
-    size_t name = strlen("etag:");
     transfer_touch(&ex->transfer);
-    if (ex->req->etag != NULL && line.n > name && strncasecmp(line.p, "etag:", name) == 0) {
-        struct str tag = str_trim(str_sub(line, name, line.n));
-        bool quoted = tag.n > 1 && tag.p[0] == '"' && tag.p[tag.n - 1] == '"';
-        buf_clear(ex->req->etag);
-        buf_add_str(ex->req->etag, quoted ? str_sub(tag, 1, tag.n - 2) : tag);
+    if (ex->req->etag != NULL) {
+        take_value(line, "etag", ex->req->etag);
+    }
+    if (ex->req->wanted != NULL) {
+        take_value(line, ex->req->wanted, ex->req->wanted_value);
     }
     return size * count;
 }
@@ -119,10 +148,25 @@ static int set_body(struct exchange *ex)
     return ex->body_size > 0 ? transfer_header(&ex->transfer, "Content-Type", type) : 0;
 }
 
+/* Asks for what is missing behind the bytes that the file has. */
+static int set_range(struct exchange *ex)
+{
+    off_t end = lseek(ex->req->out_fd, 0, SEEK_END);
+    char text[80];
+    if (end <= 0) {
+        return end < 0 ? err_from_errno(errno) : 0;
+    }
+    ex->have = (uint64_t)end;
+    snprintf(text, sizeof(text), "bytes=%" PRIu64 "-", ex->have);
+    int r = transfer_header(&ex->transfer, "Range", text);
+    snprintf(text, sizeof(text), "\"%.70s\"", ex->req->resume);
+    return r < 0 ? r : transfer_header(&ex->transfer, "If-Range", text);
+}
+
 static int set_headers(struct exchange *ex)
 {
     const struct http_request *req = ex->req;
-    int r = 0;
+    int r = req->resume != NULL && req->out_fd >= 0 ? set_range(ex) : 0;
     if (req->idempotency_key != NULL) {
         r = transfer_header(&ex->transfer, "Idempotency-Key", req->idempotency_key);
     }

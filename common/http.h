@@ -18,9 +18,15 @@ struct http_request {
     struct str body;             /* sent when body_fd < 0 and method is POST or PUT */
     int body_fd;                 /* -1: none; sent from the descriptor's start, body_size bytes */
     uint64_t body_size;
-    int out_fd;         /* -1: the answer goes into `out`; else a 2xx body is written here */
-    uint64_t out_limit; /* bytes; above: -E_TOO_BIG */
-    struct buf *etag;   /* NULL: not wanted; gets the answer's ETag without its quotes, if any */
+    int out_fd;           /* -1: the answer goes into `out`; else a 2xx body is written here */
+    uint64_t out_limit;   /* bytes; above: -E_TOO_BIG */
+    uint64_t body_offset; /* of the descriptor: where the body begins */
+    struct buf *etag;     /* NULL: not wanted; gets the answer's ETag without its quotes, if any */
+    const char *wanted;   /* NULL, or another header of the answer that is wanted */
+    struct buf *wanted_value;
+    const char *resume; /* NULL, or the ETag of what out_fd holds the beginning of: the rest is
+                           asked for and added, or, where it is something else now, all of it
+                           written in its place */
     uint32_t connect_timeout_ms; /* 0: 5 s */
     uint32_t idle_timeout_ms;    /* no byte for so long: -E_TIMEOUT; 0: 60 s */
     uint32_t timeout_ms;         /* of all of it: -E_TIMEOUT; 0: none */

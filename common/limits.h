@@ -79,6 +79,10 @@
 #define LIMIT_HTTP_JSON_CONTAINERS 20000u /* objects and lists of one body */
 #define LIMIT_HTTP_JSON_VALUES 500000u
 #define LIMIT_BLOB_BYTES (4ull * 1024 * MIB)
+#define LIMIT_UNFINISHED 1024u      /* uploads that may go on later */
+#define LIMIT_OWNER_UNFINISHED 32u  /* of them those of one token */
+#define LIMIT_UNFINISHED_BYTES (64ull * 1024 * MIB) /* as large as they will be */
+#define LIMIT_WHOLE_UPLOAD (8u * MIB) /* what Davit's programs send in one request */
 #define LIMIT_HTTP_CONNECTIONS 1024u
 #define LIMIT_HTTP_STREAMS 768u           /* followers of events and logs among them */
 #define LIMIT_HTTP_PATHS 400000u          /* file names of one submit */

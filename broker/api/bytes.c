@@ -59,7 +59,7 @@ static int answer_blob(struct request *rq, const uint8_t digest[SHA256_BYTES], c
     if (r < 0) {
         return r;
     }
-    r = file_response(rq, fd, size, type, &status, &response);
+    r = file_response(rq, fd, size, digest, type, &status, &response);
     if (r < 0) {
         return r;
     }

@@ -68,7 +68,7 @@ int get_job_cache(struct request *rq)
     if (r < 0) {
         return r == -E_NOT_FOUND ? request_fail(rq, r, "the cache is gone") : r;
     }
-    r = file_response(rq, fd, size, "application/zstd", &status, &response);
+    r = file_response(rq, fd, size, digest, "application/zstd", &status, &response);
     if (r < 0) {
         return r;
     }

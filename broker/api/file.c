@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#define ETAG_CHARS (2 * SHA256_BYTES + 3) /* quotes around it and its end */
+
 int file_range(struct request *rq, uint64_t total, struct range *ret)
 {
     if (range_parse(request_header(rq, "Range"), total, ret) < 0) {
@@ -30,21 +32,37 @@ unsigned file_headers(struct MHD_Response *response, const struct range *range, 
     return range->partial ? MHD_HTTP_PARTIAL_CONTENT : MHD_HTTP_OK;
 }
 
+static void etag_text(const uint8_t digest[SHA256_BYTES], char ret[ETAG_CHARS])
+{
+    ret[0] = '"';
+    str_to_hex(digest, SHA256_BYTES, ret + 1);
+    ret[ETAG_CHARS - 2] = '"';
+    ret[ETAG_CHARS - 1] = '\0';
+}
+
 void file_etag(struct MHD_Response *response, const uint8_t digest[SHA256_BYTES])
 {
-    char etag[2 * SHA256_BYTES + 3] = "\"";
+    char etag[ETAG_CHARS];
     if (response) {
-        str_to_hex(digest, SHA256_BYTES, etag + 1);
-        etag[sizeof(etag) - 2] = '"';
+        etag_text(digest, etag);
         MHD_add_response_header(response, "ETag", etag);
     }
 }
 
-int file_response(struct request *rq, int fd, uint64_t size, const char *type, unsigned *ret_status,
-                  struct MHD_Response **ret)
+/* "If the entity tag does not match, the whole": RFC 9110, 13.1.5. */
+static bool wants_other(struct request *rq, const char *etag)
 {
-    struct range range;
-    int r = file_range(rq, size, &range);
+    const char *want = request_header(rq, "If-Range");
+    return want && strcmp(want, etag) != 0;
+}
+
+int file_response(struct request *rq, int fd, uint64_t size, const uint8_t digest[SHA256_BYTES],
+                  const char *type, unsigned *ret_status, struct MHD_Response **ret)
+{
+    struct range range = {.size = size};
+    char etag[ETAG_CHARS];
+    etag_text(digest, etag);
+    int r = wants_other(rq, etag) ? 0 : file_range(rq, size, &range);
     if (r < 0) {
         close(fd);
         return r;

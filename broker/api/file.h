@@ -15,9 +15,9 @@ unsigned file_headers(struct MHD_Response *response, const struct range *range, 
 /* The digest of the whole as ETag. */
 void file_etag(struct MHD_Response *response, const uint8_t digest[SHA256_BYTES]);
 
-/* The response for an open file, which is taken over; *ret may come as NULL (no memory), which
- * answer_response understands. -E_RANGE. */
-int file_response(struct request *rq, int fd, uint64_t size, const char *type, unsigned *ret_status,
-                  struct MHD_Response **ret);
+/* The response for an open file, which is taken over, `digest` is what its ETag says, for If-Range;
+ * *ret may come as NULL (no memory), which answer_response understands. -E_RANGE. */
+int file_response(struct request *rq, int fd, uint64_t size, const uint8_t digest[SHA256_BYTES],
+                  const char *type, unsigned *ret_status, struct MHD_Response **ret);
 
 #endif

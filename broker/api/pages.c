@@ -135,7 +135,7 @@ static int answer_page(struct request *rq, const struct site *site, const struct
 {
     struct MHD_Response *response;
     unsigned as_asked;
-    int r = file_response(rq, page->fd, page->size, page->type, &as_asked, &response);
+    int r = file_response(rq, page->fd, page->size, site->digest, page->type, &as_asked, &response);
     if (r < 0) {
         return r;
     }

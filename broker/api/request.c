@@ -13,6 +13,7 @@
 #include "broker/api/rate.h"
 #include "broker/api/scope.h"
 #include "broker/api/server.h"
+#include "broker/api/uploads.h"
 #include "broker/api/uses.h"
 #include "common/os.h"
 
@@ -308,8 +309,10 @@ static int check_role(struct request *rq)
 /* What the body will be, as far as the head says it. */
 static int check_body(struct request *rq)
 {
-    static const uint64_t limits[] = {
-        [BODY_NONE] = 0, [BODY_JSON] = LIMIT_HTTP_BODY, [BODY_BLOB] = LIMIT_BLOB_BYTES};
+    static const uint64_t limits[] = {[BODY_NONE] = 0,
+                                      [BODY_JSON] = LIMIT_HTTP_BODY,
+                                      [BODY_BLOB] = LIMIT_BLOB_BYTES,
+                                      [BODY_PART] = LIMIT_BLOB_BYTES};
     const char *length = request_header(rq, "Content-Length");
     uint64_t n = 0;
     if (length && str_to_u64(str_from(length), &n) < 0) {
@@ -325,7 +328,7 @@ static int check_body(struct request *rq)
     if (rq->route->body == BODY_BLOB) {
         return blob_upload_begin(rq->api->config.blobs, LIMIT_BLOB_BYTES, &rq->upload);
     }
-    return 0;
+    return rq->route->body == BODY_PART ? uploads_resume(rq) : 0;
 }
 
 /* All that can be said of a request by its head. */
@@ -389,6 +392,17 @@ static int keep_blob(struct request *rq, const char *data, size_t n)
     return blob_upload_write(rq->upload, data, n);
 }
 
+/* What was kept of a part stays booked with it. */
+static int keep_part(struct request *rq, const char *data, size_t n)
+{
+    uint64_t before = rq->booked;
+    int r = keep_blob(rq, data, n);
+    if (r == 0) {
+        rq->booked = before;
+    }
+    return r == -E_CONFLICT ? request_fail(rq, r, "another request goes on with this upload") : r;
+}
+
 static enum MHD_Result take_body(struct request *rq, const char *data, size_t n)
 {
     struct link *link = request_link(rq);
@@ -409,6 +423,9 @@ static enum MHD_Result take_body(struct request *rq, const char *data, size_t n)
         break;
     case BODY_BLOB:
         rq->refused = keep_blob(rq, data, n);
+        break;
+    case BODY_PART:
+        rq->refused = keep_part(rq, data, n);
         break;
     }
     return MHD_YES;

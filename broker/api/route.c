@@ -50,7 +50,7 @@ static bool path_matches(const char *pattern_text, const char *path_text, struct
 const char *method_name(enum method m)
 {
     static const char *const names[] = {
-        [GET] = "GET", [POST] = "POST", [PUT] = "PUT", [DELETE] = "DELETE"};
+        [GET] = "GET", [POST] = "POST", [PUT] = "PUT", [DELETE] = "DELETE", [PATCH] = "PATCH"};
     check((size_t)m < ARRAY_LEN(names));
     return names[m];
 }
@@ -80,6 +80,7 @@ static const char *allowed(unsigned methods)
         [1u << GET | 1u << PUT | 1u << DELETE] = "GET, HEAD, PUT, DELETE",
         [1u << POST | 1u << PUT | 1u << DELETE] = "POST, PUT, DELETE",
         [1u << GET | 1u << POST | 1u << PUT | 1u << DELETE] = "GET, HEAD, POST, PUT, DELETE",
+        [1u << GET | 1u << DELETE | 1u << PATCH] = "GET, HEAD, DELETE, PATCH",
     };
     check(methods < ARRAY_LEN(texts) && texts[methods]);
     return texts[methods];
@@ -138,6 +139,7 @@ static const struct {
     {"/api/v1/version", true, ABOUT_ANY},
     {"/api/v1/token", true, ABOUT_ANY},
     {"/api/v1/blobs", true, ABOUT_ANY}, /* what is uploaded is nobody's yet */
+    {"/api/v1/uploads", false, ABOUT_ANY},
     {"/api/v1/lint", true, ABOUT_HANDLER},
     {"/api/v1/projects", true, ABOUT_HANDLER},
     {"/api/v1/projects/{name}", true, ABOUT_PROJECT},

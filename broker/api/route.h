@@ -27,9 +27,10 @@ enum body_kind {
     BODY_NONE,
     BODY_JSON, /* at most LIMIT_HTTP_BODY, kept in memory */
     BODY_BLOB, /* at most LIMIT_BLOB_BYTES, streamed to the disk */
+    BODY_PART, /* of an upload of several requests */
 };
 
-enum method { GET, POST, PUT, DELETE };
+enum method { GET, POST, PUT, DELETE, PATCH };
 
 struct request;
 /* Answers or parks the request and returns 0; or returns an error, which becomes the answer. */

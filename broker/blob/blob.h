@@ -20,6 +20,34 @@ int blob_upload_write(struct blob_upload *u, const void *p, size_t n); /* -E_TOO
 int blob_upload_commit(struct blob_upload *u, uint8_t ret_digest[SHA256_BYTES], uint64_t *ret_size);
 void blob_upload_abort(struct blob_upload *u); /* NULL is fine */
 
+/* Uploads of several requests: whoever broke off asks how much is here and goes on from there, also
+ * after a restart of the broker. An upload is its owner's (a number that stands for a token):
+ * others do not find it. -E_LIMIT: the owner has LIMIT_OWNER_UNFINISHED of them, -E_BUSY: all
+ * together have LIMIT_UNFINISHED or LIMIT_UNFINISHED_BYTES; -E_TOO_BIG, -E_NO_SPACE. */
+int blob_partial_begin(struct blobs *b, uint64_t owner, uint64_t size,
+                       uint8_t ret_id[SHA256_BYTES]);
+struct blob_partial {
+    uint64_t size;
+    uint64_t offset; /* what is here of it */
+    bool done;       /* it is a blob, of this digest */
+    uint8_t digest[SHA256_BYTES];
+};
+/* Who wrote to it until now cannot any more, so that the offset is true until the next resume.
+ * -E_NOT_FOUND. */
+int blob_partial_look(struct blobs *b, const uint8_t id[SHA256_BYTES], uint64_t owner,
+                      struct blob_partial *ret);
+/* An upload to write, commit or abort, which keeps what was written. -E_NOT_FOUND, -E_CONFLICT:
+ * done, or not at that offset; -E_BUSY: being committed. The newest resume is the one that writes:
+ * blob_upload_write of an older one is -E_CONFLICT. */
+int blob_partial_resume(struct blobs *b, const uint8_t id[SHA256_BYTES], uint64_t owner,
+                        uint64_t offset, struct blob_upload **ret);
+bool blob_upload_is_whole(const struct blob_upload *u); /* may be committed */
+/* -E_NOT_FOUND, -E_BUSY: being committed. */
+int blob_partial_remove(struct blobs *b, const uint8_t id[SHA256_BYTES], uint64_t owner,
+                        uint64_t *ret_freed);
+/* Removes what nobody has written to for min_age_ms. Returns bytes freed. */
+uint64_t blob_partial_sweep(struct blobs *b, uint64_t now_ms, uint64_t min_age_ms);
+
 /* -E_NOT_FOUND. The descriptor is the caller's. */
 int blob_open(struct blobs *b, const uint8_t digest[SHA256_BYTES], int *ret_fd, uint64_t *ret_size);
 /* Also makes the blob young again: who asked may refer to it before a sweep takes it. */

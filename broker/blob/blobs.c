@@ -1,11 +1,10 @@
 #include "common/base.h"
 
-#include "broker/blob/blob.h"
+#include "broker/blob/state.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -13,24 +12,7 @@
 
 #include "common/os.h"
 
-#define HEX_CHARS (2 * SHA256_BYTES)
-#define TMP_DIR   "tmp" /* uploads on filesystems without O_TMPFILE; emptied at every start */
-
-struct blobs {
-    int dir_fd;
-    bool unnamed;          /* the filesystem has O_TMPFILE */
-    pthread_mutex_t names; /* a name appears, is touched or goes only under it */
-};
-
-struct blob_upload {
-    struct blobs *blobs;
-    struct sha256 *hash;
-    uint64_t size;
-    uint64_t max_bytes;
-    int fd;
-    int failed;        /* sticky */
-    char tmp_name[64]; /* below the folder; "" for an unnamed file */
-};
+#define TMP_DIR "tmp" /* uploads on filesystems without O_TMPFILE; emptied at every start */
 
 /* "ab/abcdef..." */
 struct blob_name {
@@ -83,6 +65,12 @@ int blobs_open(const char *dir, struct blobs **ret, struct buf *why)
     b->dir_fd = fd;
     b->unnamed = has_unnamed_files(fd);
     pthread_mutex_init(&b->names, NULL);
+    r = partials_open(b);
+    if (r < 0) {
+        buf_addf(why, "cannot open %s/" UNFINISHED_DIR ": %s", dir, err_text(r));
+        blobs_close(b);
+        return r;
+    }
     *ret = b;
     return 0;
 }
@@ -92,6 +80,7 @@ void blobs_close(struct blobs *b)
     if (!b) {
         return;
     }
+    partials_close(b);
     pthread_mutex_destroy(&b->names);
     close(b->dir_fd);
     free(b);
@@ -130,6 +119,9 @@ int blob_upload_begin(struct blobs *b, uint64_t max_bytes, struct blob_upload **
 
 int blob_upload_write(struct blob_upload *u, const void *p, size_t n)
 {
+    if (u->partial) {
+        return partial_write(u, p, n);
+    }
     if (u->failed == 0 && n > u->max_bytes - u->size) {
         u->failed = -E_TOO_BIG;
     }
@@ -149,10 +141,14 @@ void blob_upload_abort(struct blob_upload *u)
     if (!u) {
         return;
     }
-    if (u->tmp_name[0] != '\0') {
+    if (u->partial) {
+        partial_leave(u);
+    } else if (u->tmp_name[0] != '\0') {
         unlinkat(u->blobs->dir_fd, u->tmp_name, 0);
     }
-    close(u->fd);
+    if (u->fd >= 0) {
+        close(u->fd);
+    }
     sha256_free(u->hash);
     free(u);
 }
@@ -161,7 +157,7 @@ void blob_upload_abort(struct blob_upload *u)
 static int link_upload(struct blob_upload *u, const struct blob_name *name)
 {
     struct blobs *b = u->blobs;
-    char from[64];
+    char from[sizeof(u->tmp_name)];
     int from_fd = AT_FDCWD;
     if (u->tmp_name[0] == '\0') {
         snprintf(from, sizeof(from), "/proc/self/fd/%d", u->fd);
@@ -197,26 +193,36 @@ static int fsync_folder(struct blobs *b, const char *folder)
     return r;
 }
 
+/* The name and the bytes are on the disk when it returns 0. */
+static int make_durable(struct blob_upload *u, const uint8_t digest[SHA256_BYTES])
+{
+    struct blob_name name = blob_name(digest);
+    int r = fsync(u->fd) == 0 ? 0 : err_from_errno(errno);
+    if (r == 0) {
+        r = link_upload(u, &name);
+    }
+    /* Also for a blob that was there: its name may be younger than the folder's last fsync. */
+    return r < 0 ? r : fsync_folder(u->blobs, name.folder);
+}
+
 int blob_upload_commit(struct blob_upload *u, uint8_t ret_digest[SHA256_BYTES], uint64_t *ret_size)
 {
+    uint8_t digest[SHA256_BYTES];
     int r = u->failed;
-    if (r == 0 && fsync(u->fd) != 0) {
-        r = err_from_errno(errno);
+    if (r == 0 && u->partial) {
+        r = partial_seal(u, digest);
+    } else if (r == 0) {
+        sha256_end(u->hash, digest);
     }
     if (r == 0) {
-        uint8_t digest[SHA256_BYTES];
-        sha256_end(u->hash, digest);
-        struct blob_name name = blob_name(digest);
-        r = link_upload(u, &name);
-        if (r == 0) {
-            /* Also for a blob that was there: its name may be younger than the folder's last fsync.
-             */
-            r = fsync_folder(u->blobs, name.folder);
+        r = make_durable(u, digest);
+        if (u->partial) {
+            partial_sealed(u, r, digest);
         }
-        if (r == 0) {
-            memcpy(ret_digest, digest, SHA256_BYTES);
-            *ret_size = u->size;
-        }
+    }
+    if (r == 0) {
+        memcpy(ret_digest, digest, SHA256_BYTES);
+        *ret_size = u->size;
     }
     blob_upload_abort(u);
     return r;

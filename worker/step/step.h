@@ -57,7 +57,8 @@ int step_source_git(struct step *s, const Pb__GitSource *git);
 int step_empty_folder(struct step *s);
 
 /* transfer.c: blobs and caches of the broker. Each request is tried again while the broker does not
- * answer, for `patience_ms` at most; 0 or a negative err. */
+ * answer, for `patience_ms` at most, and goes on with the byte where it broke; 0 or a negative err.
+ */
 #define STEP_FOREVER 0u
 /* Into a temporary file of the job's folder, checked against the digest, read from its start.
  * Prints errors. */
@@ -69,7 +70,8 @@ int step_file_digest(int fd, uint8_t ret[SHA256_BYTES], uint64_t *ret_size);
 /* What is kept under a key. -E_NOT_FOUND: nothing. */
 int step_cache_look(struct step *s, struct str key, uint64_t patience_ms,
                     uint8_t ret_digest[SHA256_BYTES], struct buf *why);
-/* Into fd, from its start; the digest is that of what was written. */
+/* Into fd, which is empty; *ret_digest comes in as step_cache_look said it, and is that of what was
+ * written. */
 int step_cache_get(struct step *s, struct str key, int fd, uint64_t patience_ms,
                    uint8_t ret_digest[SHA256_BYTES], uint64_t *ret_size, struct buf *why);
 /* Of a blob that was uploaded. */

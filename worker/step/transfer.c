@@ -12,6 +12,7 @@
 #include "common/http.h"
 #include "common/limits.h"
 #include "common/os.h"
+#include "common/upload.h"
 
 #define RETRY_FIRST_MS 500u
 #define RETRY_MAX_MS   30000u
@@ -36,12 +37,6 @@ int step_temporary_file(struct step *s, int *ret_fd)
     return 0;
 }
 
-static bool worth_another_try(int r, int status)
-{
-    return r == -E_UNREACHABLE || r == -E_TIMEOUT ||
-           (r == 0 && (status >= 500 || status == 429 || status == 408));
-}
-
 /* Half to whole of a doubling pause, so that many jobs do not come back at once. */
 static void pause_before_retry(unsigned tries)
 {
@@ -51,31 +46,50 @@ static void pause_before_retry(unsigned tries)
     os_sleep_ms(longest / 2 + random % (longest / 2));
 }
 
-/* Asks until there is an answer that another try would not change, or patience ends. */
-static int ask(const struct http_request *req, uint64_t patience_ms, int *ret_status,
+static uint64_t end_of(uint64_t patience_ms)
+{
+    return patience_ms == STEP_FOREVER ? UINT64_MAX : os_monotonic_ms() + patience_ms;
+}
+
+static void say_away(unsigned tries, const char *why)
+{
+    if (tries == 0) {
+        step_warn("the broker does not answer (%s); trying again until it does", why);
+    }
+    pause_before_retry(tries);
+}
+
+/* How much of the answer is there already. */
+static off_t received(const struct http_request *req)
+{
+    return req->out_fd >= 0 ? lseek(req->out_fd, 0, SEEK_END) : 0;
+}
+
+/* Asks until there is an answer that another try would not change, or patience ends. What was
+ * received of a file that broke off stays: the next try goes on behind it. */
+static int ask(struct http_request *req, const char *etag, uint64_t patience_ms, int *ret_status,
                struct buf *out, struct buf *why)
 {
-    uint64_t end_ms = patience_ms == STEP_FOREVER ? UINT64_MAX : os_monotonic_ms() + patience_ms;
+    uint64_t end_ms = end_of(patience_ms);
     int status = 0;
     for (unsigned tries = 0;; tries++) {
+        off_t before = received(req);
         buf_clear(out);
         buf_clear(why);
-        if (req->out_fd >= 0 &&
-            (ftruncate(req->out_fd, 0) < 0 || lseek(req->out_fd, 0, SEEK_SET) < 0)) {
-            return err_from_errno(errno);
+        int r = before < 0 ? err_from_errno(errno) : http_do(req, &status, out, why);
+        if (r == 0 && status == 416 && req->resume != NULL) {
+            r = ftruncate(req->out_fd, 0) < 0 ? err_from_errno(errno) : -E_UNREACHABLE;
         }
-        int r = http_do(req, &status, out, why);
-        if (!worth_another_try(r, status) || os_monotonic_ms() >= end_ms) {
-            *ret_status = status;
+        if (!upload_may_go_on(r, status) || os_monotonic_ms() >= end_ms) {
+            *ret_status = status == 206 ? 200 : status;
             return r;
         }
-        if (tries == 0) {
-            if (r == 0) {
-                buf_addf(why, "HTTP status %d", status);
-            }
-            step_warn("the broker does not answer (%s); trying again until it does", buf_cstr(why));
+        if (r == 0) {
+            buf_addf(why, "HTTP status %d", status);
         }
-        pause_before_retry(tries);
+        req->resume = etag;
+        tries = received(req) > before ? 0 : tries;
+        say_away(tries, buf_cstr(why));
     }
 }
 
@@ -117,7 +131,7 @@ static int get(struct step *s, const char *hex, uint64_t size, int fd)
     req.token = s->spec->token;
     req.out_fd = fd;
     req.out_limit = size;
-    int r = ask(&req, STEP_FOREVER, &status, &out, &why);
+    int r = ask(&req, hex, STEP_FOREVER, &status, &out, &why);
     if (r < 0) {
         step_error("cannot get %.12s from the broker: %s", hex,
                    why.n > 0 ? buf_cstr(&why) : err_text(r));
@@ -189,26 +203,39 @@ static int refused(int r, int status, struct buf *out, struct buf *why)
     return status_error(status);
 }
 
+struct patience {
+    uint64_t end_ms;
+};
+
+static bool again(void *ctx, unsigned tries, const char *why)
+{
+    const struct patience *p = ctx;
+    if (os_monotonic_ms() >= p->end_ms) {
+        return false;
+    }
+    say_away(tries, why);
+    return true;
+}
+
 int step_upload(struct step *s, int fd, uint64_t size, const uint8_t *digest, uint64_t patience_ms,
                 struct buf *why)
 {
-    char hex[2 * SHA256_BYTES + 1];
     struct buf out = BUF_INIT;
     int status = 0;
-    struct http_request req = HTTP_REQUEST_INIT;
-    req.method = "POST";
-    req.url = arena_printf(&s->arena, "%s/api/v1/blobs", s->api_url);
-    req.token = s->spec->token;
-    req.content_type = "application/octet-stream";
-    req.body_fd = fd;
-    req.body_size = size;
-    str_to_hex(digest, SHA256_BYTES, hex);
-    int r = ask(&req, patience_ms, &status, &out, why);
+    struct patience patience = {.end_ms = end_of(patience_ms)};
+    struct upload u = {
+        .api = arena_printf(&s->arena, "%s/api/v1", s->api_url),
+        .token = s->spec->token,
+        .content_type = "application/octet-stream",
+        .fd = fd,
+        .size = size,
+        .digest = digest,
+        .again = again,
+        .ctx = &patience,
+    };
+    int r = upload_file(&u, &status, &out, why);
     if (r < 0 || (status != 201 && status != 200)) {
         r = refused(r, status, &out, why);
-    } else if (str_find(buf_str(&out), str_from(hex)) < 0) {
-        r = -E_CORRUPT;
-        buf_addz(why, "the broker got something else than was sent");
     }
     buf_release(&out);
     return r;
@@ -236,15 +263,15 @@ static const char *cache_url(struct step *s, struct str key)
     return text;
 }
 
-static int cache_ask(struct http_request *req, struct step *s, uint64_t patience_ms,
-                     uint8_t ret_digest[SHA256_BYTES], struct buf *why)
+static int cache_ask(struct http_request *req, struct step *s, const char *etag_wanted,
+                     uint64_t patience_ms, uint8_t ret_digest[SHA256_BYTES], struct buf *why)
 {
     struct buf out = BUF_INIT;
     struct buf etag = BUF_INIT;
     int status = 0;
     req->token = s->spec->token;
     req->etag = &etag;
-    int r = ask(req, patience_ms, &status, &out, why);
+    int r = ask(req, etag_wanted, patience_ms, &status, &out, why);
     if (r < 0 || status != 200) {
         r = refused(r, status, &out, why);
     } else if (str_from_hex(buf_str(&etag), ret_digest, SHA256_BYTES) < 0) {
@@ -262,18 +289,20 @@ int step_cache_look(struct step *s, struct str key, uint64_t patience_ms,
     struct http_request req = HTTP_REQUEST_INIT;
     req.method = "HEAD";
     req.url = cache_url(s, key);
-    return cache_ask(&req, s, patience_ms, ret_digest, why);
+    return cache_ask(&req, s, NULL, patience_ms, ret_digest, why);
 }
 
 int step_cache_get(struct step *s, struct str key, int fd, uint64_t patience_ms,
                    uint8_t ret_digest[SHA256_BYTES], uint64_t *ret_size, struct buf *why)
 {
     uint8_t said[SHA256_BYTES];
+    char looked[2 * SHA256_BYTES + 1];
     struct http_request req = HTTP_REQUEST_INIT;
+    str_to_hex(ret_digest, SHA256_BYTES, looked);
     req.url = cache_url(s, key);
     req.out_fd = fd;
     req.out_limit = LIMIT_BLOB_BYTES;
-    int r = cache_ask(&req, s, patience_ms, said, why);
+    int r = cache_ask(&req, s, looked, patience_ms, said, why);
     if (r == 0) {
         r = step_file_digest(fd, ret_digest, ret_size);
     }
@@ -313,7 +342,7 @@ int step_cache_set(struct step *s, struct str key, const uint8_t *digest, uint64
     req.url = cache_url(s, STR_NULL);
     req.token = s->spec->token;
     req.body = buf_str(&body);
-    int r = ask(&req, patience_ms, &status, &out, why);
+    int r = ask(&req, NULL, patience_ms, &status, &out, why);
     if (r < 0 || status < 200 || status > 299) {
         r = refused(r, status, &out, why);
     }

@@ -170,6 +170,167 @@ static void jobs_upload_no_more_than_their_share(void **state)
     free(path);
 }
 
+/* --- uploads of several requests --- */
+
+/* Begins one; its path, heap. */
+static char *begin_upload(struct fixture *x, const char *token, uint64_t size)
+{
+    char length[48];
+    struct answer a;
+    snprintf(length, sizeof(length), "Upload-Length: %" PRIu64, size);
+    call(x,
+         &(struct call){
+             .method = "POST", .path = "/api/v1/uploads", .token = token, .headers = {length}},
+         &a);
+    assert_int_equal(a.status, 201);
+    assert_non_null(strstr(buf_cstr(&a.head), "Tus-Resumable: 1.0.0\r\n"));
+    const char *at = strstr(buf_cstr(&a.head), "Location: ");
+    assert_non_null(at);
+    at += strlen("Location: ");
+    char *path = str_dup(str_of(at, strcspn(at, "\r")));
+    answer_release(&a);
+    return path;
+}
+
+static void send_part(struct fixture *x, const char *token, const char *path, uint64_t offset,
+                      const char *bytes, struct answer *ret)
+{
+    char from[48];
+    snprintf(from, sizeof(from), "Upload-Offset: %" PRIu64, offset);
+    call(x,
+         &(struct call){
+             .method = "PATCH", .path = path, .token = token, .body = bytes, .headers = {from}},
+         ret);
+}
+
+static void assert_offset(struct fixture *x, const char *path, const char *line)
+{
+    struct answer a;
+    for (int i = 0; i < 100; i++) { /* the broker has to see that the connection is gone */
+        call(x, &(struct call){.path = path}, &a);
+        assert_int_equal(a.status, 200);
+        if (strstr(buf_cstr(&a.head), line)) {
+            answer_release(&a);
+            return;
+        }
+        answer_release(&a);
+        os_sleep_ms(10);
+    }
+    fail_msg("no %s", line);
+}
+
+static void an_upload_goes_on_after_a_cut_and_a_restart(void **state)
+{
+    struct fixture *x = *state;
+    struct answer a;
+    struct plug w;
+    uint8_t digest[SHA256_BYTES];
+    char hex[2 * SHA256_BYTES + 1];
+    char *path = begin_upload(x, NULL, 10);
+    plug_open(&w, x);
+    plug_sendf(&w,
+               "PATCH %s HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " ADMIN_TOKEN
+               "\r\nUpload-Offset: 0\r\nContent-Length: 10\r\n\r\n0123",
+               path);
+    os_sleep_ms(50);
+    plug_close(&w);
+    assert_offset(x, path, "Upload-Offset: 4\r\n");
+    fixture_restart_api(x, 0);
+    send_part(x, NULL, path, 4, "456", &a);
+    assert_int_equal(a.status, 204);
+    assert_non_null(strstr(buf_cstr(&a.head), "Upload-Offset: 7\r\n"));
+    assert_null(strstr(buf_cstr(&a.head), "ETag"));
+    answer_release(&a);
+    send_part(x, NULL, path, 7, "789", &a);
+    assert_int_equal(a.status, 204);
+    crypto_sha256("0123456789", 10, digest);
+    str_to_hex(digest, sizeof(digest), hex);
+    assert_non_null(strstr(buf_cstr(&a.head), hex));
+    answer_release(&a);
+    assert_true(blob_exists(x->blobs, digest));
+    assert_offset(x, path, hex); /* for whoever missed the answer */
+    free(path);
+}
+
+static void what_does_not_fit_an_upload_is_refused(void **state)
+{
+    struct fixture *x = *state;
+    struct answer a;
+    char *path = begin_upload(x, NULL, 4);
+    send_part(x, NULL, path, 1, "x", &a);
+    assert_int_equal(a.status, 409);
+    answer_release(&a);
+    send_part(x, NULL, path, 0, "01234", &a);
+    assert_int_equal(a.status, 413);
+    answer_release(&a);
+    assert_problem(x, &(struct call){.method = "PATCH", .path = path, .body = "0123"}, 400,
+                   "invalid");
+    assert_problem(
+        x,
+        &(struct call){
+            .method = "PATCH", .path = path, .body = "0123", .headers = {"Upload-Offset: -1"}},
+        400, "invalid");
+    assert_problem(x, &(struct call){.path = path, .token = USER_TOKEN}, 404, "not_found");
+    assert_problem(x, &(struct call){.method = "POST", .path = "/api/v1/uploads"}, 400, "invalid");
+    assert_problem(x,
+                   &(struct call){.method = "POST",
+                                  .path = "/api/v1/uploads",
+                                  .headers = {"Upload-Length: 99999999999999"}},
+                   413, "too_big");
+    call(x, &(struct call){.method = "DELETE", .path = path}, &a);
+    assert_int_equal(a.status, 204);
+    answer_release(&a);
+    assert_problem(x, &(struct call){.path = path}, 404, "not_found");
+    free(path);
+}
+
+static void what_a_job_sends_in_parts_counts_until_it_gives_it_up(void **state)
+{
+    struct fixture *x = *state;
+    struct answer a;
+    uint64_t job;
+    submit(x, ONE_JOB, &job);
+    worker_hello(x);
+    job_assign(x, job);
+    char *token = token_of_job(x, job);
+    char *bytes = xcalloc(1, 600 * KIB + 1);
+    memset(bytes, 'x', 600 * KIB);
+    char *path = begin_upload(x, token, 1200ull * KIB);
+    send_part(x, token, path, 0, bytes, &a);
+    assert_int_equal(a.status, 204);
+    answer_release(&a);
+    send_part(x, token, path, 600ull * KIB, bytes, &a);
+    assert_int_equal(a.status, 422);
+    answer_release(&a);
+    assert_int_equal(upload_as_job(x, job, 600 * KIB), 422);
+    call(x, &(struct call){.method = "DELETE", .path = path, .token = token}, &a);
+    assert_int_equal(a.status, 204);
+    answer_release(&a);
+    assert_int_equal(upload_as_job(x, job, 600 * KIB), 201);
+    free(path);
+    free(bytes);
+    free(token);
+}
+
+static void a_part_is_of_the_blob_that_was_begun(void **state)
+{
+    struct fixture *x = *state;
+    struct answer a;
+    char *path = upload(x, "0123456789");
+    char same[128];
+    snprintf(same, sizeof(same), "If-Range: \"%s\"", strrchr(path, '/') + 1);
+    call(x, &(struct call){.path = path, .headers = {"Range: bytes=2-", same}}, &a);
+    assert_int_equal(a.status, 206);
+    assert_string_equal(buf_cstr(&a.body), "23456789");
+    answer_release(&a);
+    call(x, &(struct call){.path = path, .headers = {"Range: bytes=2-", "If-Range: \"other\""}},
+         &a);
+    assert_int_equal(a.status, 200);
+    assert_string_equal(buf_cstr(&a.body), "0123456789");
+    answer_release(&a);
+    free(path);
+}
+
 static void an_upload_that_breaks_off_leaves_nothing(void **state)
 {
     struct fixture *x = *state;
@@ -431,6 +592,10 @@ int main(void)
         TEST(an_unknown_blob_is_not_found),
         TEST(an_upload_larger_than_allowed_is_refused_by_its_head),
         TEST(jobs_upload_no_more_than_their_share),
+        TEST(an_upload_goes_on_after_a_cut_and_a_restart),
+        TEST(what_does_not_fit_an_upload_is_refused),
+        TEST(what_a_job_sends_in_parts_counts_until_it_gives_it_up),
+        TEST(a_part_is_of_the_blob_that_was_begun),
         TEST(an_upload_that_breaks_off_leaves_nothing),
         TEST(a_large_blob_streams_both_ways_in_little_memory),
         TEST(a_job_reads_the_blobs_of_its_pipeline_only_and_while_it_runs),

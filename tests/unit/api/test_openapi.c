@@ -29,7 +29,7 @@ static const json_t *operation(const struct route *r)
 {
     const json_t *path = json_object_get(json_object_get(document, "paths"), r->path);
     static const char *const methods[] = {
-        [GET] = "get", [POST] = "post", [PUT] = "put", [DELETE] = "delete"};
+        [GET] = "get", [POST] = "post", [PUT] = "put", [DELETE] = "delete", [PATCH] = "patch"};
     const json_t *op = json_object_get(path, methods[r->method]);
     if (!op) {
         fail_msg("%s is not in the document", r->path);

@@ -79,6 +79,53 @@ static void test_an_answers_etag_is_handed_over(void **state)
     }
 }
 
+/* What the file has when it begins, what is asked for, what comes, what is there then. */
+static void test_a_download_goes_on_where_it_broke(void **state)
+{
+    static const struct {
+        const char *had, *asked, *answer, *has;
+        int r, status;
+    } rows[] = {
+        {"01234", "Range: bytes=5-\r\nIf-Range: \"abc\"\r\n",
+         "HTTP/1.1 206 Part\r\nContent-Length: 5\r\n\r\n56789", "0123456789", 0, 206},
+        {"", "GET /path?q=1 HTTP/1.1\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", "abc",
+         0, 200},
+        /* It is another one by now. */
+        {"01234", "Range: bytes=5-\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", "abc",
+         0, 200},
+        /* The limit is of all of it. */
+        {"01234", "Range: bytes=5-\r\n", "HTTP/1.1 206 Part\r\nContent-Length: 6\r\n\r\n56789X",
+         "01234", -E_TOO_BIG, -1},
+        /* What came stays. */
+        {"01234", "Range: bytes=5-\r\n", "HTTP/1.1 206 Part\r\nContent-Length: 5\r\n\r\n56",
+         "0123456", -E_UNREACHABLE, -1},
+        {"01234", "Range: bytes=5-\r\n", "HTTP/1.1 503 No\r\nContent-Length: 3\r\n\r\nxyz", "01234",
+         0, 503},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char path[] = "/tmp/davit-resume-XXXXXX";
+        char has[32] = "";
+        struct server s = {PIECES(rows[i].answer)};
+        struct http_request req = HTTP_REQUEST_INIT;
+        req.out_fd = mkstemp(path);
+        req.out_limit = 10;
+        req.resume = "abc";
+        assert_int_equal(os_write_all(req.out_fd, rows[i].had, strlen(rows[i].had)), 0);
+        struct call c = call(&s, req);
+        assert_int_equal(c.r, rows[i].r);
+        assert_int_equal(c.status, rows[i].status);
+        if (!contains(&s.request, rows[i].asked)) {
+            fail_msg("%s", buf_cstr(&s.request));
+        }
+        assert_true(pread(req.out_fd, has, sizeof(has) - 1, 0) >= 0);
+        assert_string_equal(has, rows[i].has);
+        close(req.out_fd);
+        unlink(path);
+        release(&c, &s);
+    }
+}
+
 static int take_text(void *ctx, const void *p, size_t n)
 {
     struct buf *text = ctx;
@@ -400,6 +447,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_answer_with_any_status_is_an_answer),
         cmocka_unit_test(test_an_answers_etag_is_handed_over),
+        cmocka_unit_test(test_a_download_goes_on_where_it_broke),
         cmocka_unit_test(test_a_good_body_can_be_taken_as_it_comes),
         cmocka_unit_test(test_a_socket_that_is_a_file_is_connected_to),
         cmocka_unit_test(test_a_body_is_sent_with_its_type_and_key),

@@ -1,9 +1,9 @@
 """Stands in for the broker's blobs and caches, and for a plain web server: server.py ROOT PORT.
 
 POST /api/v1/blobs, GET /api/v1/blobs/DIGEST in ROOT/blobs, with the token of the fixture; GET, HEAD
-and PUT of /api/v1/jobs/ID/cache, by the keys of ROOT/caches.json; GET /files/... from ROOT/files.
+and PUT of /api/v1/jobs/ID/cache; uploads of several requests in ROOT/uploads, by the keys of ROOT/caches.json; GET /files/... from ROOT/files.
 ROOT/requests has a line for each request: method, path, bytes sent. Each line in ROOT/faults answers one request with that HTTP status, or with `cut`:
-half an answer. Writes ROOT/port once it listens.
+half an answer, or half a PATCH taken. Writes ROOT/port once it listens.
 """
 import hashlib
 import http.server
@@ -48,7 +48,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return None
 
     def refused(self, fault):
-        if fault not in (None, "cut"):
+        if fault not in (None, "cut", "none", "forget"):
             self.answer(int(fault))
             return True
         if self.headers.get("Authorization") != "Bearer dvj_test":
@@ -59,7 +59,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def send_file(self, path, cut):
         try:
             with open(path, "rb") as f:
-                self.answer(200, f.read(), cut)
+                body = f.read()
+            start = self.headers.get("Range", "bytes=0-")[6:-1]
+            if int(start) > 0:
+                self.answer(206, body[int(start):], cut)
+            else:
+                self.answer(200, body, cut)
         except OSError:
             self.answer(404)
 
@@ -93,7 +98,67 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(200, b"{}")
 
     def do_HEAD(self):
-        self.do_GET()
+        if self.path.startswith("/api/v1/uploads/"):
+            if not self.refused(self.fault()):
+                self.answer_upload(200)
+        else:
+            self.do_GET()
+
+    def answer_upload(self, status, etag=None):
+        path = root + "/uploads/" + os.path.basename(self.path)
+        if not os.path.exists(path):
+            self.answer(404)
+            return
+        self.send_response(status)
+        self.send_header("Upload-Offset", str(os.path.getsize(path)))
+        if etag:
+            self.send_header("ETag", '"%s"' % etag)
+        self.end_headers()
+        with open(root + "/requests", "a") as f:
+            f.write("%s %s %d\n" % (self.command, self.path, os.path.getsize(path)))
+
+    def begin_upload(self):
+        if self.refused(self.fault()):
+            return
+        os.makedirs(root + "/uploads", exist_ok=True)
+        name = str(len(os.listdir(root + "/uploads")))
+        with open(root + "/uploads/" + name + ".size", "w") as f:
+            f.write(self.headers["Upload-Length"])
+        open(root + "/uploads/" + name, "w").close()
+        self.send_response(201)
+        self.send_header("Location", "/api/v1/uploads/" + name)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_PATCH(self):
+        path = root + "/uploads/" + os.path.basename(self.path)
+        length = int(self.headers["Content-Length"])
+        fault = self.fault()
+        if fault == "forget":
+            os.unlink(path)
+        if not os.path.exists(path):
+            self.answer(404)
+            self.close_connection = True
+            return
+        if int(self.headers["Upload-Offset"]) != os.path.getsize(path):
+            self.answer(409)
+            self.close_connection = True
+            return
+        body = self.rfile.read(length // 2 if fault == "cut" else length)
+        with open(path, "ab") as f:
+            f.write(body)
+        if fault == "cut":
+            self.close_connection = True
+            return
+        with open(path, "rb") as f:
+            body = f.read()
+        with open(path + ".size") as f:
+            assert int(f.read()) == len(body)
+        digest = hashlib.sha256(body).hexdigest()
+        os.makedirs(root + "/blobs", exist_ok=True)
+        with open(root + "/blobs/" + digest, "wb") as f:
+            f.write(body)
+        self.answer_upload(204, digest)
 
     def do_GET(self):
         path = self.path.split("?")[0]
@@ -109,6 +174,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_file(root + "/blobs/" + os.path.basename(path), fault == "cut")
 
     def do_POST(self):
+        if self.path == "/api/v1/uploads":
+            self.begin_upload()
+            return
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.refused(self.fault()):
             return

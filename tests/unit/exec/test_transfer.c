@@ -372,6 +372,53 @@ static void a_tree_of_a_job_before_is_never_uploaded(void **state)
     assert_int_equal(f->outcome.n_artifacts, 0);
 }
 
+/* More than goes in one request. */
+#define LARGE "head -c 9000000 /dev/urandom > large; sha256sum < large"
+
+static void a_large_upload_goes_on_where_it_broke(void **state)
+{
+    struct fixture *f = *state;
+    ARTIFACTS(f, "large");
+    SCRIPT(f, LARGE);
+    run_command(f, "printf 'none\\ncut\\nnone\\ncut\\n' > faults");
+    run_job(f);
+    assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
+    assert_in_log(f, "trying again until it does");
+    /* Half of it, and half of the rest, were not sent again. */
+    const char *asked = run_command(f, "awk '$1 == \"HEAD\" {print $3}' requests");
+    assert_int_equal(strtoul(asked, NULL, 10) > 4000000, 1);
+    list_in_next_job(f, "sha256sum < large");
+}
+
+static void an_upload_that_the_broker_forgot_begins_again(void **state)
+{
+    struct fixture *f = *state;
+    ARTIFACTS(f, "large");
+    SCRIPT(f, LARGE);
+    run_command(f, "printf 'none\\nforget\\n' > faults");
+    run_job(f);
+    assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
+    assert_int_equal(f->outcome.n_artifacts, 1);
+    list_in_next_job(f, "wc -c < large");
+    assert_in_log(f, "\n9000000\n");
+}
+
+static void a_download_goes_on_where_it_broke(void **state)
+{
+    struct fixture *f = *state;
+    ARTIFACTS(f, "large");
+    SCRIPT(f, LARGE);
+    run_job(f);
+    assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
+    run_command(f, "printf 'cut\\n' > faults; rm requests");
+    list_in_next_job(f, "wc -c < large");
+    assert_in_log(f, "\n9000000\n");
+    const char *sent = run_command(f, "awk '$1 == \"GET\" {n = $3} END {print n}' requests");
+    if (strtoul(sent, NULL, 10) >= 5000000) { /* the second half alone */
+        fail_msg("%s", run_command(f, "cat requests"));
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -380,6 +427,9 @@ int main(void)
         TEST(a_snapshot_that_is_gone_is_a_source_failure),
         TEST(a_snapshot_with_other_bytes_is_refused),
         TEST(a_job_waits_for_a_broker_that_is_away),
+        TEST(a_large_upload_goes_on_where_it_broke),
+        TEST(an_upload_that_the_broker_forgot_begins_again),
+        TEST(a_download_goes_on_where_it_broke),
         TEST(broken_answers_are_asked_again),
         TEST(a_canceled_job_does_not_wait_for_the_broker),
         TEST(artifacts_go_from_job_to_job),
