@@ -159,8 +159,9 @@ static int check_config(const char *file)
     fprintf(stderr, "%s%s", buf_cstr(&why), why.n > 0 && why.p[why.n - 1] != '\n' ? "\n" : "");
     buf_release(&why);
     if (r == 0) {
-        printf("%s: %zu pools and %zu projects declared; no mistakes\n", file,
-               options.declared->n_pools, options.declared->n_projects);
+        printf("%s: %zu pools, %zu projects and %zu targets declared; no mistakes\n", file,
+               options.declared->n_pools, options.declared->n_projects,
+               options.declared->n_targets);
         options_release(&options);
     }
     return r;

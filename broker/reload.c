@@ -95,6 +95,34 @@ static const Pb__ProjectSet *find_project(const Pb__Configure *c, const char *na
     return NULL;
 }
 
+static const Pb__RolloutTarget *find_target(const Pb__Configure *c, const Pb__RolloutTarget *t)
+{
+    for (size_t i = 0; i < c->n_targets; i++) {
+        if (strcmp(c->targets[i]->name, t->name) == 0 &&
+            strcmp(c->targets[i]->environment, t->environment) == 0) {
+            return c->targets[i];
+        }
+    }
+    return NULL;
+}
+
+static void compare_targets(const Pb__Configure *old, const Pb__Configure *new, struct buf *out)
+{
+    for (size_t i = 0; i < new->n_targets; i++) {
+        const Pb__RolloutTarget *t = new->targets[i];
+        const Pb__RolloutTarget *before = find_target(old, t);
+        if (before == NULL || !pb_same(&before->base, &t->base)) {
+            buf_addf(out, "target %s/%s\n", t->environment, t->name);
+        }
+    }
+    for (size_t i = 0; i < old->n_targets; i++) {
+        if (find_target(new, old->targets[i]) == NULL) {
+            buf_addf(out, "target %s/%s, no longer declared\n", old->targets[i]->environment,
+                     old->targets[i]->name);
+        }
+    }
+}
+
 static void compare_declared(const Pb__Configure *old, const Pb__Configure *new, struct buf *out)
 {
     for (size_t i = 0; i < new->n_pools; i++) {
@@ -133,6 +161,7 @@ static void compare(const struct reload *r, const struct options *latest, const 
         }
     }
     compare_declared(latest->declared, new->declared, &ret->changed);
+    compare_targets(latest->declared, new->declared, &ret->changed);
 }
 
 /* All that can be wrong before something is changed; the certificate is NULL where none is given.

@@ -98,7 +98,9 @@
 /* store and turn */
 #define LIMIT_STORE_VALUE 4080u           /* one LMDB value; larger ones are chunked rows */
 #define LIMIT_STORE_KEY 511u
+#ifndef LIMIT_MAP_BYTES                   /* a build for valgrind has less: tests/e2e/README.md */
 #define LIMIT_MAP_BYTES (64ull * 1024 * MIB)
+#endif
 #define LIMIT_DISK_RESERVE (64u * MIB)    /* less free on the store's disk: no new work */
 #define LIMIT_INBOX 65536u                /* commands and messages waiting for the turn */
 #define LIMIT_INBOX_BYTES (256u * MIB)
@@ -192,6 +194,11 @@
 #define LIMIT_KEY_FILES 10000u            /* hashed for one cache key */
 #define LIMIT_WORKER_CACHE_BYTES (8ull * 1024 * MIB) /* copies of caches that a worker keeps */
 #define LIMIT_COVERAGE_LINE (64u * KIB)   /* a longer line is searched in pieces */
+#define LIMIT_TARGETS 1000u               /* of rollouts, in one installation */
+#define LIMIT_DRIVER_SETTINGS 32u         /* of one driver */
+#define LIMIT_DRIVER_SETTING 4096u        /* bytes of one */
+#define LIMIT_FREEZES 50u                 /* of one target */
+#define LIMIT_NOTIFY 10u                  /* likewise */
 #define LIMIT_ROLLOUT_PLAN_STEPS 200u
 #define LIMIT_ROLLOUT_PLACES 64u          /* of a target */
 #define LIMIT_ROLLOUT_INSTANCES 100u      /* of a version in one place */
@@ -212,11 +219,7 @@
 #define LIMIT_KEEP_SNAPSHOTS 100u         /* good ones of a service */
 #define LIMIT_SNAPSHOT_ROW (512u * KIB)   /* with its variables */
 #define LIMIT_SNAPSHOT_ARTIFACTS 256u
-#define LIMIT_TARGETS 1000u               /* declared */
 #define LIMIT_TARGET (256u * KIB)         /* one of them */
-#define LIMIT_DRIVER_SETTINGS 64u
-#define LIMIT_FREEZES 64u                 /* of a target */
-#define LIMIT_NOTIFY 16u                  /* likewise */
 #define LIMIT_METRIC_SERIES 2000u         /* counters of one metric: instances of both versions */
 #define LIMIT_METRIC_BUCKETS 200u         /* of one histogram */
 #define LIMIT_SNAPSHOT_FILES 1000000u    /* with folders, .git included */

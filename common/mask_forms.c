@@ -204,10 +204,14 @@ static void give_all(struct forms *f, struct str s)
 int mask_forms(struct str secret, mask_form_fn add, void *ctx)
 {
     struct forms f = {.add = add, .ctx = ctx};
+    const struct str trimmed = str_trim(secret);
     struct str rest = secret;
     struct str line;
 
     give_all(&f, secret);
+    if (trimmed.n != secret.n) {
+        give_all(&f, trimmed);
+    }
     while (secret.n > 0 && memchr(secret.p, '\n', secret.n) != NULL &&
            str_split(&rest, '\n', &line)) {
         give_all(&f, str_trim(line));

@@ -1,7 +1,7 @@
-/* The forms in which a secret shows up in output: as it is, line by line, and as programs encode
- * it: base64 of both alphabets wherever it may begin within other bytes, percent-encoding, JSON, a
- * shell's quotes, hex. What a program makes of it beyond that (reversed, encrypted, cut) nobody can
- * know. Threads: pure. */
+/* The forms in which a secret shows up in output: as it is, without the blanks around it, which a
+ * shell takes away, line by line, and as programs encode it: base64 of both alphabets wherever it
+ * may begin within other bytes, percent-encoding, JSON, a shell's quotes, hex. What a program makes
+ * of it beyond that (reversed, encrypted, cut) nobody can know. Threads: pure. */
 #ifndef DAVIT_MASK_FORMS_H
 #define DAVIT_MASK_FORMS_H
 

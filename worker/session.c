@@ -10,6 +10,7 @@
 #include "proto/envelope.h"
 
 #define DIAL_MS          5000u
+#define DIAL_MIN_MS      1000u
 #define GREETING_MS      10000u
 #define LEAVE_MS         3000u
 #define ACK_MS           40u /* the protocol allows 50 */
@@ -95,6 +96,14 @@ static void back_off(struct session *s, const char *why)
     start_over(s, pause);
 }
 
+/* The network may be back long before TCP tries again. */
+static uint64_t dial_ms(const struct session *s)
+{
+    uint64_t first_ms = MAX(s->lease_ms / 6, DIAL_MIN_MS);
+    return s->user->in_a_hurry(s->ctx) ? MIN(first_ms << MIN(s->backoff.tries, 4u), DIAL_MS)
+                                       : DIAL_MS;
+}
+
 static void retry(void *ctx)
 {
     struct session *s = ctx;
@@ -106,7 +115,7 @@ static void retry(void *ctx)
     s->phase = SESSION_DIALING;
     s->sent = s->acked = s->received = s->acked_by_us = 0;
     s->watch = loop_watch_fd(s->loop, link_fd(s->link), on_link, s);
-    expect_within(s, DIAL_MS);
+    expect_within(s, dial_ms(s));
 }
 
 void session_start(struct session *s)
@@ -114,12 +123,20 @@ void session_start(struct session *s)
     retry(s);
 }
 
+/* After a cut TCP waits for as long again as the cut was before it sends anew: whoever left its
+ * broker only when the lease is over there, too, would lose its jobs to a cut of half of it. */
+static uint64_t early_ms(const struct session *s)
+{
+    return s->lease_ms * 2 / 3;
+}
+
 static void on_silence(void *ctx)
 {
     struct session *s = ctx;
-    uint64_t now = os_monotonic_ms();
-    if (s->phase == SESSION_OPEN && now < s->heard_ms + s->lease_ms) {
-        expect_within(s, s->heard_ms + s->lease_ms - now);
+    uint64_t silent_ms = os_monotonic_ms() - s->heard_ms;
+    uint64_t most_ms = s->user->in_a_hurry(s->ctx) ? early_ms(s) : s->lease_ms;
+    if (s->phase == SESSION_OPEN && silent_ms < most_ms) {
+        expect_within(s, (silent_ms < early_ms(s) ? early_ms(s) : most_ms) - silent_ms);
         return;
     }
     back_off(s, s->phase == SESSION_DIALING ? "no connection" : "the broker is silent");
@@ -280,7 +297,7 @@ static void take_welcome(struct session *s, const Pb__Welcome *w)
     backoff_reset(&s->backoff);
     log_info("session %" PRIu64 " as worker %" PRIu64 " at %s", s->id, s->worker_id, s->url);
     next_beat(s);
-    expect_within(s, s->lease_ms);
+    expect_within(s, early_ms(s));
     s->user->opened(s->ctx);
 }
 

@@ -104,6 +104,22 @@ static const Pb__ArtifactRecord *newest_artifact(struct tx *tx, uint64_t job_id,
     return found && found->digest.len == SHA256_BYTES ? found : NULL;
 }
 
+/* `artifacts:access`: the least that may fetch them; "": all. Jobs have them whatever it says. */
+static int check_access(struct request *rq, const char *access)
+{
+    const enum role role = rq->who.role;
+    if (strcmp(access, "none") == 0) {
+        return request_fail(rq, -E_FORBIDDEN, "these artifacts are for the pipeline's jobs alone");
+    }
+    if (strcmp(access, "maintainer") == 0 && role != ROLE_ADMIN && role != ROLE_MAINTAINER) {
+        return request_fail(rq, -E_FORBIDDEN, "these artifacts are for maintainers alone");
+    }
+    if (strcmp(access, "developer") == 0 && role == ROLE_REPORTER) {
+        return request_fail(rq, -E_FORBIDDEN, "these artifacts are not for reporters");
+    }
+    return 0;
+}
+
 static int find_artifact(struct request *rq, struct tx *tx, const char *type,
                          uint8_t ret[SHA256_BYTES])
 {
@@ -119,11 +135,8 @@ static int find_artifact(struct request *rq, struct tx *tx, const char *type,
         return request_fail(rq, -E_NOT_FOUND, "job %" PRIu64 " has no artifact of type `%.64s`", id,
                             type);
     }
-    if (strcmp(a->access, "none") == 0) {
-        return request_fail(rq, -E_FORBIDDEN, "these artifacts are for the pipeline's jobs alone");
-    }
     memcpy(ret, a->digest.data, SHA256_BYTES);
-    return 0;
+    return check_access(rq, a->access);
 }
 
 int get_job_artifacts(struct request *rq)

@@ -172,3 +172,29 @@ int scope_ref_allowed(struct request *rq, enum route_about about, uint64_t id)
     tx_abort(tx);
     return r;
 }
+
+int scope_was_protected(struct request *rq, const char *project, const char *ref, bool *ret)
+{
+    struct cursor c;
+    struct tx *tx;
+    unsigned rows = 0;
+    bool found = false;
+    int r = api_read(rq->api, &tx);
+    if (r < 0) {
+        return r;
+    }
+    const Pb__ProjectRecord *of = project_by_name(tx, project);
+    const struct key prefix = key_u64(of ? of->id : 0);
+    for (tx_seek_last(&c, tx, T_PROJECT_PIPELINE, key_str(&prefix));
+         c.valid && !found && rows < SCOPE_PIPELINES; tx_prev(&c), rows++) {
+        const Pb__PipelineRecord *p = pipeline_get(tx, key_read_u64(c.key, sizeof(uint64_t)));
+        const bool same = p && strcmp(p->ref, ref) == 0;
+        const Pb__PipelineVariablesRecord *vars = same ? pipeline_variables_get(tx, p->id) : NULL;
+        found = vars && ref_is_protected(p, vars);
+    }
+    cursor_end(&c);
+    r = tx_error(tx);
+    tx_abort(tx);
+    *ret = found;
+    return r;
+}

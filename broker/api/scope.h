@@ -16,6 +16,10 @@ int scope_project_allowed(struct request *rq, const char *project);
 /* What a developer's token may not start: jobs of pipelines of a protected ref. The id is that of a
  * job, of a pipeline, or of an environment, of which its on_stop job counts. -E_FORBIDDEN */
 int scope_ref_allowed(struct request *rq, enum route_about about, uint64_t id);
+/* Whether one of the project's newest SCOPE_PIPELINES pipelines was of that ref while it was
+ * protected: a developer made none of these, so this does not hang on what his body says. */
+#define SCOPE_PIPELINES 5000u
+int scope_was_protected(struct request *rq, const char *project, const char *ref, bool *ret);
 bool scope_sees(struct request *rq, struct tx *tx, uint64_t project_id);
 
 /* `limit`: 1 to LIMIT_PAGE. */

@@ -14,6 +14,7 @@
 #include "broker/api/server.h"
 #include "broker/api/variables.h"
 #include "broker/api/view.h"
+#include "broker/core/query.h"
 #include "broker/vault/known.h"
 #include "common/log.h"
 #include "pipeline/emit.h"
@@ -252,10 +253,12 @@ static const struct var *submitted_vars(struct submit *s)
     return vars;
 }
 
-/* Of the project and what is above it; none where no project is named (lint). */
+/* Of the project and what is above it; none where no project is named (lint). Who may not submit
+ * for a protected ref is not told by lint what its protected variables hold. */
 static int read_stored(struct submit *s, const struct vars *predefined)
 {
-    const struct var *protected = vars_get(predefined, STR("CI_COMMIT_REF_PROTECTED"));
+    const struct var *ref = vars_get(predefined, STR("CI_COMMIT_REF_PROTECTED"));
+    const bool protected = ref && str_eqz(ref->value, "true") && s->rq->who.role != ROLE_DEVELOPER;
     struct tx *tx;
     if (!s->project) {
         return 0;
@@ -265,8 +268,7 @@ static int read_stored(struct submit *s, const struct vars *predefined)
         return r;
     }
     buf_clear(&s->rq->why);
-    r = vault_known(s->rq->api->config.vault, tx, &s->arena, s->project,
-                    protected && str_eqz(protected->value, "true"), &s->in.stored,
+    r = vault_known(s->rq->api->config.vault, tx, &s->arena, s->project, protected, &s->in.stored,
                     &s->in.stored_count, &s->rq->why);
     tx_abort(tx);
     return r;
@@ -369,7 +371,15 @@ static int idempotency_key(struct request *rq, uint8_t ret[SHA256_BYTES], struct
     return 0;
 }
 
-/* A key that was used is answered without compiling again. *ret_pipeline 0: it is new. */
+/* Tokens may share a name, and with it their keys, and be of different projects. */
+static bool sees_pipeline(struct request *rq, struct tx *tx, uint64_t id)
+{
+    const Pb__PipelineRecord *p = pipeline_get(tx, id);
+    return !p || scope_sees(rq, tx, p->project_id);
+}
+
+/* A key that was used is answered without compiling again. *ret_pipeline 0: it is new, or what it
+ * stands for is not for this token, which the project in the body will say. */
 static int find_request(struct request *rq, struct str key, const uint8_t body_hash[SHA256_BYTES],
                         uint64_t *ret_pipeline)
 {
@@ -387,7 +397,7 @@ static int find_request(struct request *rq, struct str key, const uint8_t body_h
         tx, T_REQUEST, &k, &pb__request_record__descriptor);
     if (known && !str_eq(pb_str(known->body_hash), str_of(body_hash, SHA256_BYTES))) {
         r = -E_KEY_REUSED;
-    } else if (known) {
+    } else if (known && sees_pipeline(rq, tx, known->pipeline_id)) {
         *ret_pipeline = known->pipeline_id;
     }
     tx_abort(tx);
@@ -446,16 +456,23 @@ struct identity {
     uint8_t body_hash[SHA256_BYTES];
 };
 
-/* Whoever submits for a protected ref gets its protected variables. */
+/* Whoever submits for a protected ref gets its protected variables, and passes for that ref: in id
+ * tokens, and where others need its artifacts. So a developer's own word for the default branch, or
+ * that it is a tag, does not make a ref another one. */
 static int may_submit_for_ref(struct submit *s)
 {
     const struct pipeline_facts *f = &s->facts;
-    bool protected = !f->tag && strcmp(f->ref, f->default_branch) == 0;
-    return protected && s->rq->who.role == ROLE_DEVELOPER
-               ? request_fail(s->rq, -E_FORBIDDEN,
-                              "`%.255s` is protected: a developer's token submits for other refs",
-                              f->ref)
-               : 0;
+    bool protected = strcmp(f->ref, f->default_branch) == 0;
+    if (s->rq->who.role != ROLE_DEVELOPER) {
+        return 0;
+    }
+    int r = protected ? 0 : scope_was_protected(s->rq, s->project, f->ref, &protected);
+    if (r == 0 && protected) {
+        r = request_fail(s->rq, -E_FORBIDDEN,
+                         "`%.255s` is protected: a developer's token submits for other refs",
+                         f->ref);
+    }
+    return r;
 }
 
 static int submit_read(struct submit *s, void *ctx)

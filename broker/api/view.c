@@ -269,15 +269,17 @@ static json_t *view_attempt(const Pb__AttemptRecord *a)
         json_number(a->log_size), "log_complete", (int)a->log_complete);
 }
 
+/* The digest is what a blob is fetched by: of those that are not for all it is not shown. */
 static json_t *view_artifact(const Pb__ArtifactRecord *a)
 {
-    return json_pack("{s:o, s:o, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "id",
-                     json_id(a->id), "attempt", json_id(a->attempt), "type",
-                     artifact_is_archive(a->type) ? "archive" : a->type, "format",
-                     json_text(a->format), "access", a->access[0] != '\0' ? a->access : "all",
-                     "expose_as", json_bytes(a->expose_as), "digest", json_digest(a->digest),
-                     "size", json_number(a->size), "file_count", json_number(a->file_count), "name",
-                     json_text(a->name), "expires_at", json_time(a->expires_ms));
+    const bool for_all = a->access[0] == '\0' || strcmp(a->access, "all") == 0;
+    return json_pack(
+        "{s:o, s:o, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "id", json_id(a->id), "attempt",
+        json_id(a->attempt), "type", artifact_is_archive(a->type) ? "archive" : a->type, "format",
+        json_text(a->format), "access", a->access[0] != '\0' ? a->access : "all", "expose_as",
+        json_bytes(a->expose_as), "digest", for_all ? json_digest(a->digest) : json_null(), "size",
+        json_number(a->size), "file_count", json_number(a->file_count), "name", json_text(a->name),
+        "expires_at", json_time(a->expires_ms));
 }
 
 /* What a job without a pipeline runs: there is no file to look it up in. */

@@ -86,6 +86,10 @@ static void take_pair(struct file *f, const struct pair *p)
         file_projects(f, p->value);
         return;
     }
+    if (str_eqz(p->key->text, "targets")) {
+        file_targets(f, p->value);
+        return;
+    }
     for (enum option_id i = 0; i < OPTION_COUNT; i++) {
         if (!str_eqz(p->key->text, f->names[i])) {
             continue;
@@ -112,6 +116,7 @@ static void name_options(struct file *f)
     }
     f->names[OPTION_COUNT] = "pools";
     f->names[OPTION_COUNT + 1] = "projects";
+    f->names[OPTION_COUNT + 2] = "targets";
 }
 
 int options_read(struct options *o, const char *file, struct str text, struct diags *diags)

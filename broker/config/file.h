@@ -8,7 +8,7 @@
 struct file {
     struct options *o;
     struct diags *diags;
-    const char *names[OPTION_COUNT + 2]; /* the keys: those of the options, pools, projects */
+    const char *names[OPTION_COUNT + 3]; /* the keys: options, pools, projects, targets */
 };
 
 void file_wrong(struct file *f, const struct node *at, const char *code, const char *hint,
@@ -22,5 +22,7 @@ bool file_mapping(struct file *f, const struct node *n, const char *what);
 /* declare.c */
 void file_pools(struct file *f, const struct node *n);
 void file_projects(struct file *f, const struct node *n);
+/* targets.c */
+void file_targets(struct file *f, const struct node *n);
 
 #endif

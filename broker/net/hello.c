@@ -2,19 +2,15 @@
 
 #include "broker/core/query.h"
 #include "broker/net/state.h"
-#include "common/crypto.h"
 #include "common/log.h"
 
 #define REFUSED_RETRY_MS 5000u
 
-static bool token_ok(struct fleet *f, struct str token)
+static bool token_ok(struct fleet *f, struct session *s, struct str token)
 {
-    uint8_t hash[SHA256_BYTES];
+    const Pb__TokenRecord *record = session_token(f, s, token);
 
-    crypto_sha256(token.p, token.n, hash);
-    const Pb__TokenRecord *record = token_get(f->turn.tx, hash);
-    return record != NULL && str_eqz(str_from(record->role), "worker") &&
-           !token_has_expired(record, f->turn.now_ms);
+    return record != NULL && str_eqz(str_from(record->role), "worker");
 }
 
 static bool admit(struct fleet *f, struct session *s, const Pb__Envelope *e)
@@ -28,7 +24,7 @@ static bool admit(struct fleet *f, struct session *s, const Pb__Envelope *e)
     } else if (s->secured && e->hello->worker->serial.len == 0) {
         session_refuse(f, s, -E_UNAUTHORIZED,
                        "workers come with a certificate: `davit-worker join` gets one", 0);
-    } else if (!s->secured && !token_ok(f, pb_str(e->hello->token))) {
+    } else if (!s->secured && !token_ok(f, s, pb_str(e->hello->token))) {
         session_refuse(f, s, -E_UNAUTHORIZED, "the worker token is not valid", 0);
     } else {
         return true;

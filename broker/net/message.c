@@ -21,8 +21,13 @@ static void take_job_command(struct fleet *f, struct session *s, const Pb__JobKe
 {
     const Pb__AssignmentRecord *a = holder_or_fence(f, s, key);
 
-    if (a != NULL) {
-        command_job(f, s->peer, a, which);
+    if (a == NULL || command_job(f, s->peer, a, which) < 0) {
+        return;
+    }
+    if (which == PB__COMMAND__BODY_JOB_STARTED) {
+        peer_worked(s->peer);
+    } else if (which == PB__COMMAND__BODY_JOB_RETURNED) {
+        peer_gave_back(f, s->peer);
     }
 }
 
@@ -65,10 +70,6 @@ static void take_heartbeat(struct fleet *f, struct session *s, const Pb__Heartbe
     if (p->draining != h->draining || p->disk_low != h->disk_low) {
         f->capacity_changed = true;
         peer_touch(f, p);
-    }
-    if (certify_is_over(f, p)) {
-        session_refuse(f, s, -E_UNAUTHORIZED, "the certificate has expired: join again", 0);
-        return;
     }
     p->draining = h->draining;
     p->disk_low = h->disk_low;
@@ -151,7 +152,9 @@ static void take_end(struct fleet *f, struct session *s, const Pb__JobEnd *end)
 
     if (a != NULL) {
         int r = command_finished(f, s->peer, a, end->outcome);
-        if (r < 0 && tx_ok(f->turn.tx)) {
+        if (r == 0) {
+            peer_worked(s->peer);
+        } else if (tx_ok(f->turn.tx)) {
             finish_impossible(f, s->peer, a, end->outcome, r);
         }
     }
@@ -174,7 +177,11 @@ static void take_ends(struct fleet *f, struct session *s, Pb__JobEnd *const *end
             job->outcome = ends[i]->outcome;
         }
     }
-    if (n == 0 || !tx_ok(f->turn.tx) || command_all_finished(f, s->peer, jobs, n) == 0) {
+    if (n == 0 || !tx_ok(f->turn.tx)) {
+        return;
+    }
+    if (command_all_finished(f, s->peer, jobs, n) == 0) {
+        peer_worked(s->peer);
         return;
     }
     for (size_t i = 0; i < count && tx_ok(f->turn.tx) && !s->ended; i++) {
@@ -289,6 +296,9 @@ void message_take(struct fleet *f, struct session *s, struct str bytes)
     }
     if (e->version != s->version || e->session != s->number || !session_take_numbers(f, s, e)) {
         session_violation(f, s, "wrong numbers");
+        return;
+    }
+    if (!session_may_go_on(f, s)) {
         return;
     }
     if (s->client != NULL) {

@@ -8,6 +8,7 @@
 #include "common/log.h"
 
 #define REST_MS     30000u
+#define REST_MIN_MS 250u /* of one that gave a job back once */
 #define RECORD_ROOM 768u /* of the record of most workers, and its name for the log */
 
 struct peer *peer_find(struct fleet *f, uint64_t worker_id)
@@ -171,11 +172,36 @@ void peer_keep(struct fleet *f, struct peer *p)
     }
 }
 
+static void rest(struct fleet *f, struct peer *p, uint32_t rest_ms)
+{
+    p->rest_until_ms = f->turn.mono_ms + rest_ms;
+    peer_touch(f, p);
+    peer_look(f, p, p->rest_until_ms);
+}
+
 void peer_rest(struct fleet *f, struct peer *p)
 {
     log_warn("net: %s left an order without an answer: no new work for it for %u s", p->actor,
              REST_MS / 1000u);
-    p->rest_until_ms = f->turn.mono_ms + REST_MS;
-    peer_touch(f, p);
-    peer_look(f, p, p->rest_until_ms);
+    rest(f, p, REST_MS);
+}
+
+void peer_gave_back(struct fleet *f, struct peer *p)
+{
+    if (p->rest_until_ms != 0) {
+        return; /* all that it got at once is given back once */
+    }
+    const uint32_t rest_ms = p->given_back < 7 ? REST_MIN_MS << p->given_back : REST_MS;
+
+    if (rest_ms == REST_MS) {
+        log_warn("net: %s gives back whatever it gets: no new work for it for %u s", p->actor,
+                 REST_MS / 1000u);
+    }
+    p->given_back++;
+    rest(f, p, rest_ms);
+}
+
+void peer_worked(struct peer *p)
+{
+    p->given_back = 0;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
+#include "broker/core/query.h"
 #include "broker/net/state.h"
 #include "common/log.h"
 
@@ -155,6 +156,36 @@ void session_refuse(struct fleet *f, struct session *s, int why, const char *tex
     pthread_mutex_lock(&f->lock);
     f->stats.refused++;
     pthread_mutex_unlock(&f->lock);
+}
+
+static const Pb__TokenRecord *good_token(struct fleet *f, const uint8_t hash[SHA256_BYTES])
+{
+    const Pb__TokenRecord *t = token_get(f->turn.tx, hash);
+
+    return t != NULL && !token_has_expired(t, f->turn.now_ms) ? t : NULL;
+}
+
+const Pb__TokenRecord *session_token(struct fleet *f, struct session *s, struct str token)
+{
+    s->by_token = true;
+    crypto_sha256(token.p, token.n, s->token_hash);
+    return good_token(f, s->token_hash);
+}
+
+bool session_may_go_on(struct fleet *f, struct session *s)
+{
+    const bool good = !s->by_token || good_token(f, s->token_hash) != NULL;
+
+    if (!tx_ok(f->turn.tx)) {
+        return false;
+    }
+    if (!good) {
+        session_refuse(f, s, -E_UNAUTHORIZED, "the token was revoked, or its time is over", 0);
+    } else if (s->peer != NULL && certify_is_over(f, s->peer)) {
+        session_refuse(f, s, -E_UNAUTHORIZED, "the certificate has expired: join again", 0);
+        return false;
+    }
+    return good;
 }
 
 bool session_take_version(struct fleet *f, struct session *s, uint32_t version)

@@ -12,6 +12,7 @@
 
 #include "broker/net/fleet_turn.h"
 #include "broker/net/wire.h"
+#include "common/crypto.h"
 #include "common/heap.h"
 #include "common/limits.h"
 #include "proto/envelope.h"
@@ -62,7 +63,9 @@ struct session {
                               and silent; 0: lives */
     struct silence silence;
     struct deadline deadline;
-    bool secured; /* by TLS */
+    bool secured;  /* by TLS */
+    bool by_token; /* it was let in by the token of that hash, and goes on while that is good */
+    uint8_t token_hash[SHA256_BYTES];
     bool closing; /* what still comes is dropped */
     bool spoke;   /* in the present turn */
 
@@ -105,6 +108,7 @@ struct peer {
     struct fleet_worker_health health;
     bool left;              /* it said Bye: gone with its session, whatever its lease */
     uint64_t rest_until_ms; /* gets no new work before; 0: does not rest */
+    uint32_t given_back;    /* how often in a row, without a job between that it started */
     struct silence silence;
     struct deadline deadline;
     bool lost; /* in this turn: in fleet.lost */
@@ -190,6 +194,12 @@ void session_refuse(struct fleet *f, struct session *s, int why, const char *tex
                     uint32_t retry_after_ms);
 /* For the last message to get out before the pipe goes. */
 void session_close_soon(struct fleet *f, struct session *s);
+/* By the token of a Hello: of which there is no row, or one whose time is over, is NULL. Nothing is
+ * said by that unless the tx is good. */
+const Pb__TokenRecord *session_token(struct fleet *f, struct session *s, struct str token);
+/* False: the session was refused, as its token or certificate is not good any more; or the tx has
+ * failed. */
+bool session_may_go_on(struct fleet *f, struct session *s);
 
 /* peer.c: leases, records, views */
 struct peer *peer_find(struct fleet *f, uint64_t worker_id);
@@ -207,6 +217,10 @@ void peer_touch(struct fleet *f, struct peer *p);
 void peer_publish(struct fleet *f, struct peer *p);
 /* It is there but left an order without an answer: others come first for a while. */
 void peer_rest(struct fleet *f, struct peer *p);
+/* It gave back what it got, and is not to get the same again at once: it rests for 250 ms, and
+ * twice as long each time until it has started a job, or ended one. */
+void peer_gave_back(struct fleet *f, struct peer *p);
+void peer_worked(struct peer *p);
 /* Its jobs are not its own from this turn on, or are so again: it goes after the commit. */
 void peer_lose(struct fleet *f, struct peer *p);
 void peer_keep(struct fleet *f, struct peer *p);

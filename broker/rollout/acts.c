@@ -305,10 +305,10 @@ void act_look(struct decision *d)
     }
 }
 
-static bool is_analysed(const struct decision *d, const char *metric)
+static bool is_analysed(const struct decision *d, uint32_t metric)
 {
-    for (size_t i = 0; i < d->v->plan->spec->n_analysis; i++) {
-        if (strcmp(d->v->plan->spec->analysis[i]->metric, metric) == 0) {
+    for (size_t i = 0; i < d->rule_count; i++) {
+        if (d->rules[i].target != NULL && d->rules[i].target_index == metric) {
             return true;
         }
     }
@@ -321,7 +321,7 @@ void act_sample(struct decision *d)
 
     for (uint32_t i = 0; i < t->n_metrics; i++) {
         const Pb__TargetMetric *m = t->metrics[i];
-        if (!is_analysed(d, m->name) ||
+        if (!is_analysed(d, i) ||
             !is_due(d, newest(d, ROLLOUT_ACTION_SAMPLE, ROLLOUT_SLOT_A, 0, i))) {
             continue;
         }
@@ -334,6 +334,21 @@ void act_sample(struct decision *d)
         args.n_servers_b = look_addresses(d, ROLLOUT_SLOT_B, false, &args.servers_b);
         begin(d, ROLLOUT_ACTION_SAMPLE, m->driver->driver, packed(d, &args.base))->metric = i;
     }
+}
+
+void act_load(struct decision *d)
+{
+    const Pb__DriverConfig *driver = d->v->plan->target->synthetic;
+    Pb__LoadArgs args = PB__LOAD_ARGS__INIT;
+
+    if (driver == NULL || !is_due(d, newest(d, ROLLOUT_ACTION_SYNTHETIC, ROLLOUT_SLOT_A, 0, 0))) {
+        return;
+    }
+    args.service = (char *)service_text(d);
+    args.driver = (Pb__DriverConfig *)driver;
+    args.for_ms = rollout_tick_ms(d);
+    args.n_servers = look_addresses(d, d->r->slot, true, &args.servers);
+    begin(d, ROLLOUT_ACTION_SYNTHETIC, driver->driver, packed(d, &args.base));
 }
 
 /* One run a step: its place is the step's number, so that it is known again. */

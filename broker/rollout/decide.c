@@ -178,15 +178,14 @@ static void fail(struct decision *d, Pb__RolloutWhy why, const char *text)
  * get more. */
 static bool is_good(struct decision *d)
 {
-    struct findings j;
-    struct route_seen route;
+    const struct judged j = judge_now(d, false, false, false);
+    const bool metrics = j.what != JUDGE_FAIL &&
+                         (j.all_good || d->v->plan->spec->on_error == ROLLOUT_POLICY_PASS);
     struct slot_seen seen;
 
     look_slot(d, d->r->slot, d->r->wanted, pb_str(d->v->snapshot->digest), &seen);
-    look_route(d, &route);
-    judge_find(d, &j);
     if (seen.seen_ms < d->r->evidence_from_ms || !seen.as_wanted || seen.ready < seen.wanted ||
-        j.bad != NULL || j.bad_soft != NULL || d->r->unready_looks > 0) {
+        !metrics || d->r->unready_looks > 0) {
         return false;
     }
     if (d->r->verdict_ms <= d->r->evidence_from_ms) {
@@ -200,13 +199,11 @@ static bool is_good(struct decision *d)
 static bool is_bad(struct decision *d)
 {
     const char *hard = look_hard(d);
-    struct findings j;
+    const struct judged j = judge_now(d, false, false, false);
 
-    judge_find(d, &j);
-    if (hard != NULL || j.bad != NULL) {
+    if (hard != NULL || j.what == JUDGE_FAIL) {
         d->r->bad_since_ms = d->r->bad_since_ms != 0 ? d->r->bad_since_ms : d->now_ms;
-        fail(d, hard != NULL ? ROLLOUT_WHY_HARD_CHECK : ROLLOUT_WHY_METRIC,
-             hard != NULL ? hard : j.bad);
+        fail(d, hard != NULL ? ROLLOUT_WHY_HARD_CHECK : j.why, hard != NULL ? hard : j.text);
         return true;
     }
     return false;
@@ -407,55 +404,33 @@ static bool all_here(struct decision *d)
     return true;
 }
 
-/* What the policy makes of an analysis whose time is over and that cannot say. */
-static bool policy_passes(struct decision *d, Pb__RolloutPolicy policy, const char *text)
-{
-    switch (policy) {
-    case PB__ROLLOUT_POLICY__ROLLOUT_POLICY_DEFAULT:
-    case PB__ROLLOUT_POLICY__ROLLOUT_POLICY_PASS:
-        return true;
-    case PB__ROLLOUT_POLICY__ROLLOUT_POLICY_FAIL:
-        fail(d, ROLLOUT_WHY_INCONCLUSIVE, text);
-        return false;
-    case PB__ROLLOUT_POLICY__ROLLOUT_POLICY_APPROVE:
-        d->r->deadline_ms = 0;
-        rollout_holds(d, arena_printf(d->a, "%s: skip or abort", text));
-        return false;
-    case PB__ROLLOUT_POLICY__ROLLOUT_POLICY_EXTEND:
-    case PB__ROLLOUT_POLICY__ROLLOUT_POLICY_SYNTHETIC:
-    case _PB__ROLLOUT_POLICY_IS_INT_SIZE:
-    default:
-        rollout_holds(d, text); /* at most to the step's deadline */
-        return false;
-    }
-}
-
+/* The metrics have the word; what cannot be told waits, at most to the step's deadline. */
 static bool analysed(struct decision *d, const Pb__RolloutStepRecord *s)
 {
-    const Pb__RolloutSpec *spec = d->v->plan->spec;
-    struct findings j;
+    const uint64_t over_ms = d->r->phase_ms + s->for_ms;
+    const uint64_t last_ms = over_ms + progress_ms(d) / 2;
+    const struct judged j = judge_now(d, s->until_good, d->now_ms >= over_ms, d->now_ms >= last_ms);
 
-    judge_find(d, &j);
-    if (s->until_good && j.all_good) {
+    rollout_look_at(d, d->now_ms < over_ms ? over_ms : last_ms);
+    if (j.synthetic) {
+        act_load(d);
+    }
+    switch (j.what) {
+    case JUDGE_GO:
         return true;
-    }
-    if (d->now_ms < d->r->phase_ms + s->for_ms) {
-        rollout_look_at(d, d->r->phase_ms + s->for_ms);
+    case JUDGE_FAIL:
+        fail(d, j.why, j.text);
+        return false;
+    case JUDGE_HOLD:
+    case JUDGE_APPROVE:
+        d->r->deadline_ms = 0; /* an outage of what measures neither promotes nor rolls back */
+        rollout_holds(d, arena_printf(d->a, "%s; skip or abort", j.text));
+        return false;
+    case JUDGE_WAIT:
+        rollout_holds(d, d->now_ms >= over_ms ? j.text : "");
         return false;
     }
-    if (j.bad_soft != NULL) {
-        fail(d, ROLLOUT_WHY_METRIC, j.bad_soft);
-        return false;
-    }
-    if (j.error != NULL && spec->on_error != ROLLOUT_POLICY_PASS &&
-        spec->on_error != ROLLOUT_POLICY_FAIL) {
-        d->r->deadline_ms = 0; /* a monitoring outage neither promotes nor rolls back */
-        rollout_holds(d, j.error);
-        return false;
-    }
-    return (j.error == NULL || policy_passes(d, spec->on_error, j.error)) &&
-           (j.no_data == NULL || policy_passes(d, spec->on_no_data, j.no_data)) &&
-           (j.thin == NULL || policy_passes(d, spec->on_thin, j.thin));
+    return false;
 }
 
 static bool held_long_enough(struct decision *d, const Pb__RolloutStepRecord *s)
@@ -591,10 +566,13 @@ static void bake(struct decision *d)
     }
     rollout_look_at(d, d->r->state_ms + bake_ms);
     if (d->now_ms >= d->r->state_ms + bake_ms || d->r->skip_wanted || d->r->promote_wanted) {
-        struct findings j;
-        judge_find(d, &j);
-        if (j.bad_soft != NULL) {
-            fail(d, ROLLOUT_WHY_METRIC, j.bad_soft);
+        const struct judged j = judge_now(d, false, true, true);
+        if (j.what == JUDGE_FAIL) {
+            fail(d, j.why, j.text);
+            return;
+        }
+        if (j.what == JUDGE_HOLD && !d->r->skip_wanted && !d->r->promote_wanted) {
+            rollout_holds(d, j.text);
             return;
         }
         enter(d, ROLLOUT_RETIRE, progress_ms(d));
@@ -801,6 +779,7 @@ static void retried(struct decision *d)
 static void decide(struct decision *d)
 {
     look_observe(d);
+    judge_begin(d);
     judge_fold(d);
     outbid(d);
     retried(d);

@@ -196,6 +196,13 @@ static void add_evidences(const struct metric_rule *rule, const struct metric_nu
     if (rule->kill > 0) {
         add_evidence(out, "being over the kill line", level_bad(&n->kill), needed);
     }
+    if (n->alone_share > 0) {
+        buf_addf(out,
+                 "alone with all traffic: %.0f of %.0f bad, held against %.3g%%, which stable may "
+                 "have had\n",
+                 n->alone.all_bad, n->alone.all, n->alone_share * 100);
+        add_evidence(out, "bad alone", level_bad(&n->alone), needed);
+    }
     if (n->compare.all.canary_bad < metric_min_events(rule)) {
         buf_addf(out, "never bad with fewer than %.0f bad requests\n", metric_min_events(rule));
     }

@@ -4,6 +4,7 @@
 #define DAVIT_ROLLOUT_INSIDE_H
 
 #include "broker/rollout/decide.h"
+#include "broker/rollout/verdict.h"
 
 struct decision {
     const struct rollout_view *v;
@@ -14,6 +15,9 @@ struct decision {
     size_t begin_cap;
     uint64_t look_ms; /* when it should be looked at again, at the latest */
     bool changed;     /* the record, or there is something to begin, to take, to note */
+    struct metric_rule *rules;
+    size_t rule_count;
+    Pb__RolloutMetricRecord **rows; /* by rule; NULL: never looked at */
 };
 
 static inline Pb__RolloutSlot other_slot(Pb__RolloutSlot s)
@@ -61,7 +65,9 @@ struct route_seen {
 void look_route(const struct decision *d, struct route_seen *ret);
 /* Takes what the router says into the record. */
 void look_observe(struct decision *d);
-/* Hard checks of the new version; NULL: good, or not known yet. */
+/* The newest answers of the slot's instances, under this epoch, of all places together; count. */
+size_t look_instances(const struct decision *d, Pb__RolloutSlot slot, Pb__InstanceState ***ret);
+/* Hard checks of the new version, once a look; NULL: good, or not known yet. */
 const char *look_hard(struct decision *d);
 
 /* acts.c. What must be so is begun, unless it is under way; true: it is so. */
@@ -71,6 +77,7 @@ bool act_remove(struct decision *d, Pb__RolloutSlot slot);
 bool act_route(struct decision *d, uint32_t new_bp, uint64_t from_ms);
 void act_look(struct decision *d); /* status of both slots, and the router, once a tick */
 void act_sample(struct decision *d);
+void act_load(struct decision *d); /* where there is too little traffic to tell */
 /* 0: runs; 1: ended well; -1: badly, with a text. */
 int act_script(struct decision *d, const Pb__RolloutStepRecord *s, const char **ret_why);
 void act_notify(struct decision *d, const char *what);
@@ -83,15 +90,9 @@ uint32_t gate_approvals(const struct decision *d, uint32_t step, char *const *ro
                         size_t role_count);
 
 /* judge.c */
-struct findings {
-    const char *bad;      /* of a critical metric: it ends at once; NULL: none is */
-    const char *bad_soft; /* of another one: its step fails at its end; NULL: none is */
-    const char *thin;     /* cannot be told yet; NULL: all can */
-    const char *no_data;
-    const char *error; /* the provider is away */
-    bool all_good;     /* every metric that counts is known to be good */
-};
-void judge_fold(struct decision *d); /* takes the samples that came in */
-void judge_find(const struct decision *d, struct findings *ret);
+void judge_begin(struct decision *d); /* rules and rows */
+void judge_fold(struct decision *d);  /* takes the samples that came in */
+/* `over`: the step's time is; `last`: and so is its deadline. */
+struct judged judge_now(const struct decision *d, bool until_good, bool over, bool last);
 
 #endif

@@ -169,6 +169,7 @@ static bool has_canary(const struct look *l)
 static void add(const struct metric_rule *rule, struct metric_numbers *n, const struct tally *since)
 {
     if (metric_compares(rule)) {
+        metric_alone(rule, n, since);
         compare_add(&n->compare, metric_tolerance(rule), since);
     } else {
         tally_add(&n->compare.all, since);

@@ -2,12 +2,10 @@
 
 #include "broker/rollout/inside.h"
 
+#include "common/limits.h"
 #include "proto/rollout.h"
 
 /* What is seen: the newest answers of actions. */
-
-#define UNREADY_LOOKS 3u
-#define RESTARTS      3u
 
 static bool is_one_of(Pb__RolloutActionKind kind, const Pb__RolloutActionKind *kinds, size_t count)
 {
@@ -216,44 +214,57 @@ void look_observe(struct decision *d)
                   d->v->stable, &d->r->ready_old);
 }
 
-/* NULL: the router sends to the new version what it is to get, or was not asked. */
-static const char *no_server(const struct decision *d)
+size_t look_instances(const struct decision *d, Pb__RolloutSlot slot, Pb__InstanceState ***ret)
 {
-    struct route_seen seen;
+    Pb__InstanceState **all = arena_array(
+        d->a, (size_t)rollout_places(d) * LIMIT_ROLLOUT_INSTANCES * 2, sizeof(*all));
+    size_t count = 0;
 
-    look_route(d, &seen);
-    if (seen.answer == NULL || seen.answer->n_servers == 0 || d->r->observed_bp == 0) {
-        return NULL;
-    }
-    for (size_t i = 0; i < seen.answer->n_servers; i++) {
-        if (seen.answer->servers[i]->slot == d->r->slot && seen.answer->servers[i]->up) {
-            return NULL;
+    for (uint32_t i = 0; i < rollout_places(d); i++) {
+        const Pb__InstanceAnswer *answer = instances_of(d,
+                                                        newest_instances(d, slot, i, d->r->epoch));
+        for (size_t k = 0;
+             answer != NULL && k < MIN(answer->n_instances, LIMIT_ROLLOUT_INSTANCES * 2); k++) {
+            all[count++] = answer->instances[k];
         }
     }
-    return "the router has no server of the new version";
+    *ret = all;
+    return count;
 }
 
 const char *look_hard(struct decision *d)
 {
-    const Pb__RolloutTarget *t = d->v->plan->target;
-    const uint32_t most_restarts = t->restart_failures != 0 ? t->restart_failures : RESTARTS;
-    const uint32_t most_looks = t->unready_failures != 0 ? t->unready_failures : UNREADY_LOOKS;
-    const char *why = no_server(d);
+    struct hard_look look = {
+        .target = d->v->plan->target,
+        .ready_expected = d->r->ready_ms != 0,
+        .unready_looks = d->r->unready_looks,
+        .slot = d->r->slot,
+        .rows = d->rows,
+        .row_count = d->rule_count,
+    };
+    struct route_seen route;
     struct slot_seen seen;
+    Pb__InstanceState **instances;
+    uint32_t looks = 0;
+    const char *why;
 
     look_slot(d, d->r->slot, d->r->wanted, pb_str(d->v->snapshot->digest), &seen);
-    if (seen.restarts >= most_restarts) {
-        return arena_printf(d->a, "an instance has restarted %u times", seen.restarts);
-    }
     if (seen.seen_ms == 0 || seen.seen_ms <= d->r->counted_ms) {
         return NULL;
     }
-    if (why == NULL && d->r->ready_ms != 0 && seen.ready < seen.wanted) {
-        why = arena_printf(d->a, "%u of %u instances are ready: %s", seen.ready, seen.wanted,
-                           seen.detail);
+    look_route(d, &route);
+    look.router = route.answer;
+    look.instance_count = look_instances(d, d->r->slot, &instances);
+    look.instances = instances;
+    why = hard_check(&look, d->a, &looks);
+    if (why == NULL && looks == 0 && look.ready_expected && seen.ready < seen.wanted) {
+        looks = d->r->unready_looks + 1; /* one is not there at all */
+        if (looks >= MAX(look.target->unready_failures, VERDICT_UNREADY_LOOKS)) {
+            why = arena_printf(d->a, "%u of %u instances are there", seen.ready, seen.wanted);
+        }
     }
     d->r->counted_ms = seen.seen_ms;
-    d->r->unready_looks = why != NULL ? d->r->unready_looks + 1 : 0;
+    d->r->unready_looks = looks;
     d->changed = true;
-    return d->r->unready_looks >= most_looks ? why : NULL;
+    return why;
 }

@@ -29,13 +29,25 @@ static const char *known(const Pb__RolloutTarget *target, struct arena *a)
     return target->n_metrics > 0 ? names : "none";
 }
 
+/* "latency_p99" is that percentile of the histogram "latency". */
+static bool is_percentile_of(const Pb__RolloutMetric *m, const Pb__TargetMetric *t)
+{
+    const struct str name = str_from(m->metric);
+    const size_t n = strlen(t->name);
+
+    return t->kind == TARGET_METRIC_HISTOGRAM && m->percentile != 0 && name.n > n + 2 &&
+           str_starts(name, str_from(t->name)) && str_starts(str_sub(name, n, name.n), STR("_p"));
+}
+
 static int find(const Pb__RolloutTarget *target, struct arena *a, struct metric_rule *rule,
                 const char **ret_why)
 {
-    for (size_t i = 0; i < target->n_metrics; i++) {
-        if (strcmp(target->metrics[i]->name, rule->metric->metric) == 0) {
-            rule->target = target->metrics[i];
-            rule->target_index = (uint32_t)i;
+    for (size_t i = 0; i < 2 * target->n_metrics; i++) { /* its own name counts more */
+        const Pb__TargetMetric *t = target->metrics[i % target->n_metrics];
+        if (i < target->n_metrics ? strcmp(t->name, rule->metric->metric) == 0
+                                  : is_percentile_of(rule->metric, t)) {
+            rule->target = target->metrics[i % target->n_metrics];
+            rule->target_index = (uint32_t)(i % target->n_metrics);
             return 0;
         }
     }
@@ -157,7 +169,8 @@ int metric_rules(const Pb__RolloutSpec *spec, const Pb__RolloutTarget *target, s
     }
     tests = target->kill_ratio_millionths != 0;
     for (size_t i = 0; i < n; i++) {
-        tests += counts_for_alpha(&rules[i]);
+        tests += counts_for_alpha(&rules[i]) +
+                 (counts_for_alpha(&rules[i]) && metric_compares(&rules[i]) && spec->bake_ms > 0);
     }
     for (size_t i = 0; i < n; i++) {
         rules[i].alpha = alpha / (double)MILLIONTHS / (double)MAX(tests, 1u);

@@ -90,6 +90,11 @@ void metric_numbers_load(const Pb__MetricState *state, struct arena *a, struct m
     ret->level.all_bad = ret->kill.all_bad = all.canary_bad;
     ret->level.step = ret->kill.step = step.canary;
     ret->level.step_bad = ret->kill.step_bad = step.canary_bad;
+    level_init(&ret->alone);
+    load_evidence(&ret->alone.bad, state->alone, state->n_alone, state->alone_looks);
+    ret->alone.all = ret->alone.step = state->alone_requests;
+    ret->alone.all_bad = ret->alone.step_bad = state->alone_bad;
+    ret->alone_share = state->alone_share;
     load_counters(state, a, &ret->counters);
 }
 
@@ -133,6 +138,14 @@ void metric_numbers_store(struct metric_numbers *n, const struct metric_rule *ru
         state->n_good = SEQUENTIAL_ALTERNATIVES;
         state->grid = n->compare.grid;
         state->n_grid = SEQUENTIAL_GRID;
+    }
+    if (n->alone_share > 0) {
+        state->alone_share = n->alone_share;
+        state->alone = n->alone.bad.ln;
+        state->n_alone = SEQUENTIAL_ALTERNATIVES;
+        state->alone_looks = n->alone.bad.looks;
+        state->alone_requests = n->alone.all;
+        state->alone_bad = n->alone.all_bad;
     }
     if (rule->kill > 0) {
         state->kill = n->kill.bad.ln;
@@ -201,8 +214,33 @@ double metric_bad(const struct metric_rule *rule, const struct metric_numbers *n
     return metric_compares(rule) ? compare_bad(&n->compare) : level_bad(&n->level);
 }
 
+static bool is_bad_alone(const struct metric_rule *rule, const struct metric_numbers *n)
+{
+    return n->alone_share > 0 && n->alone.all_bad >= metric_min_events(rule) &&
+           level_bad(&n->alone) >= -log(rule->alpha / 2);
+}
+
+void metric_alone(const struct metric_rule *rule, struct metric_numbers *n,
+                  const struct tally *look)
+{
+    double low, high;
+
+    if (look->stable > 0 || look->canary == 0 || n->compare.all.stable == 0) {
+        return;
+    }
+    if (n->alone_share == 0) {
+        level_interval(n->compare.all.stable, n->compare.all.stable_bad, rule->alpha / 2, &low,
+                       &high);
+        n->alone_share = fmin(high * metric_tolerance(rule), 1);
+    }
+    level_add(&n->alone, n->alone_share, look->canary, look->canary_bad);
+}
+
 bool metric_is_bad(const struct metric_rule *rule, const struct metric_numbers *n)
 {
+    if (is_bad_alone(rule, n)) {
+        return true;
+    }
     return metric_bad(rule, n) >= metric_needed(rule) &&
            n->compare.all.canary_bad >= metric_min_events(rule);
 }

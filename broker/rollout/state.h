@@ -11,6 +11,8 @@ struct metric_numbers {
     struct compare compare; /* of a rule that compares */
     struct level level;     /* of one with a threshold */
     struct level kill;      /* of one with a kill line */
+    struct level alone;     /* of one that compares, when stable has no requests any more */
+    double alone_share;     /* what it is held against; 0: it has not been alone yet */
     struct counters counters;
 };
 
@@ -34,6 +36,13 @@ double metric_needed(const struct metric_rule *rule);
 const char *metric_name(const struct metric_rule *rule);
 /* Evidence, and whether it is enough, of a rule that counts requests. */
 double metric_bad(const struct metric_rule *rule, const struct metric_numbers *n);
+/* One look of a rule that compares. When all traffic is at the canary there is nothing to compare
+ * with but what stable was: the highest share that its own counts do not refute, times the
+ * tolerance, is what the canary is held against from then on. Half of this test's alpha is for that
+ * bound, half for the test; so rules count it as one test more. It supposes that stable would be
+ * now as it was. */
+void metric_alone(const struct metric_rule *rule, struct metric_numbers *n,
+                  const struct tally *look);
 bool metric_is_bad(const struct metric_rule *rule, const struct metric_numbers *n);
 bool metric_is_good(const struct metric_rule *rule, const struct metric_numbers *n);
 

@@ -1,6 +1,7 @@
 #include "common/base.h"
 
 #include "broker/rollout/steps.h"
+#include "broker/rollout/verdict.h"
 
 #include "common/err.h"
 #include "common/limits.h"
@@ -301,41 +302,12 @@ static void rolling(struct compiler *c)
     }
 }
 
-static const Pb__TargetMetric *metric_of(const struct compiler *c, const char *name)
-{
-    for (size_t i = 0; i < c->target->n_metrics; i++) {
-        if (strcmp(c->target->metrics[i]->name, name) == 0) {
-            return c->target->metrics[i];
-        }
-    }
-    return NULL;
-}
-
-static void metric_check(struct compiler *c, const Pb__RolloutMetric *m)
-{
-    const bool counted = strcmp(m->metric, "readiness") == 0 || strcmp(m->metric, "restarts") == 0;
-    const Pb__TargetMetric *t = metric_of(c, m->metric);
-
-    if (counted) {
-        if (m->rule != ROLLOUT_RULE_FAILURES) {
-            wrong(c, arena_printf(c->a, "%s is judged by `failures`", m->metric));
-        }
-    } else if (t == NULL) {
-        wrong(c, arena_printf(c->a, "the target has no metric %.100s", m->metric));
-    } else if (m->rule == ROLLOUT_RULE_FAILURES) {
-        wrong(c, arena_printf(c->a, "%.100s has no `failures`: tolerance or threshold", m->metric));
-    } else if (m->rule == ROLLOUT_RULE_COMPARE && t->kind == TARGET_METRIC_VALUE) {
-        wrong(c,
-              arena_printf(c->a, "%.100s is a value: it has a threshold, no tolerance", m->metric));
-    } else if (m->rule == ROLLOUT_RULE_THRESHOLD && t->kind == TARGET_METRIC_HISTOGRAM &&
-               (m->percentile == 0 || m->percentile >= FULL_BP)) {
-        wrong(c, arena_printf(c->a, "%.100s needs a percentile", m->metric));
-    }
-}
-
 static void spec_check(struct compiler *c)
 {
     const Pb__RolloutSpec *s = c->spec;
+    struct metric_rule *rules;
+    const char *why = NULL;
+    size_t count;
 
     if (c->target->instance_driver == NULL) {
         wrong(c, "the target does not say how instances run");
@@ -347,11 +319,8 @@ static void spec_check(struct compiler *c)
         wrong(c, arena_printf(c->a, "at most %u places with %u instances each",
                               LIMIT_ROLLOUT_PLACES, LIMIT_ROLLOUT_INSTANCES));
     }
-    if (s->n_analysis > LIMIT_ROLLOUT_METRICS) {
-        wrong(c, arena_printf(c->a, "at most %u metrics", LIMIT_ROLLOUT_METRICS));
-    }
-    for (size_t i = 0; i < s->n_analysis && c->why == NULL; i++) {
-        metric_check(c, s->analysis[i]);
+    if (metric_rules(s, c->target, c->a, &rules, &count, &why) < 0) {
+        wrong(c, why);
     }
 }
 

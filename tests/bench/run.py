@@ -219,6 +219,18 @@ def compile_files(bench):
         peer_compile.side_by_side(bench, sides)
 
 
+def rollout_stats(bench):
+    """Sequential tests of rollouts beside rules of thresholds, on the same traffic of a seed."""
+    done = subprocess.run([bench.program("bench_rollout_stats"), "1000" if bench.quick else "10000"],
+                          stdout=subprocess.PIPE, text=True, check=True, timeout=3600)
+    for line in done.stdout.splitlines():
+        figure = json.loads(line)
+        if "found" in figure:
+            figure["name"] += f" ({figure['found']:g} %)"
+        if figure["samples"]:
+            bench.row(figure["name"], figure["unit"], figure["samples"], "-")
+
+
 BENCHES = {
     "floors": floors,
     "cycle": cycle,
@@ -230,6 +242,7 @@ BENCHES = {
     "backlog": queue_bench.backlog,
     "fleet": queue_bench.fleet,
     "fairness": queue_bench.fairness,
+    "rollout-stats": rollout_stats,
 }
 
 

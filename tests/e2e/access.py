@@ -26,12 +26,14 @@ def create(stack, name, role, *args):
     return davit(stack, "token", "create", name, "--role", role, *args).stdout.strip()
 
 
-def ask(stack, token, method, path, body=None):
+def ask(stack, token, method, path, body=None, key=None):
     """The status of one request, and its answer."""
     data = None if body is None else json.dumps(body).encode()
     req = urllib.request.Request(stack.url + "/api/v1" + path, data=data, method=method)
     if token is not None:
         req.add_header("Authorization", "Bearer " + token)
+    if key is not None:
+        req.add_header("Idempotency-Key", key)
     try:
         with urllib.request.urlopen(req, timeout=20) as answer:
             return answer.status, json.loads(answer.read() or b"null")
@@ -92,6 +94,72 @@ stop: {script: ['true'], when: manual, environment: {name: production, action: s
         assert status == 403 and b"is protected" in answer, (status, answer)
         assert stack.job(p, "stop")["status"] == "manual", stack.job(p, "stop")
         assert ask(stack, maintainer, "POST", path, {})[0] == 202
+
+
+def artifacts_are_for_whom_their_access_names(build):
+    text = """
+all: {script: ['echo all > f'], artifacts: {paths: [f]}}
+developer: {script: ['echo developer > f'], artifacts: {paths: [f], access: developer}}
+maintainer: {script: ['echo maintainer > f'], artifacts: {paths: [f], access: maintainer}}
+none: {script: ['echo none > f'], artifacts: {paths: [f], access: none}}
+"""
+    def fetch(stack, token, job):
+        req = urllib.request.Request(f"{stack.url}/api/v1/jobs/{job}/artifacts", headers={"Authorization": "Bearer " + token})
+        try:
+            with urllib.request.urlopen(req, timeout=20) as answer:
+                return answer.status
+        except urllib.error.HTTPError as e:
+            return e.code
+
+    with Stack(build) as stack:
+        p = stack.submit(text, project="g/p")["id"]
+        stack.wait_pipeline(p)
+        tokens = {role: create(stack, f"a {role}", role) for role in ("reporter", "developer", "user", "maintainer")}
+        tokens["admin"] = stack.token()
+        for access, roles in (("all", "reporter developer user maintainer admin"), ("developer", "developer user maintainer admin"),
+                              ("maintainer", "maintainer admin"), ("none", "")):
+            job = stack.job(p, access)["id"]
+            got = [role for role, token in tokens.items() if fetch(stack, token, job) == 200]
+            assert got == roles.split(), (access, got)
+            shown = ask(stack, tokens["reporter"], "GET", f"/jobs/{job}")[1]["artifacts"][0]
+            assert shown["access"] == access and (shown["digest"] is not None) == (access == "all"), shown
+
+
+def an_idempotency_key_opens_no_other_project_to_a_token_of_the_same_name(build):
+    with Stack(build, workers=0) as stack:
+        broad = create(stack, "ci", "user")
+        narrow = create(stack, "ci", "user", "--projects", "x/y")
+        assert ask(stack, broad, "POST", "/pipelines", submit_body("g/p"), key="k")[0] == 201
+        assert ask(stack, broad, "POST", "/pipelines", submit_body("g/p"), key="k")[0] == 200
+        assert ask(stack, narrow, "POST", "/pipelines", submit_body("g/p"), key="k")[0] == 404
+
+
+def a_developer_cannot_say_that_a_protected_ref_is_none(build):
+    with Stack(build, workers=0) as stack:
+        stack.submit(ECHO, project="g/p")
+        stack.request("POST", "/api/v1/pipelines", submit_body("h/q") | {"default_branch": "trunk"})
+        developer = create(stack, "dev", "developer")
+        for body, expected in ((submit_body("g/p") | {"default_branch": "other"}, 403),
+                               (submit_body("g/p") | {"tag": True}, 403),
+                               (submit_body("g/p") | {"tag": True, "default_branch": "other"}, 403),
+                               (submit_body("g/p", "feature"), 201), (submit_body("g/p", "feature") | {"tag": True}, 201),
+                               (submit_body("h/q") | {"default_branch": "trunk"}, 201)):
+            status, answer = ask(stack, developer, "POST", "/pipelines", body)
+            assert status == expected, (body, status, answer)
+
+
+def lint_tells_a_developer_no_protected_variable(build):
+    body = {"project": "g/p", "explain": True, "files": {".gitlab-ci.yml": """
+workflow: {name: 'it is $PROTECTED'}
+a: {script: ['true'], rules: [{if: '$PROTECTED == "only for main"'}]}
+b: {script: ['true'], rules: [{if: '$OPEN == "for all"'}]}
+"""}}
+    with Stack(build, workers=0) as stack:
+        stack.request("PUT", "/api/v1/variables?project=g/p", {"variables": [
+            {"name": "PROTECTED", "value": "only for main", "protected": True}, {"name": "OPEN", "value": "for all"}]})
+        for role, expected in (("maintainer", ["a", "b"]), ("developer", ["b"])):
+            status, answer = ask(stack, create(stack, f"a {role}", role), "POST", "/lint", body)
+            assert status == 200 and [j["name"] for j in answer["jobs"]] == expected, (role, status, answer)
 
 
 def a_token_of_some_projects_sees_no_others(build):
@@ -242,6 +310,8 @@ def an_option_of_another_kind_of_token_makes_none(build):
 
 if __name__ == "__main__":
     main([roles_are_as_far_as_they_reach, a_developer_stops_no_environment_of_a_protected_ref_by_its_job,
+          artifacts_are_for_whom_their_access_names, a_developer_cannot_say_that_a_protected_ref_is_none,
+          an_idempotency_key_opens_no_other_project_to_a_token_of_the_same_name, lint_tells_a_developer_no_protected_variable,
           a_token_of_some_projects_sees_no_others,
           a_token_ends_when_its_time_is_over_or_it_is_revoked, a_jobs_token_opens_its_own_pipeline_and_dies_with_the_job,
           what_people_change_is_written_down, an_option_of_another_kind_of_token_makes_none])

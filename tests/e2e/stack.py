@@ -6,6 +6,8 @@ process that is killed can be started again where the others expect it.
 import contextlib
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -18,6 +20,10 @@ import urllib.request
 import uuid
 
 SKIP = 77  # meson's exit code for a skipped test
+# Broker and workers are run by this, `valgrind --quiet ...`: what it complains of fails the test.
+WRAP = shlex.split(os.environ.get("DAVIT_WRAP", ""))
+WRAPPED = ("davitd", "davit-worker")
+PATIENCE = 6 if WRAP else 1  # they are so much slower then
 
 
 def free_port():
@@ -28,6 +34,7 @@ def free_port():
 
 def wait_for(what, condition, timeout_s=20.0, pause_s=0.02):
     """Waits until condition() is true and returns its value; fails the test with `what` else."""
+    timeout_s *= PATIENCE
     end = time.monotonic() + timeout_s
     while True:
         value = condition()
@@ -63,9 +70,10 @@ class Child:
         return self.process.pid
 
     def start(self):
+        wrap = WRAP if os.path.basename(self.argv[0]) in WRAPPED else []
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+                wrap + self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
     def alive(self):
         return self.process is not None and self.process.poll() is None
@@ -80,11 +88,17 @@ class Child:
         if self.alive():
             self.process.terminate()
             try:
-                self.process.wait(timeout_s)
+                self.process.wait(timeout_s * PATIENCE)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
                 raise AssertionError(f"{self.name} did not stop on SIGTERM in {timeout_s} s")
+
+    def complaints(self):
+        """What valgrind wrote, who says nothing with --quiet while all is well."""
+        with contextlib.suppress(FileNotFoundError), open(self.log, encoding="utf-8", errors="replace") as f:
+            return [line for line in f if re.match(r"==\d+== *\S", line)]
+        return []
 
 
 class Stack:
@@ -133,7 +147,19 @@ class Stack:
             raise
         return self
 
+    def end_wrapped(self, well):
+        """Leaks are told of at the end alone, so nothing is killed that may end by itself."""
+        for child in self.workers + [self.broker]:
+            child.kill(signal.SIGCONT)
+            child.kill(signal.SIGTERM)
+            if well and child.alive():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.kill(signal.SIGTERM)  # a worker leaves at once, the shims run on
+                    child.process.wait(60)
+        return [line for child in self.workers + [self.broker] for line in child.complaints()]
+
     def __exit__(self, kind, value, trace):
+        complaints = self.end_wrapped(kind is None) if WRAP else []
         for child in self.workers + [self.broker]:
             child.kill(signal.SIGCONT)
             child.kill()
@@ -147,6 +173,8 @@ class Stack:
             print("kept", self.dir)
         else:
             shutil.rmtree(self.dir, ignore_errors=True)
+        if complaints:
+            raise AssertionError("complaints of " + WRAP[0] + ":\n" + "".join(complaints[:200]))
 
     def show_log(self, child, lines=40):
         with contextlib.suppress(FileNotFoundError), open(child.log, "rb") as f:
@@ -159,7 +187,7 @@ class Stack:
             if not self.broker.alive():
                 raise AssertionError("the broker ended")
             try:
-                with urllib.request.urlopen(self.url + "/readyz", timeout=2, context=self.context) as answer:
+                with urllib.request.urlopen(self.url + "/readyz", timeout=2 * PATIENCE, context=self.context) as answer:
                     return answer.status == 200
             except (OSError, urllib.error.URLError):
                 return False
@@ -181,7 +209,7 @@ class Stack:
         for name, value in (headers or {}).items():
             req.add_header(name, value)
         try:
-            with urllib.request.urlopen(req, timeout=timeout, context=self.context) as answer:
+            with urllib.request.urlopen(req, timeout=timeout * PATIENCE, context=self.context) as answer:
                 content = answer.read()
         except urllib.error.HTTPError as e:
             raise ApiError(e.code, e.read()) from None
@@ -195,7 +223,7 @@ class Stack:
 
     def patient(self, call, timeout_s=60):
         """Calls until the broker answers: it may be dead just now."""
-        end = time.monotonic() + timeout_s
+        end = time.monotonic() + timeout_s * PATIENCE
         while True:
             try:
                 return call()

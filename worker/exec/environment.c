@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/utsname.h>
 
+#include "common/crypto.h"
 #include "common/limits.h"
 #include "common/mask_forms.h"
 #include "common/os.h"
@@ -161,16 +162,20 @@ static const Pb__Variable *find_last(const Pb__JobSpec *spec, struct str name)
     return NULL;
 }
 
+static int file_content(const struct vars *vars, const Pb__Variable *v, struct buf *out)
+{
+    if (v->raw) {
+        buf_add_str(out, pb_str(v->value));
+        return 0;
+    }
+    return vars_expand(vars, pb_str(v->value), out);
+}
+
 static int write_file(const struct vars *vars, const struct var *var, const Pb__Variable *v)
 {
     struct buf content = BUF_INIT;
     char *path = str_dup(var->value);
-    int r = 0;
-    if (v->raw) {
-        buf_add_str(&content, pb_str(v->value));
-    } else {
-        r = vars_expand(vars, pb_str(v->value), &content);
-    }
+    int r = file_content(vars, v, &content);
     if (r == 0) {
         r = os_put_file(path, buf_cstr(&content), content.n, 0600);
     }
@@ -325,11 +330,21 @@ static int hide_form(void *ctx, enum mask_kind kind, struct str form)
     return mask_add(h->mask, kind, form);
 }
 
-/* A file variable holds a path: what is secret of it is what it was given as. */
-static struct str secret_of(const struct var *var, const Pb__JobSpec *spec)
+/* A file variable holds a path: what is secret of it is what it was given as, and what was written
+ * of that. */
+static int hide_variable(struct hiding *h, const struct vars *vars, const struct var *var,
+                         const Pb__JobSpec *spec)
 {
     const Pb__Variable *v = var->file ? find_last(spec, var->name) : NULL;
-    return v != NULL ? pb_str(v->value) : var->value;
+    struct buf content = BUF_INIT;
+    int r = mask_forms(v != NULL ? pb_str(v->value) : var->value, hide_form, h);
+    if (r == 0 && v != NULL && !v->raw) {
+        r = file_content(vars, v, &content);
+        r = r < 0 ? r : mask_forms(buf_str(&content), hide_form, h);
+    }
+    crypto_wipe(content.p, content.n);
+    buf_release(&content);
+    return r;
 }
 
 int environment_mask(const struct vars *vars, const Pb__JobSpec *spec, struct shim_conf *conf,
@@ -339,7 +354,7 @@ int environment_mask(const struct vars *vars, const Pb__JobSpec *spec, struct sh
     int r = mask_forms(str_from(spec->token), hide_form, &h);
     for (size_t i = 0; r == 0 && i < vars->count; i++) {
         if (vars->items[i].masked) {
-            r = mask_forms(secret_of(&vars->items[i], spec), hide_form, &h);
+            r = hide_variable(&h, vars, &vars->items[i], spec);
         }
     }
     mask_free(h.mask);

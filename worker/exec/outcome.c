@@ -2,6 +2,7 @@
  */
 #include "common/base.h"
 
+#include "common/mask_forms.h"
 #include "worker/exec/exec.h"
 #include "worker/exec/prepared.h"
 
@@ -178,6 +179,39 @@ static void after_ended(const struct exec_context *cx, const struct shim_step_st
     }
 }
 
+static int hide_variables(struct mask *mask, const Pb__JobSpec *spec)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < spec->n_variables; i++) {
+        const Pb__Variable *v = spec->variables[i];
+        r = v->masked ? mask_add_secret(mask, pb_str(v->value)) : 0;
+    }
+    return r;
+}
+
+/* The text may quote what the job's variables were put into: names of files, words for the Engine.
+ * They are hidden as in the log: as they were given, and expanded. */
+static char *hide(const struct exec_context *cx, const Pb__JobSpec *spec, struct arena *arena,
+                  const char *text)
+{
+    struct mask *mask = mask_new();
+    struct buf out = BUF_INIT;
+    Pb__JobSpec *prepared;
+    int r = mask_add_secret(mask, str_from(spec->token));
+    r = r < 0 ? r : hide_variables(mask, spec);
+    if (r == 0 && prepared_read(cx->job_dir, arena, &prepared) == 0) {
+        r = hide_variables(mask, prepared);
+    }
+    if (r == 0) {
+        mask_feed(mask, str_from(text), &out);
+        mask_end(mask, &out);
+    }
+    char *shown = arena_strdup(arena, buf_str(&out)); /* nothing of it, where there are too many */
+    mask_free(mask);
+    buf_release(&out);
+    return shown;
+}
+
 void exec_outcome(const struct exec_context *cx, const Pb__JobSpec *spec,
                   const struct shim_status *status, struct arena *arena, Pb__Outcome *ret)
 {
@@ -200,5 +234,8 @@ void exec_outcome(const struct exec_context *cx, const Pb__JobSpec *spec,
     if (ret->result != JOB_SUCCESS) {
         ret->release = NULL;
         ret->pages = NULL;
+    }
+    if (ret->detail[0] != '\0') {
+        ret->detail = hide(cx, spec, arena, ret->detail);
     }
 }

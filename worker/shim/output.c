@@ -142,20 +142,34 @@ static void let_go(struct output *o)
     keep_shown(o, STREAM_JOB);
 }
 
-void output_say(struct output *o, const char *fmt, ...)
+PRINTF_LIKE(2, 0)
+static void add_line(struct output *o, const char *fmt, va_list ap)
 {
     struct buf line = BUF_INIT;
-    va_list ap;
-    let_go(o);
     if (o->last_byte != '\n') {
         buf_add_char(&line, '\n');
     }
-    va_start(ap, fmt);
     buf_vaddf(&line, fmt, ap);
-    va_end(ap);
     buf_add_char(&line, '\n');
     keep(o, STREAM_DAVIT, line.p, line.n);
     buf_release(&line);
+}
+
+void output_say(struct output *o, const char *fmt, ...)
+{
+    va_list ap;
+    let_go(o);
+    va_start(ap, fmt);
+    add_line(o, fmt, ap);
+    va_end(ap);
+}
+
+void output_interject(struct output *o, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    add_line(o, fmt, ap);
+    va_end(ap);
 }
 
 void output_describe(const struct output *o, struct shim_status *ret)

@@ -31,8 +31,10 @@ struct output {
 int output_open(struct output *o, const char *folder, uint64_t head_limit, uint64_t tail_limit,
                 struct mask *mask);
 void output_add(struct output *o, uint32_t stream, const char *p, size_t n);
-/* One line of our own. */
+/* One line of our own, behind all that was printed. */
 void output_say(struct output *o, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* The same while the job goes on printing: what may be the first part of a secret waits. */
+void output_interject(struct output *o, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* What `status` would say of the output now. */
 void output_describe(const struct output *o, struct shim_status *ret);
 /* Brings all to the disk and closes; fills in what `status` says of the output. */

@@ -92,7 +92,8 @@ static void stop(struct run *run, enum stop why)
     run->deadline_ms = NEVER;
     run->kill_deadline_ms = os_monotonic_ms() + j->conf.grace_ms;
     if (why != STOP_CANCEL || !j->silent) {
-        output_say(&j->output, "\033[33;1mEnding %s: %s\033[0;m", run->step->name, stop_text(why));
+        output_interject(&j->output, "\033[33;1mEnding %s: %s\033[0;m", run->step->name,
+                         stop_text(why));
     }
     tree_signal(&j->tree, SIGTERM);
     tree_signal(&j->tree, SIGCONT);

@@ -93,6 +93,7 @@ static void artifacts_are_fetched_by_type(void **state)
     assert_string_equal(text_of(json_array_get(list, 1), "expose_as"), "Test report");
     assert_string_equal(text_of(json_array_get(list, 1), "access"), "all");
     assert_string_equal(text_of(json_array_get(list, 2), "access"), "none");
+    assert_true(json_is_null(json_object_get(json_array_get(list, 2), "digest")));
     json_decref(job);
     arena_release(&a);
 }

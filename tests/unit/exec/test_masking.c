@@ -94,6 +94,48 @@ static void file_variables_and_the_token_are_hidden(void **state)
     assert_not_in_log(f, "cafe");
 }
 
+/* The line about it would come between the two parts, and neither alone is the secret. */
+static void a_cancel_in_the_middle_of_a_secret_does_not_show_it(void **state)
+{
+    struct fixture *f = *state;
+    secret(f, "KEY", "0123456789abcdef");
+    SCRIPT(f, "trap 'printf 89abcdef.; exit 1' TERM",
+           "printf 01234567; sleep 0.05; : >begun; while :; do :; done");
+    assert_int_equal(run_prepare(f), 0);
+    run_start(f);
+    wait_for_file(fixture_path(f, "builds/3/group/project/begun"));
+    assert_int_equal(shim_control(f->cx.job_dir, 'c'), 0);
+    run_finish(f);
+    assert_in_log(f, "Ending script: the job was canceled");
+    assert_in_log(f, "[MASKED].");
+    assert_not_in_log(f, "01234567\n");
+}
+
+static void a_file_is_hidden_as_it_was_written(void **state)
+{
+    struct fixture *f = *state;
+    Pb__Variable *v = spec_variable_bytes(f, "CONFIG", STR("password=$PART-and-more"));
+    v->masked = v->file = true;
+    spec_variable(f, "PART", "hunter22");
+    SCRIPT(f, "cat $CONFIG; echo; echo 'password=$PART-and-more'");
+    run_job(f);
+    assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
+    assert_not_in_log(f, "hunter22-and");
+    assert_not_in_log(f, "password=");
+}
+
+/* The shell has taken the blanks away. */
+static void blanks_around_a_secret_change_nothing(void **state)
+{
+    struct fixture *f = *state;
+    secret(f, "KEY", " 0123456789abcdef ");
+    SCRIPT(f, "echo $KEY | tr -d '\\n' | base64", "echo [$KEY] $KEY");
+    run_job(f);
+    assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
+    assert_not_in_log(f, "0123456789abcdef");
+    assert_not_in_log(f, "MDEyMzQ1Njc4");
+}
+
 static void too_many_secrets_are_refused(void **state)
 {
     struct fixture *f = *state;
@@ -119,6 +161,9 @@ int main(void)
         TEST(what_steps_after_the_script_print_is_hidden_too),
         TEST(the_last_bytes_of_a_job_are_not_kept_back),
         TEST(file_variables_and_the_token_are_hidden),
+        TEST(a_cancel_in_the_middle_of_a_secret_does_not_show_it),
+        TEST(a_file_is_hidden_as_it_was_written),
+        TEST(blanks_around_a_secret_change_nothing),
         TEST(too_many_secrets_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -176,6 +176,20 @@ static void variables_cannot_pose_as_the_worker(void **state)
     assert_non_null(find_artifact(f, "junit"));
 }
 
+static void what_the_outcome_says_shows_no_secret(void **state)
+{
+    struct fixture *f = *state;
+    Pb__Variable *v = spec_variable_bytes(f, "KEY", STR("0123$PART-89abcdef"));
+    v->masked = true;
+    spec_variable(f, "PART", "4567");
+    add_report(f, "dotenv", "$KEY.env");
+    SCRIPT(f, "echo wrong > $KEY.env");
+    run_job(f);
+    assert_outcome(f, JOB_FAILED, REASON_ARTIFACT_FAILURE, 0);
+    assert_string_equal(f->outcome.detail,
+                        "dotenv report [MASKED].env, line 1: this is not NAME=VALUE");
+}
+
 /* The other artifacts of the job must not get lost with it. */
 static void a_dotenv_report_may_have_any_name(void **state)
 {
@@ -383,6 +397,7 @@ int main(void)
         TEST(an_archive_carries_what_its_spec_says_of_it),
         TEST(dotenv_reports_give_variables),
         TEST(a_malformed_dotenv_report_fails_the_job_by_its_line),
+        TEST(what_the_outcome_says_shows_no_secret),
         TEST(a_dotenv_report_may_have_any_name),
         TEST(variables_cannot_pose_as_the_worker),
         TEST(coverage_is_read_from_the_log),

@@ -19,13 +19,13 @@ static const struct fixture_options calm = {.listen = true};
 static const struct fixture_options hasty = {
     .listen = true, .heartbeat_ms = 50, .lease_ms = 250, .hello_ms = 150};
 
-static void join(struct client *c, const struct fixture *f)
+static void join_by(struct client *c, const struct fixture *f, const char *token)
 {
     Pb__Envelope body = PB__ENVELOPE__INIT;
     Pb__ClientHello hello = PB__CLIENT_HELLO__INIT;
 
     client_open(c, f);
-    hello.token = pb_bytes_ref(STR(FIXTURE_ADMIN_TOKEN));
+    hello.token = pb_bytes_ref(str_from(token));
     hello.name = (char *)"program";
     hello.version = (char *)"test";
     hello.uid = pb_bytes_ref(STR("program---------"));
@@ -33,6 +33,11 @@ static void join(struct client *c, const struct fixture *f)
     body.client_hello = &hello;
     client_send(c, &body);
     c->session = client_expect(c, PB__ENVELOPE__BODY_WELCOME)->welcome->session;
+}
+
+static void join(struct client *c, const struct fixture *f)
+{
+    join_by(c, f, FIXTURE_ADMIN_TOKEN);
 }
 
 static const Pb__ClientAnswer *cancel(struct client *c, uint64_t job_id, bool again)
@@ -271,10 +276,34 @@ static void a_client_that_speaks_as_a_worker_is_cut_off(void **state)
     fixture_down(&f);
 }
 
+static void a_client_whose_token_is_revoked_enqueues_no_more(void **state)
+{
+    struct fixture f;
+    struct client c;
+    struct tx *tx;
+
+    fixture_up(&f, &calm);
+    join_by(&c, &f, FIXTURE_USER_TOKEN);
+    send_enqueue(&c, "first");
+    expect_enqueued(&c);
+    fixture_revoke_token(&f, FIXTURE_USER_TOKEN);
+    send_enqueue(&c, "second");
+    const Pb__Refused *refused = client_expect(&c, PB__ENVELOPE__BODY_REFUSED)->refused;
+    assert_string_equal(refused->code, "unauthorized");
+    assert_true(refused->final);
+    client_expect_closed(&c);
+    fixture_read(&f, &tx);
+    assert_int_equal(tx_count(tx, T_JOB), 1);
+    tx_abort(tx);
+    client_close(&c);
+    fixture_down(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_cancel_sent_again_is_no_force),
+        cmocka_unit_test(a_client_whose_token_is_revoked_enqueues_no_more),
         cmocka_unit_test(ends_of_jobs_do_not_count_as_answers_that_wait),
         cmocka_unit_test(a_client_that_asks_on_without_reading_is_cut_off),
         cmocka_unit_test(a_newer_session_of_a_client_ends_the_older),

@@ -396,6 +396,33 @@ static void a_worker_that_leaves_orders_without_an_answer_rests(void **state)
     world_down(&w);
 }
 
+static void a_worker_that_gives_back_all_it_gets_rests_longer_and_longer(void **state)
+{
+    struct world w;
+    struct session s = {.number = 1};
+    const uint64_t rests_ms[] = {250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000};
+    uint64_t at = START_MS;
+
+    world_up(&w);
+    struct peer *p = peer_find(w.fleet, w.worker_id);
+    s.peer = p;
+    p->session = &s;
+    turn_at(&w, at, true);
+    at = beating_until(&w, p, at + 1000, at + 3000);
+    for (size_t i = 0; i < ARRAY_LEN(rests_ms); i++) {
+        peer_gave_back(w.fleet, p);
+        peer_gave_back(w.fleet, p); /* what came at the same time */
+        assert_int_equal(beating_until(&w, p, at + rests_ms[i] - 20, at + rests_ms[i]), 0);
+        at += rests_ms[i] + 20; /* deadlines are looked at every 10 ms at most */
+        assert_int_equal(beating_until(&w, p, at, at + 1), at);
+    }
+    peer_worked(p);
+    peer_gave_back(w.fleet, p);
+    assert_int_equal(beating_until(&w, p, at + 250, at + 1000), at + 250);
+    p->session = NULL;
+    world_down(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -410,6 +437,7 @@ int main(void)
         cmocka_unit_test(a_loss_that_was_not_committed_is_found_again),
         cmocka_unit_test(a_worker_whose_first_hello_was_undone_is_forgotten),
         cmocka_unit_test(a_worker_that_leaves_orders_without_an_answer_rests),
+        cmocka_unit_test(a_worker_that_gives_back_all_it_gets_rests_longer_and_longer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -62,6 +62,29 @@ static void a_wrong_token_is_refused_for_good(void **state)
     fixture_down(&f);
 }
 
+/* With what it has in hand, and whatever it says next. */
+static void a_worker_whose_token_is_revoked_is_heard_no_more(void **state)
+{
+    struct fixture f;
+    struct client c;
+
+    fixture_up(&f, &calm);
+    uint64_t job_id = fixture_submit(&f, 1);
+    client_join(&c, &f, "w1", 1);
+    Pb__JobKey key = client_take_job(&c);
+    assert_true(fixture_wait_job(&f, job_id, JOB_RUNNING));
+    fixture_revoke_token(&f, FIXTURE_WORKER_TOKEN);
+    client_send_finished(&c, &key, 0);
+    const Pb__Refused *refused = client_expect(&c, PB__ENVELOPE__BODY_REFUSED)->refused;
+    assert_string_equal(refused->code, "unauthorized");
+    assert_true(refused->final);
+    client_expect_closed(&c);
+    assert_int_equal(fixture_job_state(&f, job_id), JOB_RUNNING); /* until its lease is over */
+    assert_int_equal(fleet_violations(&f), 0);
+    client_close(&c);
+    fixture_down(&f);
+}
+
 static void another_version_is_refused_for_good(void **state)
 {
     struct fixture f;
@@ -405,6 +428,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_numbered_message_is_acknowledged_though_there_is_nothing_to_say),
         cmocka_unit_test(a_wrong_token_is_refused_for_good),
+        cmocka_unit_test(a_worker_whose_token_is_revoked_is_heard_no_more),
         cmocka_unit_test(another_version_is_refused_for_good),
         cmocka_unit_test(a_worker_of_the_version_before_is_served),
         cmocka_unit_test(a_version_before_that_is_refused_in_its_own_words),

@@ -68,6 +68,57 @@ void stage_strategy(struct stage *s, Pb__RolloutStrategy strategy)
     s->spec.strategy = strategy;
 }
 
+void stage_metric(struct stage *s, uint32_t tolerance_millis)
+{
+    Pb__RolloutMetric *m = arena_alloc(&s->arena, sizeof(*m));
+    Pb__TargetMetric *t = arena_alloc(&s->arena, sizeof(*t));
+
+    pb__rollout_metric__init(m);
+    pb__target_metric__init(t);
+    m->metric = t->name = (char *)"error_rate";
+    m->tolerance_millis = tolerance_millis;
+    m->critical = true;
+    t->driver = s->target.router_driver;
+    s->spec.analysis = arena_array(&s->arena, 1, sizeof(m));
+    s->spec.analysis[s->spec.n_analysis++] = m;
+    s->target.metrics = arena_array(&s->arena, 1, sizeof(t));
+    s->target.metrics[s->target.n_metrics++] = t;
+    s->counted_ms = s->now_ms;
+}
+
+/* The requests that came since the last time, as the weight was. */
+static void count_requests(struct stage *s)
+{
+    const double requests = (double)s->rps * (double)(s->now_ms - s->counted_ms) / 1000;
+
+    for (int slot = 0; slot < 2; slot++) {
+        const double share = (slot == ROLLOUT_SLOT_B ? s->weight_b_bp : 10000 - s->weight_b_bp) /
+                             10000.0;
+        s->total[slot] += requests * share;
+        s->bad[slot] += requests * share * s->bad_share[slot];
+    }
+    s->counted_ms = s->now_ms;
+}
+
+static void answer_sample(struct stage *s, struct buf *out)
+{
+    Pb__MetricAnswer answer = PB__METRIC_ANSWER__INIT;
+    Pb__MetricSeries series[2], *list[2] = {&series[0], &series[1]};
+
+    count_requests(s);
+    for (int slot = 0; slot < 2; slot++) {
+        pb__metric_series__init(&series[slot]);
+        series[slot].slot = (Pb__RolloutSlot)slot;
+        series[slot].instance = (char *)"all";
+        series[slot].total = (double)(uint64_t)s->total[slot];
+        series[slot].bad = (double)(uint64_t)s->bad[slot];
+    }
+    answer.series = list;
+    answer.n_series = s->metrics_mute ? 0 : 2;
+    answer.taken_ms = s->now_ms;
+    PB_PACK(&answer, out);
+}
+
 static uint32_t places(const struct stage *s)
 {
     return (uint32_t)MAX(s->target.n_places, 1u);
@@ -115,6 +166,8 @@ static void view(struct stage *s, struct rollout_view *v)
         .stable = s->service.stable_snapshot_id != 0 ? &s->stable : NULL,
         .actions = s->actions,
         .action_count = s->action_count,
+        .metrics = s->metrics,
+        .metric_count = s->metric_count,
         .project = "shop/web",
         .environment = "production",
     };
@@ -176,6 +229,16 @@ static void apply(struct stage *s, const Pb__RolloutStep *step)
     for (size_t i = 0; i < step->n_begin; i++) {
         assert_true(s->action_count < STAGE_ACTIONS);
         s->actions[s->action_count++] = keep(step->begin[i]);
+    }
+    for (size_t i = 0; i < step->n_metrics; i++) {
+        const Pb__RolloutMetricRecord *row = step->metrics[i];
+        size_t k = 0;
+        while (k < s->metric_count && s->metrics[k]->index != row->index) {
+            k++;
+        }
+        assert_true(k < ARRAY_LEN(s->metrics));
+        s->metric_count = MAX(s->metric_count, k + 1);
+        s->metrics[k] = (Pb__RolloutMetricRecord *)pb_copy(&s->arena, &row->base);
     }
     next = (Pb__RolloutRecord *)pb_copy(&s->arena, &step->next->base);
     next->revision = s->record->revision + 1;
@@ -266,6 +329,7 @@ static void answer_route(struct stage *s, Pb__RolloutActionRecord *a, struct buf
 
     arena_init(&arena, 0);
     assert_int_equal(PB_UNPACK(&arena, router_args, a->args.data, a->args.len, 1u << 20, &args), 0);
+    count_requests(s);
     if (a->kind == ROLLOUT_ACTION_ROUTE && !s->router_deaf) {
         s->weight_b_bp = args->weight_b_bp;
     }
@@ -309,7 +373,12 @@ static void act(struct stage *s, size_t i)
         a.error = (char *)"no answer";
     } else {
         s->fence = a.epoch;
-        if (route) {
+        if (a.kind == ROLLOUT_ACTION_SAMPLE && s->metrics_dead) {
+            a.state = ROLLOUT_ACTION_BAD;
+            a.error = (char *)"connection refused";
+        } else if (a.kind == ROLLOUT_ACTION_SAMPLE) {
+            answer_sample(s, &out);
+        } else if (route) {
             answer_route(s, &a, &out);
         } else if (a.kind == ROLLOUT_ACTION_ENSURE || a.kind == ROLLOUT_ACTION_STATUS ||
                    a.kind == ROLLOUT_ACTION_REMOVE) {

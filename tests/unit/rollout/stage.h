@@ -7,6 +7,7 @@
 
 #include "broker/rollout/decide.h"
 #include "broker/rollout/steps.h"
+#include "broker/rollout/verdict.h"
 #include "proto/rollout.h"
 
 #include <setjmp.h>
@@ -37,6 +38,8 @@ struct stage {
     Pb__SnapshotRecord stable;
     Pb__RolloutActionRecord *actions[STAGE_ACTIONS];
     size_t action_count;
+    Pb__RolloutMetricRecord *metrics[8];
+    size_t metric_count;
 
     /* the outside */
     struct stage_slot slots[2];
@@ -52,6 +55,14 @@ struct stage {
     uint64_t action_ms;  /* how long one takes */
     uint32_t lost_every; /* one of so many actions fails after a long time; 0: none */
     uint32_t kill_after; /* nothing goes on after so many steps, until steps_applied is set back */
+
+    uint64_t rps; /* of all traffic; counters of both slots follow the weight */
+    double bad_share[2];
+    double total[2];
+    double bad[2];
+    uint64_t counted_ms;
+    bool metrics_dead; /* their samples fail */
+    bool metrics_mute; /* no series */
 
     uint32_t weights_seen[64]; /* of the new version, each change */
     size_t weight_count;
@@ -69,6 +80,8 @@ bool stage_run_until(struct stage *s, Pb__RolloutState state, uint64_t for_ms);
 void stage_restart(struct stage *s);
 void stage_abort(struct stage *s);
 Pb__RolloutStepWish *stage_wish(struct stage *s); /* one more entry of steps */
+/* error_rate, with this tolerance; critical. */
+void stage_metric(struct stage *s, uint32_t tolerance_millis);
 void stage_strategy(struct stage *s, Pb__RolloutStrategy strategy);
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, stage_set_up, stage_tear_down)

@@ -269,6 +269,126 @@ static void hold_on_failure_stays_until_a_person_says(void **state)
     assert_true(stage_run_until(s, ROLLOUT_ROLLED_BACK, 60000));
 }
 
+static void measured(struct stage *s, double stable_bad, double new_bad)
+{
+    s->rps = 200;
+    s->bad_share[ROLLOUT_SLOT_A] = stable_bad;
+    s->bad_share[ROLLOUT_SLOT_B] = new_bad;
+    stage_metric(s, 1200);
+}
+
+static void errors_of_the_new_version_take_it_back(void **state)
+{
+    struct stage *s = *state;
+
+    measured(s, 0.005, 0.2);
+    canary(s);
+    assert_true(stage_run_until(s, ROLLOUT_ROLLED_BACK, HOUR_MS));
+    assert_int_equal(s->record->why, ROLLOUT_WHY_METRIC);
+    assert_int_equal(s->weight_count, 2);
+    assert_int_equal(s->weights_seen[0], 500);
+    assert_int_equal(s->weights_seen[1], 0);
+    assert_true(s->bad[ROLLOUT_SLOT_B] < 60); /* within half a minute of 10 requests a second */
+}
+
+static void errors_that_the_stable_version_has_too_do_not(void **state)
+{
+    struct stage *s = *state;
+
+    measured(s, 0.1, 0.1);
+    canary(s);
+    assert_true(stage_run_until(s, ROLLOUT_DONE, HOUR_MS));
+}
+
+static void errors_in_the_bake_go_back_by_one_change_of_weight(void **state)
+{
+    struct stage *s = *state;
+
+    measured(s, 0.005, 0.005);
+    canary(s);
+    assert_true(stage_run_until(s, ROLLOUT_BAKE, HOUR_MS));
+    stage_run(s, 5000);
+    s->bad_share[ROLLOUT_SLOT_B] = 1;
+    const uint64_t bad_ms = s->now_ms;
+    assert_true(stage_run_until(s, ROLLOUT_DRAIN, HOUR_MS));
+    assert_true(s->moved_ms - bad_ms < 5000);
+    assert_int_equal(s->weight_b_bp, 0);
+    assert_int_equal(s->slots[ROLLOUT_SLOT_A].instances[0], 4);
+}
+
+static void an_outage_of_what_measures_neither_promotes_nor_rolls_back(void **state)
+{
+    struct stage *s = *state;
+
+    measured(s, 0.005, 0.005);
+    canary(s);
+    assert_true(stage_run_until(s, ROLLOUT_STEPPING, HOUR_MS));
+    stage_run(s, 20000);
+    assert_int_equal(s->weight_b_bp, 500);
+    s->metrics_dead = true;
+    stage_run(s, 9 * 60000);
+    assert_int_equal(s->weight_b_bp, 500);
+    assert_int_equal(s->record->state, ROLLOUT_STEPPING);
+    s->metrics_dead = false;
+    assert_true(stage_run_until(s, ROLLOUT_DONE, HOUR_MS));
+}
+
+static void an_abort_needs_no_metrics(void **state)
+{
+    struct stage *s = *state;
+
+    measured(s, 0.005, 0.005);
+    canary(s);
+    assert_true(stage_run_until(s, ROLLOUT_STEPPING, HOUR_MS));
+    stage_run(s, 20000);
+    s->metrics_dead = true;
+    stage_abort(s);
+    assert_true(stage_run_until(s, ROLLOUT_ROLLED_BACK, 60000));
+}
+
+static void analyse_for(struct stage *s, uint64_t ms, bool until_good)
+{
+    Pb__RolloutStepWish *w;
+
+    add_weight(s, 500, 0);
+    w = stage_wish(s);
+    w->analyze_ms = ms;
+    w->until_good = until_good;
+    stage_begin(s, false);
+}
+
+static void an_analysis_until_good_ends_when_it_is(void **state)
+{
+    struct stage *s = *state;
+
+    measured(s, 0.005, 0.005);
+    analyse_for(s, 2 * HOUR_MS, true);
+    assert_true(stage_run_until(s, ROLLOUT_PROMOTE, HOUR_MS));
+    assert_int_equal(s->metrics[0]->verdict, VERDICT_GOOD);
+}
+
+static void without_data_the_policy_decides(void **state)
+{
+    struct stage *s = *state;
+
+    measured(s, 0, 0);
+    s->metrics_mute = true;
+    s->spec.on_no_data = ROLLOUT_POLICY_FAIL;
+    analyse_for(s, 60000, false);
+    assert_true(stage_run_until(s, ROLLOUT_ROLLED_BACK, HOUR_MS));
+    assert_int_equal(s->record->why, ROLLOUT_WHY_INCONCLUSIVE);
+}
+
+static void without_data_and_policy_it_goes_on_as_nothing_was_bad(void **state)
+{
+    struct stage *s = *state;
+
+    measured(s, 0, 0);
+    s->metrics_mute = true;
+    analyse_for(s, 60000, false);
+    assert_true(stage_run_until(s, ROLLOUT_DONE, HOUR_MS));
+}
+
 /* One rollout that is good, or sick once all are to run; the broker is killed after so many steps
  * (and again after as many more), and one of so many answers is lost. False: it had ended before.
  */
@@ -328,6 +448,14 @@ int main(void)
         TEST(a_freeze_holds_what_goes_up_and_nothing_that_goes_back),
         TEST(two_approvals_are_of_two_persons),
         TEST(hold_on_failure_stays_until_a_person_says),
+        TEST(errors_of_the_new_version_take_it_back),
+        TEST(errors_that_the_stable_version_has_too_do_not),
+        TEST(errors_in_the_bake_go_back_by_one_change_of_weight),
+        TEST(an_outage_of_what_measures_neither_promotes_nor_rolls_back),
+        TEST(an_abort_needs_no_metrics),
+        TEST(an_analysis_until_good_ends_when_it_is),
+        TEST(without_data_the_policy_decides),
+        TEST(without_data_and_policy_it_goes_on_as_nothing_was_bad),
         cmocka_unit_test(the_end_is_the_same_after_a_kill_at_any_step),
     };
 

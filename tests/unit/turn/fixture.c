@@ -267,6 +267,20 @@ uint64_t fixture_submit(struct fixture *f, size_t jobs)
     return fixture_submit_post(f, fixture_pipeline_post("group/test", jobs));
 }
 
+void fixture_revoke_token(struct fixture *f, const char *token)
+{
+    struct post *p = post_new("test");
+    Pb__TokenRevoke *revoke = arena_alloc(post_arena(p), sizeof(*revoke));
+    uint8_t hash[SHA256_BYTES];
+
+    pb__token_revoke__init(revoke);
+    crypto_sha256(token, strlen(token), hash);
+    revoke->id = pb_bytes(post_arena(p), str_of(hash, TOKEN_ID_BYTES));
+    post_command(p)->body_case = PB__COMMAND__BODY_TOKEN_REVOKE;
+    post_command(p)->token_revoke = revoke;
+    call(f, p);
+}
+
 int fixture_cancel_job(struct fixture *f, uint64_t job_id)
 {
     struct post *p = post_new("test");

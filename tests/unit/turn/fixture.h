@@ -55,6 +55,7 @@ struct post *fixture_pipeline_post(const char *project, size_t jobs);
 uint64_t fixture_submit_post(struct fixture *f, struct post *p);
 uint64_t fixture_submit(struct fixture *f, size_t jobs);
 
+void fixture_revoke_token(struct fixture *f, const char *token);
 int fixture_cancel_job(struct fixture *f, uint64_t job_id);
 
 Pb__JobState fixture_job_state(struct fixture *f, uint64_t job_id);

@@ -26,7 +26,7 @@ void peer_init(struct peer *p)
 {
     nng_listener listener;
     int port;
-    *p = (struct peer){.session = 100, .version = WIRE_VERSION};
+    *p = (struct peer){.session = 100, .version = WIRE_VERSION, .lease_ms = PEER_LEASE_MS};
     arena_init(&p->arena, 0);
     assert_int_equal(nng_rep0_open_raw(&p->socket), 0);
     nng_socket_set_ms(p->socket, NNG_OPT_RECVTIMEO, PATIENCE_MS);
@@ -187,7 +187,7 @@ const Pb__Hello *peer_welcome(struct peer *p)
     body.session = ++p->session;
     body.worker_id = 7;
     body.heartbeat_ms = PEER_HEARTBEAT_MS;
-    body.lease_ms = PEER_LEASE_MS;
+    body.lease_ms = p->lease_ms;
     body.api_url = (char *)(uintptr_t) "http://127.0.0.1:1";
     body.log_window = LIMIT_LOG_WINDOW;
     answer.body_case = PB__ENVELOPE__BODY_WELCOME;

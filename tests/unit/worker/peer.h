@@ -22,6 +22,7 @@ struct peer {
     uint32_t header[2]; /* where the worker is */
     nng_pipe pipe;
     struct arena arena; /* of the last message */
+    uint32_t lease_ms;  /* of the next Welcome */
     bool mute;          /* answers no heartbeat */
     bool ack_held;      /* acknowledges nothing but Hello */
 

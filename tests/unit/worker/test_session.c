@@ -65,6 +65,26 @@ static void a_silent_broker_is_left_and_tried_again(void **state)
     assert_true(os_monotonic_ms() - begin_ms >= PEER_LEASE_MS / 2);
 }
 
+/* TCP may need longer than the rest of the lease to notice that the network is back. */
+static void who_holds_a_job_leaves_a_silent_broker_before_the_lease_is_over(void **state)
+{
+    struct world *w = *state;
+    w->peer.lease_ms = 3 * PEER_LEASE_MS;
+    w->peer.session = 500;
+    peer_cut(&w->peer);
+    peer_welcome(&w->peer);
+    peer_assign(&w->peer, job, "sleep 60");
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_ASSIGN_ACK);
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_JOB_STARTED);
+    peer_beat(&w->peer);
+    uint64_t heard_ms = os_monotonic_ms();
+    w->peer.mute = true;
+    peer_expect(&w->peer, PB__ENVELOPE__BODY_HELLO);
+    uint64_t silent_ms = os_monotonic_ms() - heard_ms;
+    assert_true(silent_ms >= w->peer.lease_ms / 2);
+    assert_true(silent_ms < w->peer.lease_ms);
+}
+
 static void a_gap_in_the_numbers_ends_the_session(void **state)
 {
     struct world *w = *state;
@@ -275,6 +295,7 @@ int main(void)
         TEST_WORLD(the_uid_outlives_the_process),
         TEST_WORLD(what_is_received_is_acknowledged_soon),
         TEST_WORLD(a_silent_broker_is_left_and_tried_again),
+        TEST_WORLD(who_holds_a_job_leaves_a_silent_broker_before_the_lease_is_over),
         TEST_WORLD(a_gap_in_the_numbers_ends_the_session),
         TEST_WORLD(a_refusal_for_good_is_the_end),
         TEST_WORLD(a_refusal_for_now_is_tried_again),
