@@ -228,11 +228,30 @@ int cmd_pools(struct cli *c, int argc, char **argv)
 
 /* --- projects --- */
 
+static void print_names(const json_t *names, const char *before)
+{
+    size_t i;
+    json_t *name;
+    json_array_foreach(names, i, name)
+    {
+        printf("%s%s", i == 0 ? before : ", ", json_string_value(name));
+    }
+}
+
 static void print_project(const json_t *p)
 {
     char most[24];
+    const json_t *branches = json_object_get(p, "protected_branches");
+    const json_t *tags = json_object_get(p, "protected_tags");
+    const char *main_branch = json_text(p, "default_branch");
     printf("%-32s %-7" PRIu64 " %s\n", json_text(p, "name"), json_number(p, "weight"),
            bound(json_number(p, "max_running"), most, sizeof(most)));
+    if (main_branch[0] != '\0' || json_array_size(branches) > 0 || json_array_size(tags) > 0) {
+        printf("  protected: %s", main_branch[0] != '\0' ? main_branch : "the default branch");
+        print_names(branches, ", ");
+        print_names(tags, "; tags ");
+        printf("\n");
+    }
 }
 
 static int list_projects(struct cli *c, const struct client *cl)
@@ -257,13 +276,30 @@ static int list_projects(struct cli *c, const struct client *cl)
     return 0;
 }
 
-static int set_project(struct cli *c, const struct client *cl, const char *name, const char *weight,
-                       const char *max_running)
+struct project_options {
+    const char *weight;
+    const char *max_running;
+    const char *default_branch;
+    const char *branches;
+    const char *tags;
+};
+
+static int set_project(struct cli *c, const struct client *cl, const char *name,
+                       const struct project_options *o)
 {
     json_t *body = json_object();
     json_t *p = NULL;
-    int r = add_number(c, body, "weight", weight);
-    r = r < 0 ? r : add_number(c, body, "max_running", max_running);
+    int r = add_number(c, body, "weight", o->weight);
+    r = r < 0 ? r : add_number(c, body, "max_running", o->max_running);
+    if (o->default_branch != NULL) {
+        json_object_set_new(body, "default_branch", json_string(o->default_branch));
+    }
+    if (o->branches != NULL) {
+        json_object_set_new(body, "protected_branches", list_words(o->branches));
+    }
+    if (o->tags != NULL) {
+        json_object_set_new(body, "protected_tags", list_words(o->tags));
+    }
     r = r < 0 ? r : act(c, cl, "PUT", "projects", name, body, &p);
     json_decref(body);
     if (r == 0 && c->json) {
@@ -277,13 +313,17 @@ static int set_project(struct cli *c, const struct client *cl, const char *name,
 
 int cmd_projects(struct cli *c, int argc, char **argv)
 {
-    const char *weight = NULL;
-    const char *max_running = NULL;
+    struct project_options o = {.weight = NULL};
     const char **args;
     size_t count;
     const struct opt opts[] = {
-        {"weight", 0, OPT_TEXT, &weight, "N", "its share beside others, 1 to 1000 (100)"},
-        {"max-running", 0, OPT_TEXT, &max_running, "N", "jobs at once; 0: no bound"},
+        {"weight", 0, OPT_TEXT, &o.weight, "N", "its share beside others, 1 to 1000 (100)"},
+        {"max-running", 0, OPT_TEXT, &o.max_running, "N", "jobs at once; 0: no bound"},
+        {"default-branch", 0, OPT_TEXT, &o.default_branch, "NAME",
+         "which is protected; '' for what each submit says"},
+        {"protected-branches", 0, OPT_TEXT, &o.branches, "NAME,...",
+         "protected, too; release/*; '' for no others"},
+        {"protected-tags", 0, OPT_TEXT, &o.tags, "NAME,...", "protected tags; v*; '' for none"},
         {NULL, 0, OPT_FLAG, NULL, NULL, NULL},
     };
     struct client cl;
@@ -296,7 +336,7 @@ int cmd_projects(struct cli *c, int argc, char **argv)
     }
     r = r < 0 ? r : client_open(c, &cl);
     if (r == 0) {
-        r = count == 2 ? set_project(c, &cl, args[1], weight, max_running) : list_projects(c, &cl);
+        r = count == 2 ? set_project(c, &cl, args[1], &o) : list_projects(c, &cl);
         client_release(&cl);
     }
     free(args);

@@ -127,6 +127,7 @@
 #define LIMIT_TRAIL 100000u               /* rows of the audit trail */
 #define LIMIT_POOLS 1000u
 #define LIMIT_CLASSES 4096u               /* different sets of what jobs ask for */
+#define LIMIT_PROTECTED_REFS 200u         /* patterns of branches of one project, and of tags */
 #define LIMIT_POOL_PROJECTS 1000u         /* names and patterns of one pool */
 #define LIMIT_RESOURCE_GROUPS 10000u      /* with a mode, of one project */
 #define LIMIT_CLIENT_REQUESTS 32u         /* of one client, not yet answered */

@@ -247,3 +247,30 @@ bool str_is_environment_name(struct str s)
     }
     return s.n > 0 && s.n <= LIMIT_NAME && s.p[0] != '/' && s.p[s.n - 1] != '/';
 }
+
+bool str_matches(struct str pattern, struct str text)
+{
+    size_t p = 0;
+    size_t t = 0;
+    size_t star = SIZE_MAX; /* the last one, and where its text began */
+    size_t star_t = 0;
+
+    while (t < text.n) {
+        if (p < pattern.n && pattern.p[p] == '*') {
+            star = p++;
+            star_t = t;
+        } else if (p < pattern.n && pattern.p[p] == text.p[t]) {
+            p++;
+            t++;
+        } else if (star != SIZE_MAX) {
+            p = star + 1;
+            t = ++star_t;
+        } else {
+            return false;
+        }
+    }
+    while (p < pattern.n && pattern.p[p] == '*') {
+        p++;
+    }
+    return p == pattern.n;
+}

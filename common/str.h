@@ -79,6 +79,8 @@ unsigned str_char_columns(struct str s);
 bool str_is_project_name(struct str s);
 /* Such a name, or "group/" with a star: all below the group. */
 bool str_is_project_pattern(struct str s);
+/* `*` is any text, of slashes, too; every other character is itself. */
+bool str_matches(struct str pattern, struct str text);
 /* Letters, digits, blanks and -_/.${}, no / at its ends, 1 to LIMIT_NAME bytes. */
 bool str_is_environment_name(struct str s);
 

@@ -115,6 +115,8 @@ struct pipeline_facts {
     const char *before_sha;
     const char *origin;
     const char *default_branch;
+    bool knows_protection; /* else the default branch alone is protected */
+    bool is_protected;     /* the ref is; a merge request's pipeline never */
     const char *commit_message;
     const char *commit_author;
     const char *commit_timestamp;

@@ -52,6 +52,9 @@ static struct str slug(const struct facts *f, struct str s)
 static struct str protection(const struct facts *f)
 {
     bool branch = f->in->ref && !f->in->tag && !f->merge_request;
+    if (f->in->knows_protection) {
+        return f->in->is_protected && !f->merge_request ? STR("true") : STR("false");
+    }
     return branch && str_eq(text(f->in->ref), text(f->in->default_branch)) ? STR("true")
                                                                            : STR("false");
 }

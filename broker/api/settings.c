@@ -195,26 +195,34 @@ static int pool_set_done(struct request *rq)
     return rq->result < 0 ? refused(rq) : request_work(rq, pool_work, worked);
 }
 
-static int read_projects(struct request *rq, const json_t *body, struct arena *arena,
-                         Pb__PoolSet *set)
+/* Reads a list of names that may be absent; *ret_has says whether it is there. */
+static int read_names(struct request *rq, const json_t *body, const char *name, size_t max,
+                      const char *expected, struct arena *arena, protobuf_c_boolean *ret_has,
+                      char ***ret, size_t *ret_count)
 {
     const json_t *list;
-    int r = body_array(rq, body, "projects", LIMIT_POOL_PROJECTS, &list);
+    int r = body_array(rq, body, name, max, &list);
     if (r < 0 || !list) {
         return r;
     }
     size_t count = json_array_size(list);
-    set->has_projects = true;
-    set->projects = arena_array(arena, MAX(count, 1u), sizeof(*set->projects));
+    *ret_has = true;
+    *ret = arena_array(arena, MAX(count, 1u), sizeof(**ret));
     for (size_t i = 0; i < count; i++) {
-        const char *name = json_string_value(json_array_get(list, i));
-        if (!name || !body_is_name(name) || strlen(name) > LIMIT_NAME) {
-            return request_fail(rq, -E_INVALID,
-                                "`projects[%zu]` must be a project's name, or `group/*`", i);
+        const char *text = json_string_value(json_array_get(list, i));
+        if (!text || !body_is_name(text) || strlen(text) > LIMIT_NAME) {
+            return request_fail(rq, -E_INVALID, "`%s[%zu]` must be %s", name, i, expected);
         }
-        set->projects[set->n_projects++] = arena_strdup(arena, str_from(name));
+        (*ret)[(*ret_count)++] = arena_strdup(arena, str_from(text));
     }
     return 0;
+}
+
+static int read_projects(struct request *rq, const json_t *body, struct arena *arena,
+                         Pb__PoolSet *set)
+{
+    return read_names(rq, body, "projects", LIMIT_POOL_PROJECTS, "a project's name, or `group/*`",
+                      arena, &set->has_projects, &set->projects, &set->n_projects);
 }
 
 /* A number that may be absent; *ret_has says whether it is there. */
@@ -349,6 +357,25 @@ static int project_set_done(struct request *rq)
     return rq->result < 0 ? refused(rq) : get_project(rq);
 }
 
+static int read_protection(struct request *rq, const json_t *body, struct arena *arena,
+                           Pb__ProjectSet *set)
+{
+    const char *branch = NULL;
+    int r = body_text(rq, body, "default_branch", LIMIT_NAME, &branch);
+    if (branch) {
+        set->has_default_branch = true;
+        set->default_branch = arena_strdup(arena, str_from(branch));
+    }
+    r = r < 0 ? r
+              : read_names(rq, body, "protected_branches", LIMIT_PROTECTED_REFS,
+                           "the name of a branch, with `*`", arena, &set->has_protected_branches,
+                           &set->protected_branches, &set->n_protected_branches);
+    return r < 0 ? r
+                 : read_names(rq, body, "protected_tags", LIMIT_PROTECTED_REFS,
+                              "the name of a tag, with `*`", arena, &set->has_protected_tags,
+                              &set->protected_tags, &set->n_protected_tags);
+}
+
 int put_project(struct request *rq)
 {
     json_t *body;
@@ -359,11 +386,13 @@ int put_project(struct request *rq)
     struct post *post = request_post_new(rq);
     Pb__ProjectSet *set = arena_alloc(post_arena(post), sizeof(*set));
     pb__project_set__init(set);
-    r = body_fields(rq, body, "", "weight max_running");
+    r = body_fields(rq, body, "",
+                    "weight max_running default_branch protected_branches protected_tags");
     r = r < 0 ? r : read_count(rq, body, "weight", 1000, &set->has_weight, &set->weight);
     r = r < 0 ? r
               : read_count(rq, body, "max_running", UINT32_MAX, &set->has_max_running,
                            &set->max_running);
+    r = r < 0 ? r : read_protection(rq, body, post_arena(post), set);
     json_decref(body);
     if (r == 0 && !str_is_project_name(rq->args.rest)) {
         r = request_fail(rq, -E_INVALID, "the path ends in no name of a project: group/name");

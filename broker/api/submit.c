@@ -33,6 +33,8 @@ struct submit {
     struct arena arena; /* lists for the compiler */
     const char *project;
     struct pipeline_facts facts;
+    bool closed;  /* to developers */
+    bool settled; /* the default branch is, by the project's settings */
     struct files files;
     struct pipeline_input in;
     Pb__Variable **variables;
@@ -61,6 +63,30 @@ static bool is_commit_hash(const char *sha)
     return (n == 40 || n == 64) && strspn(sha, "0123456789abcdef") == n;
 }
 
+/* The settings of the project say what its default branch is, where they do, and what is protected:
+ * whoever submits cannot. To developers a tag of the name of a protected branch is closed, too. */
+static int read_settings(struct submit *s)
+{
+    struct pipeline_facts *f = &s->facts;
+    struct tx *tx;
+    int r = api_read(s->rq->api, &tx);
+    if (r < 0) {
+        return r;
+    }
+    const Pb__ProjectRecord *p = s->project ? project_by_name(tx, s->project) : NULL;
+    s->settled = p && p->default_branch[0] != '\0';
+    if (s->settled) {
+        f->default_branch = arena_strdup(&s->arena, str_from(p->default_branch));
+    }
+    f->ref = f->ref ? f->ref : f->default_branch;
+    f->knows_protection = true;
+    f->is_protected = project_protects(p, f->default_branch, f->ref, f->tag);
+    s->closed = f->is_protected || project_protects(p, f->default_branch, f->ref, false);
+    r = tx_error(tx);
+    tx_abort(tx);
+    return r;
+}
+
 static int read_facts(struct submit *s)
 {
     struct request *rq = s->rq;
@@ -73,7 +99,6 @@ static int read_facts(struct submit *s)
         (r = body_text(rq, s->body, "default_branch", LIMIT_NAME, &f->default_branch)) < 0) {
         return r;
     }
-    f->ref = f->default_branch;
     f->project = s->project;
     if ((r = body_text(rq, s->body, "ref", LIMIT_NAME, &f->ref)) < 0 ||
         (r = body_text(rq, s->body, "sha", LIMIT_NAME, &f->sha)) < 0 ||
@@ -86,7 +111,8 @@ static int read_facts(struct submit *s)
     if ((f->sha && !is_commit_hash(f->sha)) || (f->before_sha && !is_commit_hash(f->before_sha))) {
         return request_fail(rq, -E_INVALID, "`sha` and `before_sha` are 40 or 64 hex digits");
     }
-    return read_commit(s);
+    r = read_settings(s);
+    return r < 0 ? r : read_commit(s);
 }
 
 static int read_snapshot(struct submit *s, const json_t *snapshot, Pb__SnapshotSource *ret)
@@ -461,16 +487,16 @@ struct identity {
  * that it is a tag, does not make a ref another one. */
 static int may_submit_for_ref(struct submit *s)
 {
-    const struct pipeline_facts *f = &s->facts;
-    bool protected = strcmp(f->ref, f->default_branch) == 0;
+    bool closed = s->closed;
     if (s->rq->who.role != ROLE_DEVELOPER) {
         return 0;
     }
-    int r = protected ? 0 : scope_was_protected(s->rq, s->project, f->ref, &protected);
-    if (r == 0 && protected) {
+    int r = closed || s->settled ? 0
+                                 : scope_was_protected(s->rq, s->project, s->facts.ref, &closed);
+    if (r == 0 && closed) {
         r = request_fail(s->rq, -E_FORBIDDEN,
                          "`%.255s` is protected: a developer's token submits for other refs",
-                         f->ref);
+                         s->facts.ref);
     }
     return r;
 }

@@ -68,10 +68,14 @@ static const char *project_name(struct tx *tx, uint64_t id)
 
 json_t *view_project(const Pb__ProjectRecord *p)
 {
-    return json_pack("{s:o, s:o, s:o, s:I, s:I, s:b}", "id", json_id(p->id), "name",
+    return json_pack("{s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:b}", "id", json_id(p->id), "name",
                      json_text(p->name), "created_at", json_time(p->created_ms), "weight",
                      (json_int_t)(p->weight > 0 ? p->weight : DEFAULT_WEIGHT), "max_running",
-                     (json_int_t)p->max_running, "declared", (int)p->declared);
+                     (json_int_t)p->max_running, "default_branch", json_text(p->default_branch),
+                     "protected_branches",
+                     view_text_list(p->protected_branches, p->n_protected_branches),
+                     "protected_tags", view_text_list(p->protected_tags, p->n_protected_tags),
+                     "declared", (int)p->declared);
 }
 
 json_t *view_pool(const struct pool_line *p)

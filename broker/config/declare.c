@@ -72,6 +72,48 @@ static void read_projects(struct declaring *d, const char *name, const struct no
     }
 }
 
+static bool is_text(const struct node *n)
+{
+    return n->kind == NODE_SCALAR && n->type != SCALAR_NULL && is_name(n->text);
+}
+
+static void read_default_branch(struct declaring *d, const char *name, const struct node *n)
+{
+    if (!is_text(n)) {
+        file_wrong(d->f, n, "wrong-value", NULL, "`%s` is the name of a branch", name);
+        return;
+    }
+    d->project->default_branch = arena_strdup(&d->f->o->arena, n->text);
+}
+
+static void read_patterns(struct declaring *d, const char *name, const struct node *n, char ***ret,
+                          size_t *ret_count)
+{
+    if (n->kind != NODE_LIST || n->count > LIMIT_PROTECTED_REFS) {
+        file_wrong(d->f, n, "wrong-value", NULL, "`%s` is a list of at most %u names, with `*`",
+                   name, LIMIT_PROTECTED_REFS);
+        return;
+    }
+    *ret = arena_array(&d->f->o->arena, MAX(n->count, 1u), sizeof(**ret));
+    for (uint32_t i = 0; i < n->count; i++) {
+        if (!is_text(n->items[i])) {
+            file_wrong(d->f, n->items[i], "wrong-value", NULL, "`%s` holds names, with `*`", name);
+            continue;
+        }
+        (*ret)[(*ret_count)++] = arena_strdup(&d->f->o->arena, n->items[i]->text);
+    }
+}
+
+static void read_branches(struct declaring *d, const char *name, const struct node *n)
+{
+    read_patterns(d, name, n, &d->project->protected_branches, &d->project->n_protected_branches);
+}
+
+static void read_tags(struct declaring *d, const char *name, const struct node *n)
+{
+    read_patterns(d, name, n, &d->project->protected_tags, &d->project->n_protected_tags);
+}
+
 static void read_queue_timeout(struct declaring *d, const char *name, const struct node *n)
 {
     uint64_t ms = 0;
@@ -156,6 +198,9 @@ static const struct field pool_fields[] = {
 static const struct field project_fields[] = {
     {"weight", read_weight},
     {"max_running", read_max_running},
+    {"default_branch", read_default_branch},
+    {"protected_branches", read_branches},
+    {"protected_tags", read_tags},
 };
 
 static void read_field(struct declaring *d, const struct pair *p, const struct field *fields,
@@ -246,7 +291,8 @@ void file_projects(struct file *f, const struct node *n)
         Pb__ProjectSet *set = arena_alloc(&f->o->arena, sizeof(*set));
         pb__project_set__init(set);
         set->name = arena_strdup(&f->o->arena, key->text);
-        set->has_weight = set->has_max_running = true;
+        set->has_weight = set->has_max_running = set->has_default_branch = true;
+        set->has_protected_branches = set->has_protected_tags = true;
         struct declaring d = {.f = f,
                               .project = set,
                               .where = arena_printf(&f->o->arena, "in project `%s`", set->name)};

@@ -106,6 +106,8 @@ int apply_project_set(struct core *c, const Pb__ProjectSet *cmd);
  */
 int pool_prepare(struct core *c, const Pb__PoolSet *cmd, Pb__PoolRecord **ret);
 int project_prepare(struct core *c, const Pb__ProjectSet *cmd);
+/* Those patterns of protected refs that the command has; the row refers to its texts. */
+void project_take_protection(Pb__ProjectRecord *row, const Pb__ProjectSet *cmd);
 /* Writes the row and the event, and gives a new one its id. */
 void pool_put(struct core *c, Pb__PoolRecord *row, const char *event);
 void project_put(struct core *c, Pb__ProjectRecord *row, const char *event);

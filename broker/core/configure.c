@@ -90,12 +90,15 @@ static void declare_pool(struct core *c, const Pb__PoolSet *set)
 
 static void declare_project(struct core *c, const Pb__ProjectSet *set)
 {
-    Pb__ProjectRecord *row = project_open(c, set->name);
+    const Pb__ProjectRecord *before = project_open(c, set->name);
+    Pb__ProjectRecord *row = (Pb__ProjectRecord *)pb_copy(c->arena, &before->base);
 
-    if (!row->declared || row->weight != set->weight || row->max_running != set->max_running) {
-        row->declared = true;
-        row->weight = set->weight;
-        row->max_running = set->max_running;
+    row->declared = true;
+    row->weight = set->weight;
+    row->max_running = set->max_running;
+    row->default_branch = set->default_branch;
+    project_take_protection(row, set);
+    if (!pb_same(&before->base, &row->base)) {
         project_put(c, row, "declared");
     }
 }

@@ -251,6 +251,16 @@ int apply_pool_delete(struct core *c, const Pb__PoolDelete *cmd)
     return 0;
 }
 
+static bool patterns_ok(char *const *patterns, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (patterns[i][0] == '\0' || !text_ok(patterns[i], LIMIT_NAME)) {
+            return false;
+        }
+    }
+    return n <= LIMIT_PROTECTED_REFS;
+}
+
 int project_prepare(struct core *c, const Pb__ProjectSet *cmd)
 {
     if (!name_ok(cmd->name)) {
@@ -259,6 +269,13 @@ int project_prepare(struct core *c, const Pb__ProjectSet *cmd)
     if (cmd->weight > WEIGHT_MAX) {
         return reject(c, -E_INVALID, "a project's weight is 1 to %u, or 0 for the default",
                       WEIGHT_MAX);
+    }
+    if (!text_ok(cmd->default_branch, LIMIT_NAME) ||
+        !patterns_ok(cmd->protected_branches, cmd->n_protected_branches) ||
+        !patterns_ok(cmd->protected_tags, cmd->n_protected_tags)) {
+        return reject(c, -E_INVALID,
+                      "names of branches and tags have 1 to %u bytes, and there are at most %u",
+                      LIMIT_NAME, LIMIT_PROTECTED_REFS);
     }
     return 0;
 }
@@ -271,6 +288,18 @@ void project_put(struct core *c, Pb__ProjectRecord *row, const char *event)
     event_add(c, &(struct event){
                      .kind = EVENT_PROJECT, .project_id = row->id, .to = event, .name = row->name});
     effect_add(c->fx, (struct effect){.kind = EFFECT_SETTINGS});
+}
+
+void project_take_protection(Pb__ProjectRecord *row, const Pb__ProjectSet *cmd)
+{
+    if (cmd->has_protected_branches) {
+        row->protected_branches = cmd->protected_branches;
+        row->n_protected_branches = cmd->n_protected_branches;
+    }
+    if (cmd->has_protected_tags) {
+        row->protected_tags = cmd->protected_tags;
+        row->n_protected_tags = cmd->n_protected_tags;
+    }
 }
 
 int apply_project_set(struct core *c, const Pb__ProjectSet *cmd)
@@ -289,6 +318,8 @@ int apply_project_set(struct core *c, const Pb__ProjectSet *cmd)
     row = project_open(c, cmd->name);
     TAKE(weight);
     TAKE(max_running);
+    TAKE(default_branch);
+    project_take_protection(row, cmd);
     project_put(c, row, "set");
     c->reply->project_id = row->id;
     return 0;

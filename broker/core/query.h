@@ -37,6 +37,10 @@ const Pb__PipelineVariablesRecord *pipeline_variables_get(struct tx *tx, uint64_
 struct str predefined_value(const Pb__PipelineVariablesRecord *vars, const char *name);
 /* As GitLab has it until somebody changes it: the default branch is protected, nothing else. */
 bool ref_is_protected(const Pb__PipelineRecord *p, const Pb__PipelineVariablesRecord *vars);
+/* Whether a project's settings protect a ref: its default branch does, which is `default_branch`
+ * where they name none, and what their patterns name does. `p` NULL: nothing is set. */
+bool project_protects(const Pb__ProjectRecord *p, const char *default_branch, const char *ref,
+                      bool tag);
 /* A cache whose key ends in "-protected" is for jobs of protected refs alone: what the default
  * branch is built with is not for every branch to write, nor to read. */
 bool cache_is_open_to(struct tx *tx, const Pb__JobRecord *job, struct str cache_key);

@@ -123,6 +123,26 @@ bool ref_is_protected(const Pb__PipelineRecord *p, const Pb__PipelineVariablesRe
            str_eqz(predefined_value(vars, "CI_DEFAULT_BRANCH"), p->ref);
 }
 
+bool project_protects(const Pb__ProjectRecord *p, const char *default_branch, const char *ref,
+                      bool tag)
+{
+    static const Pb__ProjectRecord nothing = PB__PROJECT_RECORD__INIT;
+    const Pb__ProjectRecord *s = p != NULL ? p : &nothing;
+    char *const *patterns = tag ? s->protected_tags : s->protected_branches;
+    const size_t n = tag ? s->n_protected_tags : s->n_protected_branches;
+
+    if (!tag &&
+        strcmp(ref, s->default_branch[0] != '\0' ? s->default_branch : default_branch) == 0) {
+        return true;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (str_matches(str_from(patterns[i]), str_from(ref))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool cache_is_open_to(struct tx *tx, const Pb__JobRecord *job, struct str cache_key)
 {
     const Pb__PipelineVariablesRecord *vars;

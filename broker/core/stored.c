@@ -98,34 +98,6 @@ size_t stored_wrapped_by_others(struct tx *tx, struct str master_key_id, struct 
 
 /* --- which of them a job gets --- */
 
-/* `*` is any text, of slashes, too; every other character is itself. */
-static bool matches(struct str pattern, struct str text)
-{
-    size_t p = 0;
-    size_t t = 0;
-    size_t star = SIZE_MAX; /* the last one, and where its text began */
-    size_t star_t = 0;
-
-    while (t < text.n) {
-        if (p < pattern.n && pattern.p[p] == '*') {
-            star = p++;
-            star_t = t;
-        } else if (p < pattern.n && pattern.p[p] == text.p[t]) {
-            p++;
-            t++;
-        } else if (star != SIZE_MAX) {
-            p = star + 1;
-            t = ++star_t;
-        } else {
-            return false;
-        }
-    }
-    while (p < pattern.n && pattern.p[p] == '*') {
-        p++;
-    }
-    return p == pattern.n;
-}
-
 /* The name itself comes before patterns, of which the one that says more comes first; "*" is the
  * last. */
 size_t scope_fit(const char *scope, struct str environment)
@@ -145,7 +117,7 @@ size_t scope_fit(const char *scope, struct str environment)
     for (size_t i = 0; i < pattern.n; i++) {
         letters += pattern.p[i] != '*';
     }
-    return matches(pattern, environment) ? 2 + letters : 0;
+    return str_matches(pattern, environment) ? 2 + letters : 0;
 }
 
 struct choice {

@@ -81,6 +81,61 @@ def roles_are_as_far_as_they_reach(build):
         assert ask(stack, None, "GET", "/pipelines")[0] == 401
 
 
+def what_a_submit_claims_of_its_ref_opens_nothing(build):
+    job = "a: {script: ['echo is $CI_COMMIT_REF_PROTECTED, $CI_DEFAULT_BRANCH; echo secret [$KEY]']}\n"
+    with Stack(build) as stack:
+        tokens = {role: create(stack, role, role) for role in ("developer", "user")}
+        davit(stack, "variables", "set", "KEY", "--protected", "yes", "--project", "g/p", value="opened")
+
+        def body(**fields):
+            return {"project": "g/p", "files": {".gitlab-ci.yml": job}, **fields}
+
+        def said(role, **fields):
+            status, answer = ask(stack, tokens[role], "POST", "/pipelines", body(**fields))
+            if status == 403:
+                return "refused"
+            assert status == 201, (status, answer)
+            assert stack.wait_pipeline(answer["id"])["status"] == "success"
+            log = stack.log(answer["jobs"][0]["id"]).decode()
+            assert ("secret [opened]" in log) == ("is true" in log), log
+            assert ("secret []" in log) == ("is false" in log), log
+            return "protected" if "is true" in log else "open"
+        # Nobody has set anything: whoever may submit for all refs is believed, a developer is not.
+        assert said("user", ref="trunk", default_branch="trunk") == "protected"
+        assert said("developer", ref="trunk", default_branch="trunk") == "refused"
+        assert said("developer", ref="trunk", default_branch="main") == "refused"  # pipelines know it already
+        assert said("developer", default_branch="trunk") == "refused"
+        assert said("developer", ref="topic") == "open"
+        davit(stack, "projects", "set", "g/p", "--default-branch", "trunk", "--protected-branches", "release/*,stable",
+              "--protected-tags", "v*")
+        shown = davit(stack, "projects").stdout
+        assert "protected: trunk, release/*, stable; tags v*" in shown, shown
+        for ref, tag in (("trunk", False), ("release/1/x", False), ("stable", False), ("v1", True)):
+            for claim in ("main", ref):
+                assert said("developer", ref=ref, tag=tag, default_branch=claim) == "refused", (ref, claim)
+            assert said("user", ref=ref, tag=tag, default_branch="main") == "protected", ref
+        assert said("developer", ref="trunk", tag=True) == "refused"
+        for origin in ("merge_request_event", "schedule"):
+            assert said("developer", ref="trunk", origin=origin) == "refused"
+        # What is not protected cannot be made so: not by a claim, not by variables.
+        for ref, tag in (("main", False), ("v1", False), ("unstable", False)):
+            assert said("developer", ref=ref, tag=tag, default_branch=ref) == "open", ref
+        assert said("developer", ref="main", default_branch="main",
+                    variables=[{"name": "CI_DEFAULT_BRANCH", "value": "main"}]) == "open"
+        status, answer = ask(stack, tokens["developer"], "POST", "/pipelines", body(
+            ref="main", variables=[{"name": "CI_COMMIT_REF_PROTECTED", "value": "true"}]))
+        assert status == 201, answer
+        stack.wait_pipeline(answer["id"])
+        assert b"secret []" in stack.log(answer["jobs"][0]["id"])  # a word in its own script, no more
+        for field, value, words in (("protected_branches", ["a"] * 201, "protected_branches"),
+                                    ("protected_tags", [""], "protected_tags[0]"),
+                                    ("default_branch", 1, "default_branch")):
+            status, answer = ask(stack, stack.token(), "PUT", "/projects/g/p", {field: value})
+            assert status in (400, 422) and words in answer.decode(), (status, answer)
+        davit(stack, "projects", "set", "g/p", "--protected-branches", "")
+        assert said("developer", ref="stable") == "open"
+
+
 def a_developer_stops_no_environment_of_a_protected_ref_by_its_job(build):
     with Stack(build) as stack:
         p = stack.submit("""
@@ -309,7 +364,8 @@ def an_option_of_another_kind_of_token_makes_none(build):
 
 
 if __name__ == "__main__":
-    main([roles_are_as_far_as_they_reach, a_developer_stops_no_environment_of_a_protected_ref_by_its_job,
+    main([roles_are_as_far_as_they_reach, what_a_submit_claims_of_its_ref_opens_nothing,
+          a_developer_stops_no_environment_of_a_protected_ref_by_its_job,
           artifacts_are_for_whom_their_access_names, a_developer_cannot_say_that_a_protected_ref_is_none,
           an_idempotency_key_opens_no_other_project_to_a_token_of_the_same_name, lint_tells_a_developer_no_protected_variable,
           a_token_of_some_projects_sees_no_others,

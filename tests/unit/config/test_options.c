@@ -88,7 +88,8 @@ static void a_file_declares_pools_and_projects(void **state)
                                "    on_worker_lost: wait\n"
                                "  plain:\n"
                                "projects:\n"
-                               "  group/app: {weight: 300, max_running: 7}\n");
+                               "  group/app: {weight: 300, max_running: 7, default_branch: trunk,\n"
+                               "    protected_branches: [release/*, x], protected_tags: [v*]}\n");
     const Pb__PoolSet *p;
 
     assert_string_equal(said, "");
@@ -110,6 +111,10 @@ static void a_file_declares_pools_and_projects(void **state)
     assert_int_equal(p->n_projects, 0);
     assert_int_equal(o.declared->n_projects, 1);
     assert_int_equal(o.declared->projects[0]->weight, 300);
+    assert_string_equal(o.declared->projects[0]->default_branch, "trunk");
+    assert_int_equal(o.declared->projects[0]->n_protected_branches, 2);
+    assert_string_equal(o.declared->projects[0]->protected_branches[0], "release/*");
+    assert_string_equal(o.declared->projects[0]->protected_tags[0], "v*");
     assert_int_equal(o.declared->projects[0]->max_running, 7);
     free(said);
     options_release(&o);
@@ -143,6 +148,10 @@ static void what_is_wrong_has_its_place(void **state)
     assert_wrong("pools:\n  a: {lease_ms: 9}\n",
                  "davitd.yml:2:3: error: pool `a`: heartbeat_ms is");
     assert_wrong("projects: {a: {weight: 1001}}\n", "`weight` is a number, 0 to 1000");
+    assert_wrong("projects: {a: {default_branch: [x]}}\n", "1:30: error: `default_branch` is");
+    assert_wrong("projects: {a: {protected_tags: v*}}\n", "`protected_tags` is a list of at most");
+    assert_wrong("projects: {a: {protected_branches: [a, '']}}\n",
+                 "`protected_branches` holds names");
     assert_wrong("projects: {../a: {weight: 1}}\n", "a project is named group/name");
     assert_wrong("--- {spec: {}}\n--- {data: a}\n", "davitd.yml:");
 }
