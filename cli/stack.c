@@ -229,6 +229,7 @@ static int prepare_worker(struct stack *s, size_t i)
         for (size_t k = 0; k < ARRAY_LEN(args); k++) {
             child_arg(w, args[k]);
         }
+        child_arg(w, "--allow-local-git"); /* its jobs are those of whoever started it */
         if (s->o.tags != NULL) {
             child_arg(w, "--tags");
             child_arg(w, s->o.tags);

@@ -34,6 +34,8 @@ const char worker_usage[] =
     "  --executors A,B       ways to run jobs, of which the first one that takes a job does: "
     "shell,\n"
     "                        sandbox, docker (default: shell)\n"
+    "  --allow-local-git     jobs may have their sources from repositories on this machine "
+    "(file://)\n"
     "  --cancel-grace-ms N   between SIGTERM and SIGKILL of a canceled job (default: 10000)\n"
     "  --min-free-mb N       take no work with less free disk space (default: 500)\n"
     "  --log-level LEVEL     error, warn, info or debug (default: info)\n"
@@ -162,6 +164,7 @@ static int parse_option(struct worker_config *c, const char *name, const char *v
     const struct option options[] = {
         {"--help", .flag = &c->help, .flag_value = true},
         {"--no-untagged", .flag = &c->run_untagged, .flag_value = false},
+        {"--allow-local-git", .flag = &c->local_git, .flag_value = true},
         {"--broker", .text = &c->broker},
         {"--token-file", .text = &c->token_file},
         {"--state", .text = &c->state},

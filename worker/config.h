@@ -49,6 +49,7 @@ struct worker_config {
         bool network;
     } sandbox;
     bool run_untagged;
+    bool local_git; /* file:// is a source of jobs */
     bool help;
     enum log_level log_level;
 };

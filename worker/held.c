@@ -35,6 +35,7 @@ static struct exec_context context_of(const struct held *h)
         .open_files = a->open_files,
         .engine = a->engine,
         .sandbox = &a->sandbox,
+        .local_git = a->config->local_git,
         .slot = h->slot,
         .cancel_grace_ms = a->config->cancel_grace_ms,
     };

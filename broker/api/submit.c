@@ -144,6 +144,11 @@ static int read_snapshot(struct submit *s, const json_t *snapshot, Pb__SnapshotS
 static bool is_git_url(const char *url)
 {
     struct str s = str_from(url);
+    for (size_t i = 0; i < s.n; i++) {
+        if ((unsigned char)s.p[i] <= ' ' || s.p[i] == 0x7f) {
+            return false;
+        }
+    }
     return str_starts(s, STR("file:///")) || str_starts(s, STR("http://")) ||
            str_starts(s, STR("https://"));
 }
@@ -161,8 +166,10 @@ static int read_git(struct submit *s, const json_t *git, Pb__GitSource *ret)
         return r;
     }
     if (!url || !is_git_url(url)) {
-        return request_fail(s->rq, -E_INVALID,
-                            "`source.git.url` starts with file:///, http:// or https://");
+        return request_fail(
+            s->rq, -E_INVALID,
+            "`source.git.url` starts with file:///, http:// or https://, and has no "
+            "blanks");
     }
     if (!sha || !is_commit_hash(sha)) {
         return request_fail(s->rq, -E_INVALID, "`source.git.sha` is 40 or 64 hex digits");

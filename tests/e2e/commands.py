@@ -241,7 +241,8 @@ def git_works_in_a_submodule(build):
 
 
 def submit_by_git_url(build):
-    with Tree("job: {script: [cat src/file]}\n") as tree, Stack(build) as stack:
+    with Tree("job: {script: [cat src/file]}\n") as tree, \
+            Stack(build, worker=("--allow-local-git",)) as stack:
         done = davit(stack.build, "submit", "--git", "file://" + tree.dir, "--ref", "main", "--follow",
                      env=on(stack))
         assert done.returncode == 0 and "job | yes" in done.stdout, done.stdout + done.stderr

@@ -268,7 +268,7 @@ def an_image_waits_for_docker_and_the_shell_executor_refuses_it(build):
 
 
 def sources_by_git_url(build):
-    with Stack(build) as stack:
+    with Stack(build, worker=("--allow-local-git",)) as stack:
         repo = os.path.join(stack.dir, "repo")
         git = ["git", "-C", repo, "-c", "user.name=t", "-c", "user.email=t@t"]
         subprocess.run(["git", "init", "-q", "-b", "main", repo], check=True)

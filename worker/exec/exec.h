@@ -37,6 +37,7 @@ struct exec_context {
     uint64_t open_files;              /* that a job may have; 0: as many as the worker */
     const Pb__EngineSettings *engine; /* NULL: no Docker Engine */
     const struct sandbox_settings *sandbox;
+    bool local_git; /* sources may be repositories of this machine (file://) */
 };
 
 struct executor {

@@ -36,6 +36,9 @@ void steps_add_own(struct preparation *p, const char *name, const char *kind, ui
     }
     shim_conf_env(p->conf, STR("DAVIT_API_URL"), str_from(p->cx->api_url));
     shim_conf_env(p->conf, STR("DAVIT_CACHE_DIR"), str_from(p->cx->cache_dir));
+    if (p->cx->local_git) {
+        shim_conf_env(p->conf, STR("DAVIT_LOCAL_GIT"), STR("yes"));
+    }
     if (p->cx->ca_file != NULL) {
         shim_conf_env(p->conf, STR("DAVIT_CA_FILE"), str_from(p->cx->ca_file));
     }

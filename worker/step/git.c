@@ -55,6 +55,11 @@ static int git_run(enum voice voice, const char *const *argv)
 }
 #define GIT(voice, ...) git_run((voice), (const char *[]){"git", __VA_ARGS__, NULL})
 
+static bool is_local(const char *url)
+{
+    return str_starts(str_from(url), STR("file://"));
+}
+
 /* A global configuration of our own, which the programs that git starts see too: the user's, and
  * what a job needs. Nothing may ask, nothing may stay behind in the background, and it does not
  * matter who owns a repository that the job is told to use. */
@@ -75,10 +80,9 @@ static int write_config(struct checkout *c)
                     "[submodule]\n\tactive = .\n" /* their own word for it is gone */
                     "[init]\n\tdefaultBranch = davit\n"
                     "[advice]\n\tdetachedHead = false\n");
-    if (strncmp(c->url, "file://", strlen("file://")) == 0) {
-        /* For submodules beside a local repository. */
-        buf_addz(&text, "[protocol \"file\"]\n\tallow = always\n");
-    }
+    /* Of a job that may not have them, submodules neither; ext:: runs any command. */
+    buf_addf(&text, "[protocol \"file\"]\n\tallow = %s\n[protocol \"ext\"]\n\tallow = never\n",
+             is_local(c->url) ? "always" : "never");
     int r = os_put_file(path, text.p, text.n, 0600);
     if (r < 0) {
         step_error("cannot write %s: %s", path, err_text(r));
@@ -327,21 +331,40 @@ static uint64_t number(const struct step *s, const char *name, uint64_t usual)
     return str_to_u64(step_var(s, name, ""), &value) == 0 ? value : usual;
 }
 
-static bool url_supported(const char *url)
-{
-    static const char *const schemes[] = {"file://", "http://", "https://"};
-    for (size_t i = 0; i < ARRAY_LEN(schemes); i++) {
-        if (strncmp(url, schemes[i], strlen(schemes[i])) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static bool sha_valid(const char *sha)
 {
     size_t n = strlen(sha);
     return (n == SHA1_HEX || n == SHA256_HEX) && strspn(sha, "0123456789abcdef") == n;
+}
+
+/* A line break in it would be one in what git asks a credential helper. */
+static bool is_plain(const char *url)
+{
+    for (; *url != '\0'; url++) {
+        if ((unsigned char)*url <= ' ' || *url == 0x7f) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Any other kind would have git run programs (ext::, ssh's options), or read what the job may not.
+ */
+static int check_source(const struct checkout *c)
+{
+    struct str url = str_from(c->url);
+    bool remote = str_starts(url, STR("http://")) || str_starts(url, STR("https://"));
+    if (!is_plain(c->url) || (!remote && !is_local(c->url)) || !sha_valid(c->sha)) {
+        step_error("a git source needs a file://, http:// or https:// URL and a full commit id");
+        return -E_INVALID;
+    }
+    if (is_local(c->url) && getenv("DAVIT_LOCAL_GIT") == NULL) {
+        step_error("this worker reads no repositories of its own machine: %s is refused "
+                   "(davit-worker --allow-local-git would allow it)",
+                   c->url);
+        return -E_FORBIDDEN;
+    }
+    return 0;
 }
 
 /* Which branch or tag to fetch along, and under which name it is known here. */
@@ -388,11 +411,8 @@ int step_source_git(struct step *s, const Pb__GitSource *git)
     };
     uint64_t attempts = MIN(number(s, "GET_SOURCES_ATTEMPTS", ATTEMPTS_USUAL), ATTEMPTS_MAX);
     bool reuse;
-    if (!url_supported(c.url) || !sha_valid(c.sha)) {
-        step_error("a git source needs a file://, http:// or https:// URL and a full commit id");
-        return -E_INVALID;
-    }
-    int r = strategy(s, &reuse);
+    int r = check_source(&c);
+    r = r < 0 ? r : strategy(s, &reuse);
     if (r == 0) {
         r = write_config(&c);
     }

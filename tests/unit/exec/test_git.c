@@ -16,6 +16,7 @@ static Pb__GitSource git;
 static int setup(void **state)
 {
     fixture_setup(state);
+    ((struct fixture *)*state)->cx.local_git = true;
     struct fixture *f = *state;
     setenv("GIT_CONFIG_GLOBAL", "/dev/null", 1);
     run_command(f,
@@ -284,10 +285,36 @@ static void a_missing_repository_is_tried_again_and_keeps_the_tree(void **state)
     assert_string_equal(run_command(f, "cat builds/3/group/project/file"), "30");
 }
 
+/* Neither as the source nor as a submodule of one: the repository is there, and would be good. */
+static void repositories_of_this_machine_have_to_be_allowed(void **state)
+{
+    struct fixture *f = *state;
+    f->cx.local_git = false;
+    next_job(f, "main", "main");
+    spec_variable(f, "DAVIT_LOCAL_GIT", "yes"); /* a job does not allow itself */
+    SCRIPT(f, "echo never");
+    run_job(f);
+    assert_outcome(f, JOB_FAILED, REASON_SOURCE_FAILURE, 0);
+    assert_in_log(f, "this worker reads no repositories of its own machine: file:///");
+    assert_in_log(f, "--allow-local-git");
+    f->cx.local_git = true;
+    next_job(f, "main", "main");
+    SCRIPT(f, "echo got it");
+    assert_runs(f, "got it");
+}
+
 static void other_urls_are_refused(void **state)
 {
-    static const char *const bad[] = {"ext::sh -c touch% /tmp/x", "/etc", "--upload-pack=x",
-                                      "ssh://h/r"};
+    static const char *const bad[] = {"ext::sh -c touch% /tmp/x",
+                                      "/etc",
+                                      "--upload-pack=x",
+                                      "-cprotocol.ext.allow=always",
+                                      "ssh://h/r",
+                                      "ssh://-oProxyCommand=touch/r",
+                                      "h:r",
+                                      "FILE:///r",
+                                      "https://h/r\nhost=other",
+                                      "http://h/r x"};
     struct fixture *f = *state;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         next_job(f, "main", "main");
@@ -482,6 +509,7 @@ int main(void)
         TEST(a_broken_repository_is_cloned_anew),
         TEST(a_commit_that_is_not_there_is_a_source_failure),
         TEST(a_missing_repository_is_tried_again_and_keeps_the_tree),
+        TEST(repositories_of_this_machine_have_to_be_allowed),
         TEST(other_urls_are_refused),
         TEST(submodules_come_when_asked_for),
         TEST(nothing_left_in_a_submodule_is_run),
