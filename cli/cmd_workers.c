@@ -8,6 +8,7 @@
 #include "cli/list.h"
 #include "common/str.h"
 
+#define LEAVE_HELP    "its process ends once it has no jobs, and is not started again"
 #define DEADLINE_HELP "what runs then goes to other workers: 10m"
 
 static const char *worker_state(const json_t *w)
@@ -16,13 +17,13 @@ static const char *worker_state(const json_t *w)
         return "revoked";
     }
     if (!json_flag(w, "online")) {
-        return "offline";
+        return json_flag(w, "leaves") ? "left" : "offline";
     }
     if (json_flag(w, "suspect")) {
         return "suspect";
     }
     if (json_flag(w, "draining")) {
-        return "draining";
+        return json_flag(w, "leaves") ? "leaving" : "draining";
     }
     return json_flag(w, "paused") ? "paused" : "online";
 }
@@ -33,7 +34,7 @@ static void print_workers(const struct cli *c, const json_t *list)
     json_t *w;
     printf("%-6s %-20s %-16s %-12s %-7s %-24s %-11s %s\n", "ID", "NAME", "HOST", "POOL", "BUSY",
            "TAGS", "CERTIFIED", "STATE");
-    json_array_foreach(json_object_get(list, "items"), i, w)
+    json_array_foreach(list, i, w)
     {
         struct buf tags = BUF_INIT;
         char busy[32];
@@ -60,29 +61,52 @@ static void print_workers(const struct cli *c, const json_t *list)
 static int find_worker(struct cli *c, const struct client *cl, const char *name, uint64_t *ret_id)
 {
     json_t *list = NULL;
-    size_t i;
-    json_t *w;
+    struct buf query = BUF_INIT;
     if (str_to_u64(str_from(name), ret_id) == 0) {
         return 0;
     }
-    int r = client_call(c, cl, "GET", "/workers?limit=200", NULL, NULL, &list);
+    buf_addz(&query, "name=");
+    list_escape(&query, name);
+    int r = list_fetch(c, cl, "workers", buf_cstr(&query), SIZE_MAX, &list);
+    buf_release(&query);
     if (r < 0) {
         return r;
     }
     *ret_id = 0;
-    json_array_foreach(json_object_get(list, "items"), i, w)
-    {
-        if (strcmp(json_text(w, "name"), name) == 0) {
-            *ret_id = json_number(w, "id");
-        }
+    if (json_array_size(list) > 1) {
+        r = cli_fail(c, -E_CONFLICT, "%zu workers are called `%s`: give the ID of one",
+                     json_array_size(list), name);
+        json_decref(list);
+        return r;
     }
+    *ret_id = json_number(json_array_get(list, 0), "id");
     json_decref(list);
     return *ret_id != 0 ? 0 : cli_fail(c, -E_NOT_FOUND, "there is no worker `%s`", name);
 }
 
-/* `deadline`: of a drain; NULL: none. */
+struct drain_options {
+    const char *deadline; /* NULL: none */
+    bool leave;
+};
+
+static json_t *drain_body(const struct drain_options *o)
+{
+    if (o->deadline == NULL && !o->leave) {
+        return NULL;
+    }
+    json_t *body = json_object();
+    if (o->deadline != NULL) {
+        json_object_set_new(body, "deadline", json_string(o->deadline));
+    }
+    if (o->leave) {
+        json_object_set_new(body, "leave", json_true());
+    }
+    return body;
+}
+
+/* `drain`: what was said for a drain. */
 static int act(struct cli *c, const struct client *cl, const char *worker, const char *what,
-               const char *done, const char *deadline)
+               const char *done, const struct drain_options *drain)
 {
     json_t *w = NULL;
     char path[64];
@@ -90,15 +114,17 @@ static int act(struct cli *c, const struct client *cl, const char *worker, const
     int r = find_worker(c, cl, worker, &id);
     if (r == 0) {
         snprintf(path, sizeof(path), "/workers/%" PRIu64 "/%s", id, what);
-        json_t *body = deadline != NULL ? json_pack("{s:s}", "deadline", deadline) : NULL;
+        json_t *body = drain_body(drain);
         r = client_call(c, cl, "POST", path, body, NULL, &w);
         json_decref(body);
     }
     if (r == 0 && c->json) {
         cli_print_json(w);
     } else if (r == 0) {
-        printf("worker %s %s%s%s\n", json_text(w, "name"), done, deadline != NULL ? ", until " : "",
-               deadline != NULL ? json_text(w, "drain_until") : "");
+        printf("worker %s %s%s%s%s\n", json_text(w, "name"), done,
+               drain->leave ? ", then its process ends" : "",
+               drain->deadline != NULL ? ", until " : "",
+               drain->deadline != NULL ? json_text(w, "drain_until") : "");
         json_decref(w);
     }
     return r;
@@ -126,9 +152,9 @@ static int revoke(struct cli *c, const struct client *cl, const char *name)
 static int list_workers(struct cli *c, const struct client *cl)
 {
     json_t *list = NULL;
-    int r = client_call(c, cl, "GET", "/workers?limit=200", NULL, NULL, &list);
+    int r = list_fetch(c, cl, "workers", "", SIZE_MAX, &list);
     if (r == 0 && c->json) {
-        cli_print_json(list);
+        cli_print_json(json_pack("{s:o}", "items", list));
     } else if (r == 0) {
         print_workers(c, list);
         json_decref(list);
@@ -137,7 +163,7 @@ static int list_workers(struct cli *c, const struct client *cl)
 }
 
 static int run(struct cli *c, const struct client *cl, const char *const *args, size_t count,
-               const char *deadline)
+               const struct drain_options *drain)
 {
     static const struct {
         const char *word;
@@ -147,8 +173,9 @@ static int run(struct cli *c, const struct client *cl, const char *const *args, 
                    {"resume", "resume", "takes work again"},
                    {"drain", "drain", "drains"},
                    {"undrain", "undrain", "takes work again"}};
-    if (deadline != NULL && (count != 2 || strcmp(args[0], "drain") != 0)) {
-        return cli_fail(c, -E_USAGE, "--deadline is for drain");
+    if ((drain->deadline != NULL || drain->leave) &&
+        (count != 2 || strcmp(args[0], "drain") != 0)) {
+        return cli_fail(c, -E_USAGE, "--deadline and --leave are for drain");
     }
     if (count == 0) {
         return list_workers(c, cl);
@@ -158,7 +185,7 @@ static int run(struct cli *c, const struct client *cl, const char *const *args, 
     }
     for (size_t i = 0; i < ARRAY_LEN(actions) && count == 2; i++) {
         if (strcmp(args[0], actions[i].word) == 0) {
-            return act(c, cl, args[1], actions[i].route, actions[i].done, deadline);
+            return act(c, cl, args[1], actions[i].route, actions[i].done, drain);
         }
     }
     return cli_fail(c, -E_USAGE,
@@ -167,9 +194,10 @@ static int run(struct cli *c, const struct client *cl, const char *const *args, 
 
 int cmd_workers(struct cli *c, int argc, char **argv)
 {
-    const char *deadline = NULL;
+    struct drain_options drain = {.leave = false};
     const struct opt opts[] = {
-        {"deadline", 0, OPT_TEXT, &deadline, "TIME", DEADLINE_HELP},
+        {"deadline", 0, OPT_TEXT, &drain.deadline, "TIME", DEADLINE_HELP},
+        {"leave", 0, OPT_FLAG, &drain.leave, NULL, LEAVE_HELP},
         {NULL, 0, OPT_FLAG, NULL, NULL, NULL},
     };
     const char **args;
@@ -181,7 +209,7 @@ int cmd_workers(struct cli *c, int argc, char **argv)
     }
     r = client_open(c, &cl);
     if (r == 0) {
-        r = run(c, &cl, args, count, deadline);
+        r = run(c, &cl, args, count, &drain);
         client_release(&cl);
     }
     free(args);
@@ -191,12 +219,13 @@ int cmd_workers(struct cli *c, int argc, char **argv)
 int cmd_drain(struct cli *c, int argc, char **argv)
 {
     bool undo = false;
-    const char *deadline = NULL;
+    struct drain_options drain = {.leave = false};
     const char **args;
     size_t count;
     const struct opt opts[] = {
         {"undo", 0, OPT_FLAG, &undo, NULL, "take work again"},
-        {"deadline", 0, OPT_TEXT, &deadline, "TIME", DEADLINE_HELP},
+        {"deadline", 0, OPT_TEXT, &drain.deadline, "TIME", DEADLINE_HELP},
+        {"leave", 0, OPT_FLAG, &drain.leave, NULL, LEAVE_HELP},
         {NULL, 0, OPT_FLAG, NULL, NULL, NULL},
     };
     struct client cl;
@@ -204,14 +233,14 @@ int cmd_drain(struct cli *c, int argc, char **argv)
     if (r < 0) {
         return r;
     }
-    if (undo && deadline != NULL) {
+    if (undo && (drain.deadline != NULL || drain.leave)) {
         free(args);
-        return cli_fail(c, -E_USAGE, "--undo has no --deadline");
+        return cli_fail(c, -E_USAGE, "--undo has neither --deadline nor --leave");
     }
     r = client_open(c, &cl);
     if (r == 0) {
         r = act(c, &cl, args[0], undo ? "undrain" : "drain", undo ? "takes work again" : "drains",
-                deadline);
+                &drain);
         client_release(&cl);
     }
     free(args);

@@ -18,9 +18,14 @@
 #define UNSENT_MAX    16u
 #define TOKEN_MAX     4096u
 
+static bool agent_leaves(const struct agent *a)
+{
+    return a->leaving || a->sent_away;
+}
+
 const char *agent_refuses_work(const struct agent *a)
 {
-    if (a->leaving) {
+    if (agent_leaves(a)) {
         return "the worker leaves";
     }
     if (a->drained) {
@@ -153,8 +158,8 @@ void agent_job_ended(struct agent *a, bool machine_failed)
 
 void agent_job_gone(struct agent *a)
 {
-    if (a->leaving && a->jobs == NULL) {
-        session_leave(&a->session, "stopped");
+    if (agent_leaves(a) && a->jobs == NULL) {
+        session_leave(&a->session, a->leaving ? "stopped" : "sent away");
     }
 }
 
@@ -224,12 +229,10 @@ static void on_sweep(void *ctx)
     loop_timer_set(a->loop, &a->sweep_timer, os_monotonic_ms() + SWEEP_MS, on_sweep, a);
 }
 
+/* Ends the process once no job is left. */
 static void leave(struct agent *a)
 {
     struct held *h, *next;
-    log_info("leaving once the jobs in hand have ended; a second signal leaves at once");
-    a->leaving = true;
-    notify_stopping();
     tell_willingness(a);
     DL_FOREACH_SAFE (a->jobs, h, next) {
         if (h->phase == HELD_WAITING) {
@@ -239,6 +242,15 @@ static void leave(struct agent *a)
     agent_job_gone(a);
 }
 
+void agent_send_away(struct agent *a)
+{
+    if (!agent_leaves(a)) {
+        log_info("the broker sends this worker away: leaving once the jobs in hand have ended");
+    }
+    a->sent_away = true;
+    leave(a);
+}
+
 static void on_signal(void *ctx, int number)
 {
     struct agent *a = ctx;
@@ -246,6 +258,9 @@ static void on_signal(void *ctx, int number)
         return;
     }
     if (!a->leaving) {
+        log_info("leaving once the jobs in hand have ended; a second signal leaves at once");
+        a->leaving = true;
+        notify_stopping();
         leave(a);
         return;
     }
@@ -309,7 +324,7 @@ static void fill_heartbeat(void *ctx, struct arena *arena, Pb__Heartbeat *beat)
     struct agent *a = ctx;
     const char *refuses = agent_refuses_work(a);
     beat->jobs = list_jobs(a, arena, &beat->n_jobs);
-    beat->draining = a->leaving || a->drained || health_paused(&a->health, os_monotonic_ms());
+    beat->draining = agent_leaves(a) || a->drained || health_paused(&a->health, os_monotonic_ms());
     beat->disk_low = a->health.disk_low;
     beat->refuses = (char *)(uintptr_t)(refuses != NULL ? refuses : "");
     beat->wall_ms = os_realtime_ms();
@@ -323,7 +338,7 @@ static void on_opened(void *ctx)
     DL_FOREACH (a->jobs, h) {
         held_session_opened(h);
     }
-    a->drained = false; /* it says so again if it still wants it */
+    a->drained = a->sent_away = false; /* it says so again if it still wants it */
     a->was_taking_work = agent_refuses_work(a) == NULL;
     if (!a->was_taking_work) {
         session_beat(&a->session); /* Hello has no word for it */

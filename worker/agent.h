@@ -43,8 +43,9 @@ struct agent {
     struct sandbox_settings sandbox;
     struct arena arena; /* of what stays as it is */
 
-    bool leaving; /* SIGTERM: ends when no job is left */
-    bool drained; /* the broker wants no new work taken */
+    bool leaving;   /* SIGTERM: ends when no job is left */
+    bool drained;   /* the broker wants no new work taken */
+    bool sent_away; /* and this process to end when no job is left */
     bool was_taking_work;
     int exit_code;
     struct buf chunk; /* of log, for one message */
@@ -56,8 +57,9 @@ struct agent {
 
 /* Takes the state folder and the jobs in it. `why` gets a line on failure. */
 int agent_init(struct agent *a, const struct worker_config *config, struct buf *why);
-int agent_run(struct agent *a);      /* returns the exit code */
-void agent_release(struct agent *a); /* accepts a half-made one; jobs run on */
+int agent_run(struct agent *a);        /* returns the exit code */
+void agent_send_away(struct agent *a); /* the broker's word */
+void agent_release(struct agent *a);   /* accepts a half-made one; jobs run on */
 
 /* For held.c and inbox.c. */
 struct held *agent_find(const struct agent *a, struct job_key key);

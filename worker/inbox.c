@@ -130,7 +130,11 @@ static void take_drain(struct agent *a, const Pb__Drain *m)
 {
     log_info("the broker %s", m->undo ? "gives work again" : "wants no new work taken");
     a->drained = !m->undo;
+    a->sent_away = false;
     session_beat(&a->session);
+    if (m->leave && !m->undo) {
+        agent_send_away(a);
+    }
 }
 
 void agent_take_message(struct agent *a, const Pb__Envelope *e)

@@ -172,10 +172,12 @@ int post_worker_resume(struct request *rq)
     return set_paused(rq, false);
 }
 
-/* `{"deadline":"10m"}`: what runs then goes to other workers. */
+/* `{"deadline":"10m","leave":true}`: what runs then goes to other workers, and the worker's process
+ * ends once it has no jobs. */
 int post_worker_drain(struct request *rq)
 {
     Pb__WorkerSet set = PB__WORKER_SET__INIT;
+    bool leave = false;
     json_t *body;
     int r = body_parse(rq, true, &body);
     if (r < 0) {
@@ -183,7 +185,9 @@ int post_worker_drain(struct request *rq)
     }
     set.has_draining = true;
     set.draining = true;
-    r = body_fields(rq, body, "", "deadline");
+    r = body_fields(rq, body, "", "deadline leave");
+    r = r < 0 ? r : body_bool(rq, body, "leave", &leave);
+    set.leave = leave;
     r = r < 0 ? r : body_duration(rq, body, "deadline", LIMIT_TIMEOUT_MS, &set.drain_for_ms);
     json_decref(body);
     return r < 0 ? r : post_worker_set(rq, &set);

@@ -182,7 +182,10 @@ int get_projects(struct request *rq)
 static json_t *list_worker(struct list *l, uint64_t id)
 {
     const Pb__WorkerRecord *w = worker_get(l->tx, id);
-    return w ? view_worker(l->tx, l->rq->api->config.fleet, w) : NULL;
+    const char *name = request_query(l->rq, "name");
+    return w && (!name || strcmp(w->name, name) == 0)
+               ? view_worker(l->tx, l->rq->api->config.fleet, w)
+               : NULL;
 }
 
 int get_workers(struct request *rq)

@@ -348,14 +348,15 @@ json_t *view_worker(struct tx *tx, struct fleet *fleet, const Pb__WorkerRecord *
         json_array_append_new(jobs, json_id(key_read_u64(c.key, sizeof(uint64_t))));
     }
     return json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:b, s:o, s:o, s:o, s:b, "
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:b, s:b, s:o, s:o, s:o, "
+        "s:b, "
         "s:o, s:o, s:o, s:o}",
         "id", json_id(w->id), "name", json_text(w->name), "pool", json_text(w->pool), "host",
         json_text(w->host), "version", json_text(w->version), "executors",
         view_text_list(w->executors, w->n_executors), "tags", view_text_list(w->tags, w->n_tags),
         "slots", json_number(w->slots), "busy", json_number(json_array_size(jobs)), "online",
         (int)live.online, "suspect", (int)live.suspect, "paused", (int)w->paused, "draining",
-        (int)w->draining, "jobs", jobs, "last_heard_at",
+        (int)w->draining, "leaves", (int)w->leave, "jobs", jobs, "last_heard_at",
         json_time(MAX(live.last_heard_ms, w->last_hello_ms)), "certified_until",
         json_time(w->certified_until_ms), "revoked", (int)w->revoked, "drain_until",
         json_time(w->drain_until_ms), "refuses",

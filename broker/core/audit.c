@@ -126,6 +126,9 @@ static void audit_worker(struct audit *a, struct str key)
         t.worker = &what;
         audit_timer(a, w->drain_until_ms, w->drain_timer_id, &t);
     }
+    if (w->leave && !w->draining) {
+        breach(a, "worker %" PRIu64 " is to leave and does not drain", w->id);
+    }
     if ((w->drain_timer_id != 0 && !w->draining) ||
         (w->drain_timer_id != 0) != (w->drain_until_ms != 0)) {
         breach(a, "worker %" PRIu64 " has time for a drain that is none", w->id);

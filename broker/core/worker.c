@@ -155,6 +155,7 @@ int apply_worker_set(struct core *c, const Pb__WorkerSet *cmd)
         worker_event(c, w, w->draining ? "draining" : "undrained");
     }
     if (cmd->has_draining) { /* said again it may have another time, or none */
+        w->leave = w->draining && cmd->leave;
         worker_drain_timer_clear(c, w);
         if (w->draining && cmd->drain_for_ms > 0) {
             worker_drain_timer_set(c, w, c->now_ms + cmd->drain_for_ms);

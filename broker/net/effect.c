@@ -90,8 +90,9 @@ static void worker_changed(struct fleet *f, struct peer *p, struct tx *tx)
         session_end(f, p->session);
     }
     if (p->session != NULL && p->record != NULL &&
-        p->record->draining != p->session->told_draining) {
-        send_drain(f, p->session, p->record->draining);
+        (p->record->draining != p->session->told_draining ||
+         p->record->leave != p->session->told_leave)) {
+        send_drain(f, p->session, p->record);
     }
 }
 

@@ -107,7 +107,7 @@ void hello_take(struct fleet *f, struct session *s, const Pb__Envelope *e)
              e->hello->n_jobs);
     send_welcome(f, s);
     if (s->peer->record->draining) {
-        send_drain(f, s, true);
+        send_drain(f, s, s->peer->record);
     }
     reconcile(f, s, e->hello->jobs, e->hello->n_jobs, true);
     if (!s->ended) {

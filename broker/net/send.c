@@ -41,16 +41,18 @@ void send_log_ack(struct fleet *f, struct session *s, const Pb__JobKey *key, uin
     session_send(f, s, &body, key);
 }
 
-void send_drain(struct fleet *f, struct session *s, bool draining)
+void send_drain(struct fleet *f, struct session *s, const Pb__WorkerRecord *w)
 {
     Pb__Envelope body = PB__ENVELOPE__INIT;
     Pb__Drain drain = PB__DRAIN__INIT;
 
-    drain.undo = !draining;
+    drain.undo = !w->draining;
+    drain.leave = w->leave;
     body.body_case = PB__ENVELOPE__BODY_DRAIN;
     body.drain = &drain;
     session_send(f, s, &body, NULL);
-    s->told_draining = draining;
+    s->told_draining = w->draining;
+    s->told_leave = w->leave;
 }
 
 void send_welcome(struct fleet *f, struct session *s)

@@ -82,6 +82,7 @@ struct session {
     uint64_t beat_sent_ms;
     uint64_t ack_due_ms; /* 0: the worker knows what we have */
     bool told_draining;
+    bool told_leave;
 
     struct session *ack_prev, *ack_next;     /* list of those with ack_due_ms, in its order */
     struct session *dirty_prev, *dirty_next; /* list of those to flush */
@@ -292,7 +293,7 @@ void send_cancel(struct fleet *f, struct session *s, const Pb__JobKey *key, Pb__
 void send_finish_ack(struct fleet *f, struct session *s, const Pb__JobKey *key, bool stale);
 void send_log_ack(struct fleet *f, struct session *s, const Pb__JobKey *key, uint64_t durable);
 void send_job_ended(struct fleet *f, struct session *s, Pb__ClientJob *job);
-void send_drain(struct fleet *f, struct session *s, bool draining);
+void send_drain(struct fleet *f, struct session *s, const Pb__WorkerRecord *w);
 /* retry_after_ms 0: for good. */
 void send_refused(struct fleet *f, struct session *s, int why, const char *text,
                   uint32_t retry_after_ms);

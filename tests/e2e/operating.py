@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 
 from stack import ApiError, Stack, main, wait_for
 
@@ -127,6 +128,54 @@ def a_lease_that_is_reloaded_loses_no_job(build):
         assert stack.wait_pipeline(p["id"])["status"] == "success"
         job = stack.job(p["id"], "a")
         assert len(stack.get(f"/jobs/{job['id']}")["attempts"]) == 1, job
+
+
+def a_worker_is_sent_away(build):
+    with Stack(build, workers=2, slots=2) as stack:
+        stay, go = stack.workers
+        assert [w["name"] for w in stack.get("/workers?name=w1")["items"]] == ["w1"]
+        assert stack.get("/workers?name=w")["items"] == []
+        assert "no worker `w`" in davit(stack, "workers", "pause", "w").stderr
+        pause = "job:\n  script: ['sleep 2', 'echo done']\n"
+        stack.post(f"/workers/{worker_id(stack, 'w0')}/pause")
+        p = stack.submit(pause)
+        stack.wait_job(p["id"], "job", "running")
+        done = davit(stack, "workers", "drain", "w1", "--leave")
+        assert done.returncode == 0 and "then its process ends" in done.stdout, done
+        assert stack.job(p["id"], "job")["status"] == "running" and go.alive()
+        assert "leaving" in davit(stack, "workers").stdout
+        assert stack.wait_pipeline(p["id"])["status"] == "success"  # its job first
+        wait_for("it has left", lambda: not go.alive())
+        assert go.process.wait() == 0
+        assert b"done" in stack.log(stack.job(p["id"], "job")["id"])
+        stack.broker.kill()
+        stack.broker.start()
+        stack.wait_broker()
+        go.start()  # whoever starts it again meanwhile
+        wait_for("it has left again", lambda: not go.alive())
+        assert go.process.wait() == 0 and "left" in davit(stack, "workers").stdout
+        assert davit(stack, "workers", "undrain", "w1").returncode == 0
+        go.start()
+        wait_for("it is back", lambda: stack.online() == 2)
+
+        # What runs longer than the deadline goes to another worker, and then it leaves.
+        p = stack.submit("job:\n  script: ['test -e %s/second || { touch %s/second; sleep 60; }']\n"
+                         % (stack.dir, stack.dir))
+        stack.wait_job(p["id"], "job", "running")
+        stack.post(f"/workers/{worker_id(stack, 'w0')}/resume")
+        start = time.monotonic()
+        done = davit(stack, "drain", "w1", "--leave", "--deadline", "1s")
+        assert done.returncode == 0, done
+        wait_for("it has left", lambda: not go.alive())
+        assert go.process.wait() == 0 and time.monotonic() - start < 15
+        assert stack.wait_pipeline(p["id"])["status"] == "success" and stay.alive()
+        assert davit(stack, "drain", "w1", "--undo", "--leave").returncode != 0
+        with open(os.path.join(ROOT, "deploy/systemd/davit-worker.service"), encoding="ascii") as f:
+            assert "\nRestart=on-failure\n" in f.read()  # exit code 0 is none
+
+
+def worker_id(stack, name):
+    return next(w["id"] for w in stack.get("/workers?name=" + name)["items"])
 
 
 def a_drained_worker_has_a_deadline(build):
@@ -281,6 +330,6 @@ def a_full_disk_refuses_new_work_and_keeps_the_rest(build):
 if __name__ == "__main__":
     main([a_file_declares_pools_and_is_reloaded, a_start_with_a_bad_file_says_where,
           a_worker_of_a_pool_has_its_lease, a_lease_that_is_reloaded_loses_no_job,
-          a_drained_worker_has_a_deadline, the_program_of_a_worker_is_replaced_under_its_job,
+          a_worker_is_sent_away, a_drained_worker_has_a_deadline, the_program_of_a_worker_is_replaced_under_its_job,
           the_doctor_says_what_to_do, dashboards_and_alerts_name_metrics_that_there_are,
           a_full_disk_refuses_new_work_and_keeps_the_rest])
