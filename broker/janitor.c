@@ -19,7 +19,9 @@
  * the broker is away, and delivers it soon after the broker is back: the first sweep is later. */
 #define SWEEP_MIN_AGE_MS (24ull * 3600 * 1000)
 /* A log is written after its job is in the store, and no more once the job is gone. */
-#define LOGS_MIN_AGE_MS (3600ull * 1000)
+/* A copy that was asked for just now is about to be read. */
+#define COPIES_MIN_AGE_MS (300ull * 1000)
+#define LOGS_MIN_AGE_MS   (3600ull * 1000)
 
 /* A value that was sealed under the old master key is in the store long before. */
 #define KEYS_MIN_AGE_MS (1800ull * 1000)
@@ -158,6 +160,11 @@ static void *janitor_main(void *arg)
             return NULL;
         }
         uint64_t freed = janitor_sweep(j, SWEEP_MIN_AGE_MS);
+        uint64_t left = blob_bring(j->blobs);
+        if (left > 0) {
+            log_warn("main: %" PRIu64 " blobs are not in S3 yet", left);
+        }
+        blob_shrink(j->blobs, os_realtime_ms(), COPIES_MIN_AGE_MS);
         if (freed > 0) {
             log_info("main: %" PRIu64 " bytes of blobs that nobody needs are gone", freed);
         }

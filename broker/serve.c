@@ -1,5 +1,6 @@
 #include "common/base.h"
 
+#include "broker/blob/s3.h"
 #include "broker/serve.h"
 
 #include <signal.h>
@@ -116,6 +117,20 @@ static int open_vault(struct broker *b, const struct options *o, struct buf *why
     return r;
 }
 
+static int open_s3(struct broker *b, const struct options *o, struct buf *why)
+{
+    struct s3 *s3;
+    if (o->s3 == NULL) {
+        return 0;
+    }
+    http_global_init();
+    int r = s3_open(o->s3, o->s3_region, o->s3_key, &s3, why);
+    if (r == 0) {
+        blobs_use_s3(b->blobs, s3, (uint64_t)o->s3_keep << 30);
+    }
+    return r;
+}
+
 static int open_folders(struct broker *b, const struct options *o, struct buf *why)
 {
     const char *data = o->data;
@@ -132,6 +147,7 @@ static int open_folders(struct broker *b, const struct options *o, struct buf *w
     }
     r = r < 0 ? r : store_open(store_dir, &options, &b->store, why);
     r = r < 0 ? r : blobs_open(blobs_dir, &b->blobs, why);
+    r = r < 0 ? r : open_s3(b, o, why);
     r = r < 0 ? r : logs_open(logs_dir, log_is_durable, b, &b->logs, why);
     r = r < 0 ? r : pages_open(pages_dir, b->blobs, &b->pages, why);
     r = r < 0 ? r : signer_open(key_path, &b->signer, why);

@@ -55,8 +55,8 @@ static int answer_blob(struct request *rq, const uint8_t digest[SHA256_BYTES], c
     unsigned status;
     uint64_t size;
     int fd;
-    int r = blob_open(rq->api->config.blobs, digest, &fd, &size);
-    if (r < 0) {
+    int r = file_open_blob(rq, digest, &fd, &size);
+    if (r < 0 || fd < 0) {
         return r;
     }
     r = file_response(rq, fd, size, digest, type, &status, &response);

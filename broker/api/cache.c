@@ -64,8 +64,8 @@ int get_job_cache(struct request *rq)
     if (r < 0) {
         return r;
     }
-    r = blob_open(rq->api->config.blobs, digest, &fd, &size);
-    if (r < 0) {
+    r = file_open_blob(rq, digest, &fd, &size);
+    if (r < 0 || fd < 0) {
         return r == -E_NOT_FOUND ? request_fail(rq, r, "the cache is gone") : r;
     }
     r = file_response(rq, fd, size, digest, "application/zstd", &status, &response);

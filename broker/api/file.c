@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "broker/api/server.h"
+
 #define ETAG_CHARS (2 * SHA256_BYTES + 3) /* quotes around it and its end */
 
 int file_range(struct request *rq, uint64_t total, struct range *ret)
@@ -54,6 +56,30 @@ static bool wants_other(struct request *rq, const char *etag)
 {
     const char *want = request_header(rq, "If-Range");
     return want && strcmp(want, etag) != 0;
+}
+
+/* On a work thread. */
+static int fetch(struct request *rq)
+{
+    return blob_fetch(rq->api->config.blobs, rq->digest);
+}
+
+static int fetched(struct request *rq)
+{
+    return rq->result < 0 && rq->result != -E_NOT_FOUND ? rq->result : rq->route->handler(rq);
+}
+
+int file_open_blob(struct request *rq, const uint8_t digest[SHA256_BYTES], int *ret_fd,
+                   uint64_t *ret_size)
+{
+    int r = blob_open_here(rq->api->config.blobs, digest, ret_fd, ret_size);
+    if (r != -E_NOT_FOUND || rq->fetched) {
+        return r;
+    }
+    rq->fetched = true;
+    *ret_fd = -1;
+    memcpy(rq->digest, digest, SHA256_BYTES);
+    return request_work(rq, fetch, fetched);
 }
 
 int file_response(struct request *rq, int fd, uint64_t size, const uint8_t digest[SHA256_BYTES],

@@ -40,10 +40,12 @@ struct request {
 
     struct buf body; /* BODY_JSON */
     struct blob_upload *upload;
-    uint64_t booked; /* bytes of an upload by a job that is not stored yet */
-    struct buf why;  /* one line for people, with an error */
-    char where[64];  /* what is read of the body: "jobs[3]."; put before the names of fields */
-    json_t *extra;   /* more members of an error's object, or an answer in the making */
+    uint8_t digest[SHA256_BYTES]; /* of a blob that is on its way from S3 */
+    bool fetched;                 /* once is enough */
+    uint64_t booked;              /* bytes of an upload by a job that is not stored yet */
+    struct buf why;               /* one line for people, with an error */
+    char where[64]; /* what is read of the body: "jobs[3]."; put before the names of fields */
+    json_t *extra;  /* more members of an error's object, or an answer in the making */
 
     request_fn next; /* after parking */
     request_fn work; /* runs on a work thread while parked */

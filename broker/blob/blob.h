@@ -13,6 +13,20 @@ struct blobs;
 int blobs_open(const char *dir, struct blobs **ret, struct buf *why);
 void blobs_close(struct blobs *b);
 
+/* From now on a blob has to be in S3, too, before a commit returns 0 (blob/s3.h); -E_UNREACHABLE
+ * then, and another try is worth it. The folder keeps copies (blob_shrink). Takes it over; before
+ * other threads use `b`. */
+struct s3;
+void blobs_use_s3(struct blobs *b, struct s3 *s3, uint64_t keep_bytes);
+/* Brings a blob from S3 into the folder, checked by its hash. -E_NOT_FOUND: not there, or no S3. */
+int blob_fetch(struct blobs *b, const uint8_t digest[SHA256_BYTES]);
+/* Removes copies that are older than min_age_ms and were used longest ago, until there are
+ * keep_bytes of blobs_use_s3; only what is in S3, or could be brought there. Returns bytes freed.
+ */
+uint64_t blob_shrink(struct blobs *b, uint64_t now_ms, uint64_t min_age_ms);
+/* Brings to S3 what is not there yet. Returns how many could not be. */
+uint64_t blob_bring(struct blobs *b);
+
 struct blob_upload;
 int blob_upload_begin(struct blobs *b, uint64_t max_bytes, struct blob_upload **ret);
 int blob_upload_write(struct blob_upload *u, const void *p, size_t n); /* -E_TOO_BIG, -E_NO_SPACE */
@@ -48,7 +62,10 @@ int blob_partial_remove(struct blobs *b, const uint8_t id[SHA256_BYTES], uint64_
 /* Removes what nobody has written to for min_age_ms. Returns bytes freed. */
 uint64_t blob_partial_sweep(struct blobs *b, uint64_t now_ms, uint64_t min_age_ms);
 
-/* -E_NOT_FOUND. The descriptor is the caller's. */
+/* -E_NOT_FOUND. The descriptor is the caller's. Where there is S3, and the blob only there, it is
+ * fetched first, which takes its time; blob_open_here does not look there. */
+int blob_open_here(struct blobs *b, const uint8_t digest[SHA256_BYTES], int *ret_fd,
+                   uint64_t *ret_size);
 int blob_open(struct blobs *b, const uint8_t digest[SHA256_BYTES], int *ret_fd, uint64_t *ret_size);
 /* Also makes the blob young again: who asked may refer to it before a sweep takes it. */
 bool blob_exists(struct blobs *b, const uint8_t digest[SHA256_BYTES]);

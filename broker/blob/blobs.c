@@ -1,5 +1,6 @@
 #include "common/base.h"
 
+#include "broker/blob/s3.h"
 #include "broker/blob/state.h"
 
 #include <dirent.h>
@@ -81,6 +82,7 @@ void blobs_close(struct blobs *b)
         return;
     }
     partials_close(b);
+    s3_close(b->remote);
     pthread_mutex_destroy(&b->names);
     close(b->dir_fd);
     free(b);
@@ -90,14 +92,14 @@ static int upload_file(struct blob_upload *u)
 {
     int dir_fd = u->blobs->dir_fd;
     if (u->blobs->unnamed) {
-        u->fd = openat(dir_fd, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+        u->fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     } else {
         uint8_t id[16];
         char hex[2 * sizeof(id) + 1];
         os_random(id, sizeof(id));
         str_to_hex(id, sizeof(id), hex);
         snprintf(u->tmp_name, sizeof(u->tmp_name), TMP_DIR "/%s", hex);
-        u->fd = openat(dir_fd, u->tmp_name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+        u->fd = openat(dir_fd, u->tmp_name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
     }
     return u->fd < 0 ? err_from_errno(errno) : 0;
 }
@@ -205,6 +207,20 @@ static int make_durable(struct blob_upload *u, const uint8_t digest[SHA256_BYTES
     return r < 0 ? r : fsync_folder(u->blobs, name.folder);
 }
 
+int upload_take_copy(struct blob_upload *u, const uint8_t digest[SHA256_BYTES])
+{
+    uint8_t got[SHA256_BYTES];
+    struct stat st;
+    int r = fstat(u->fd, &st) != 0 ? err_from_errno(errno) : 0;
+    if (r == 0) {
+        r = read_digest(u->fd, (uint64_t)st.st_size, got);
+    }
+    if (r == 0 && memcmp(got, digest, sizeof(got)) != 0) {
+        r = -E_CORRUPT;
+    }
+    return r < 0 ? r : make_durable(u, digest);
+}
+
 int blob_upload_commit(struct blob_upload *u, uint8_t ret_digest[SHA256_BYTES], uint64_t *ret_size)
 {
     uint8_t digest[SHA256_BYTES];
@@ -216,6 +232,9 @@ int blob_upload_commit(struct blob_upload *u, uint8_t ret_digest[SHA256_BYTES], 
     }
     if (r == 0) {
         r = make_durable(u, digest);
+        if (r == 0) {
+            r = remote_put(u->blobs, digest, u->fd, u->size);
+        }
         if (u->partial) {
             partial_sealed(u, r, digest);
         }
@@ -228,7 +247,8 @@ int blob_upload_commit(struct blob_upload *u, uint8_t ret_digest[SHA256_BYTES], 
     return r;
 }
 
-int blob_open(struct blobs *b, const uint8_t digest[SHA256_BYTES], int *ret_fd, uint64_t *ret_size)
+int blob_open_here(struct blobs *b, const uint8_t digest[SHA256_BYTES], int *ret_fd,
+                   uint64_t *ret_size)
 {
     struct blob_name name = blob_name(digest);
     int fd = openat(b->dir_fd, name.path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -246,13 +266,22 @@ int blob_open(struct blobs *b, const uint8_t digest[SHA256_BYTES], int *ret_fd, 
     return 0;
 }
 
+int blob_open(struct blobs *b, const uint8_t digest[SHA256_BYTES], int *ret_fd, uint64_t *ret_size)
+{
+    int r = blob_open_here(b, digest, ret_fd, ret_size);
+    if (r == -E_NOT_FOUND && (r = blob_fetch(b, digest)) == 0) {
+        r = blob_open_here(b, digest, ret_fd, ret_size);
+    }
+    return r;
+}
+
 bool blob_exists(struct blobs *b, const uint8_t digest[SHA256_BYTES])
 {
     struct blob_name name = blob_name(digest);
     pthread_mutex_lock(&b->names);
     int r = utimensat(b->dir_fd, name.path, NULL, AT_SYMLINK_NOFOLLOW);
     pthread_mutex_unlock(&b->names);
-    return r == 0;
+    return r == 0 || remote_has(b, digest);
 }
 
 /* Under the lock the age is looked at again: the blob may have been touched while `wanted` thought.
@@ -271,6 +300,11 @@ static uint64_t remove_if_old(struct blobs *b, const char *path, uint64_t older_
     }
     pthread_mutex_unlock(&b->names);
     return freed;
+}
+
+uint64_t remove_blob(struct blobs *b, const uint8_t digest[SHA256_BYTES], uint64_t used_ms)
+{
+    return remove_if_old(b, blob_name(digest).path, used_ms);
 }
 
 static uint64_t sweep_folder(struct blobs *b, const char *folder, uint64_t older_than_ms,
@@ -309,5 +343,5 @@ uint64_t blob_sweep(struct blobs *b, uint64_t now_ms, uint64_t min_age_ms, blob_
         str_to_hex(&byte, 1, folder);
         freed += sweep_folder(b, folder, now_ms - min_age_ms, wanted, ctx);
     }
-    return freed;
+    return freed + remote_sweep(b, now_ms - min_age_ms, wanted, ctx);
 }

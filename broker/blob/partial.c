@@ -411,7 +411,7 @@ int partial_write(struct blob_upload *u, const void *bytes, size_t n)
     return r;
 }
 
-static int read_digest(int fd, uint64_t size, uint8_t ret[SHA256_BYTES])
+int read_digest(int fd, uint64_t size, uint8_t ret[SHA256_BYTES])
 {
     char *bytes = xmalloc(READ_BYTES);
     struct sha256 *hash = sha256_new();

@@ -16,6 +16,8 @@ struct blobs {
     bool unnamed;          /* the filesystem has O_TMPFILE */
     pthread_mutex_t names; /* a name appears, is touched or goes only under it */
     struct partials *partials;
+    uint64_t keep_bytes;
+    struct s3 *remote; /* NULL: the folder is all there is */
 };
 
 struct blob_upload {
@@ -28,6 +30,16 @@ struct blob_upload {
     char tmp_name[128];      /* below the folder; "" for an unnamed file */
     struct partial *partial; /* NULL: all in one request */
 };
+
+/* What was written is a copy of that blob: checks it, gives it its name. -E_CORRUPT. */
+int upload_take_copy(struct blob_upload *u, const uint8_t digest[SHA256_BYTES]);
+/* Removes the file unless it was used since. Returns bytes freed. */
+uint64_t remove_blob(struct blobs *b, const uint8_t digest[SHA256_BYTES], uint64_t used_ms);
+/* 0 as well where there is no S3. */
+int remote_put(struct blobs *b, const uint8_t digest[SHA256_BYTES], int fd, uint64_t size);
+bool remote_has(struct blobs *b, const uint8_t digest[SHA256_BYTES]);
+uint64_t remote_sweep(struct blobs *b, uint64_t older_than_ms, blob_wanted_fn wanted, void *ctx);
+int read_digest(int fd, uint64_t size, uint8_t ret[SHA256_BYTES]);
 
 int partials_open(struct blobs *b); /* reads what an earlier broker left */
 void partials_close(struct blobs *b);

@@ -192,6 +192,9 @@ void options_init(struct options *o)
                           .server_life_ms = AUTHORITY_SERVER_LIFE_MS,
                           .heartbeat_ms = FLEET_HEARTBEAT_MS,
                           .lease_ms = FLEET_LEASE_MS,
+                          .s3_region = "us-east-1",
+                          .s3_key = "env:DAVIT_S3_KEY",
+                          .s3_keep = 16,
                           .keep_pipelines_ms = KEEP_PIPELINES_MS,
                           .log_level = LOG_INFO};
     arena_init(&o->arena, 0);

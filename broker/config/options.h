@@ -63,8 +63,12 @@ struct options {
     bool fetch_includes;        /* files that a submit does not bring along */
     bool fetch_private;         /* from private addresses, too */
     struct fetch_projects projects;
-    const char *templates;       /* a folder; NULL: what is installed */
-    const char *master_key;      /* its source (vault/keyring.h); NULL: DATA/master.key */
+    const char *templates;  /* a folder; NULL: what is installed */
+    const char *master_key; /* its source (vault/keyring.h); NULL: DATA/master.key */
+    const char *s3;         /* blob/s3.h; NULL: none */
+    const char *s3_region;
+    const char *s3_key;
+    uint32_t s3_keep;            /* GiB */
     const char *trusted_proxies; /* addresses, with commas between; NULL: none */
     uint32_t rate;               /* requests a second of one token; 0: any number */
     enum log_level log_level;
