@@ -367,7 +367,8 @@ static const char *rest_wrong(const struct step *s)
     }
     for (size_t i = 0; i < s->cmd->n_metrics; i++) {
         const Pb__RolloutMetricRecord *m = s->cmd->metrics[i];
-        if (m->index >= s->plan->spec->n_analysis || m->state.len > LIMIT_ROLLOUT_STATE) {
+        if (m->index > s->plan->spec->n_analysis || /* one more watches the kill line */
+            m->state.len > LIMIT_ROLLOUT_STATE) {
             return "a metric that is not analysed, or is too long";
         }
     }

@@ -251,6 +251,24 @@ static bool servers_are(const struct decision *d, const Pb__RouterAnswer *answer
     return known == count;
 }
 
+/* Without a router the weight is what it is said to be. */
+static void know_weight(struct decision *d, uint32_t new_bp, uint64_t from_ms)
+{
+    if (d->r->observed_bp == new_bp && d->r->observed_ms >= from_ms && d->r->zero_ms != 0) {
+        return;
+    }
+    if (d->r->observed_bp != new_bp) {
+        d->r->weight_changed_ms = d->now_ms;
+        d->r->evidence_from_ms = MAX(d->r->evidence_from_ms, d->now_ms);
+    }
+    if (d->r->observed_bp != new_bp || d->r->observed_ms < from_ms || d->r->observed_ms == 0) {
+        d->r->observed_bp = new_bp;
+        d->r->observed_ms = d->now_ms;
+        d->changed = true;
+    }
+    look_zero(d, d->r->observed_ms);
+}
+
 /* `from_ms`: what was seen before does not count. */
 bool act_route(struct decision *d, uint32_t new_bp, uint64_t from_ms)
 {
@@ -258,12 +276,7 @@ bool act_route(struct decision *d, uint32_t new_bp, uint64_t from_ms)
     struct route_seen seen;
 
     if (router_is_none(d)) {
-        if (d->r->observed_bp != new_bp || d->r->observed_ms < from_ms) {
-            d->r->observed_bp = new_bp;
-            d->r->observed_ms = d->r->weight_changed_ms = d->now_ms;
-            d->r->evidence_from_ms = MAX(d->r->evidence_from_ms, d->now_ms);
-            d->changed = true;
-        }
+        know_weight(d, new_bp, from_ms);
         return true;
     }
     look_route(d, &seen);

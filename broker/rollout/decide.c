@@ -369,12 +369,15 @@ static bool weighed(struct decision *d, uint32_t bp)
             return false;
         }
     }
-    if (d->r->weight_bp != bp) {
+    const bool moved = d->r->weight_bp != bp;
+    if (moved) {
         d->r->weight_bp = bp;
         begin_phase(d, ROLLOUT_PHASE_VERIFY);
+        rollout_look_at(d, d->now_ms);
     }
-    return act_route(d, bp, d->r->phase == ROLLOUT_PHASE_VERIFY ? d->r->phase_ms : 0) &&
-           d->r->observed_bp == bp;
+    const bool routed = act_route(d, bp, d->r->phase == ROLLOUT_PHASE_VERIFY ? d->r->phase_ms : 0);
+
+    return !moved && routed && d->r->observed_bp == bp; /* first the wish is to be known */
 }
 
 static bool approved(struct decision *d, const Pb__RolloutStepRecord *s)

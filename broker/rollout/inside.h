@@ -63,6 +63,8 @@ struct route_seen {
     uint64_t ended_ms;
 };
 void look_route(const struct decision *d, struct route_seen *ret);
+/* The weight was read at that time: keeps zero_ms. */
+void look_zero(struct decision *d, uint64_t at_ms);
 /* Takes what the router says into the record. */
 void look_observe(struct decision *d);
 /* The newest answers of the slot's instances, under this epoch, of all places together; count. */

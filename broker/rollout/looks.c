@@ -149,7 +149,7 @@ static uint32_t new_bp(const struct decision *d, const Pb__RouterAnswer *answer)
 }
 
 /* Since when the slot that is to go has no traffic. */
-static void observe_zero(struct decision *d, uint64_t at_ms)
+void look_zero(struct decision *d, uint64_t at_ms)
 {
     const bool back = (rollout_state_flags(d->r->state) & ROLLOUT_BACK) != 0;
     const bool zero = d->r->observed_bp == (back ? 0 : ROLLOUT_FULL_BP);
@@ -182,7 +182,7 @@ static void observe_route(struct decision *d)
     d->r->observed_bp = bp;
     d->r->observed_ms = seen.ended_ms;
     d->changed = true;
-    observe_zero(d, seen.ended_ms);
+    look_zero(d, seen.ended_ms);
 }
 
 static void observe_ready(struct decision *d, Pb__RolloutSlot slot, const uint32_t *wanted,

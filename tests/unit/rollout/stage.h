@@ -51,6 +51,7 @@ struct stage {
     uint64_t start_ms;   /* until an instance is ready */
     uint32_t sick_from;  /* instances of the new version from this one on are never ready */
     bool router_dead;    /* its actions fail */
+    bool routerless;     /* nobody knows the weight but the record */
     bool router_deaf;    /* they succeed, and change nothing */
     uint64_t action_ms;  /* how long one takes */
     uint32_t lost_every; /* one of so many actions fails after a long time; 0: none */

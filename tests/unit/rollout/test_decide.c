@@ -181,6 +181,39 @@ static void a_bad_host_in_a_later_wave_takes_the_earlier_ones_back(void **state)
     assert_int_equal(s->slots[ROLLOUT_SLOT_B].instances[0], 0);
 }
 
+static void without_a_router_instances_are_replaced_all_the_same(void **state)
+{
+    static Pb__DriverConfig none;
+    struct stage *s = *state;
+
+    pb__driver_config__init(&none);
+    none.driver = (char *)"none";
+    s->target.router_driver = &none;
+    s->routerless = true;
+    stage_strategy(s, ROLLOUT_ROLLING);
+    stage_begin(s, false);
+    assert_true(stage_run_until(s, ROLLOUT_DONE, HOUR_MS));
+    assert_int_equal(s->slots[ROLLOUT_SLOT_B].instances[0], 4);
+    assert_int_equal(s->slots[ROLLOUT_SLOT_A].instances[0], 0);
+}
+
+static void without_a_router_it_goes_back_too(void **state)
+{
+    static Pb__DriverConfig none;
+    struct stage *s = *state;
+
+    pb__driver_config__init(&none);
+    none.driver = (char *)"none";
+    s->target.router_driver = &none;
+    s->routerless = true;
+    s->sick_from = 1;
+    stage_strategy(s, ROLLOUT_ROLLING);
+    stage_begin(s, false);
+    assert_true(stage_run_until(s, ROLLOUT_ROLLED_BACK, 3 * HOUR_MS));
+    assert_int_equal(s->slots[ROLLOUT_SLOT_A].instances[0], 4);
+    assert_int_equal(s->slots[ROLLOUT_SLOT_B].instances[0], 0);
+}
+
 static void the_first_version_gets_all_traffic_without_steps(void **state)
 {
     struct stage *s = *state;
@@ -444,6 +477,8 @@ int main(void)
         TEST(blue_green_moves_all_traffic_in_one_change),
         TEST(rolling_goes_in_waves_and_keeps_capacity),
         TEST(a_bad_host_in_a_later_wave_takes_the_earlier_ones_back),
+        TEST(without_a_router_instances_are_replaced_all_the_same),
+        TEST(without_a_router_it_goes_back_too),
         TEST(the_first_version_gets_all_traffic_without_steps),
         TEST(a_freeze_holds_what_goes_up_and_nothing_that_goes_back),
         TEST(two_approvals_are_of_two_persons),
