@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "common/limits.h"
 #include "common/os.h"
@@ -140,18 +141,52 @@ static int load_message(const char *dir, const char *name, struct arena *arena,
     return r;
 }
 
+static void forget_script(void *ctx, const char *name)
+{
+    if (str_ends(str_from(name), STR(".sh"))) {
+        char *path = os_path_join(ctx, name);
+        unlink(path);
+        free(path);
+    }
+}
+
+/* What the end has no more use for, and what values of variables may stand in. */
+static void forget_values(const char *dir)
+{
+    static const char *const names[] = {"spec.pb", "prepared.pb", "shim.conf"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        char *path = os_path_join(dir, names[i]);
+        unlink(path);
+        free(path);
+    }
+    (void)os_list_dir(dir, forget_script, (void *)(uintptr_t)dir);
+}
+
+/* The job as it was, or all that is left of one that has ended. */
+static int load_spec(const char *dir, struct arena *arena, struct jobdir *d)
+{
+    int r = load_message(dir, "spec.pb", arena, &pb__job_spec__descriptor,
+                         (ProtobufCMessage **)&d->spec);
+    if (d->outcome == NULL || r == 0) {
+        return r;
+    }
+    d->spec = arena_alloc(arena, sizeof(*d->spec));
+    pb__job_spec__init(d->spec);
+    return 0;
+}
+
 int jobdir_load(const char *dir, struct arena *arena, struct jobdir *ret)
 {
     struct jobdir d = {0};
-    int r = load_message(dir, "spec.pb", arena, &pb__job_spec__descriptor,
-                         (ProtobufCMessage **)&d.spec);
+    int r = load_message(dir, "outcome.pb", arena, &pb__outcome__descriptor,
+                         (ProtobufCMessage **)&d.outcome);
+    r = r == -E_NOT_FOUND ? 0 : r;
+    r = r < 0 ? r : load_spec(dir, arena, &d);
     if (r == 0) {
         r = load_slot(dir, &d.slot);
     }
-    if (r == 0) {
-        r = load_message(dir, "outcome.pb", arena, &pb__outcome__descriptor,
-                         (ProtobufCMessage **)&d.outcome);
-        r = r == -E_NOT_FOUND ? 0 : r;
+    if (r == 0 && d.outcome != NULL) {
+        forget_values(dir); /* the process that wrote the end may have been killed before */
     }
     if (r == 0) {
         d.started = is_in(dir, "pid");
@@ -198,6 +233,9 @@ int jobdir_end(const char *dir, const Pb__Outcome *outcome, struct str note)
         PB_PACK(outcome, &bytes);
         r = write_in(dir, "outcome.pb", buf_str(&bytes));
         buf_release(&bytes);
+    }
+    if (r == 0) {
+        forget_values(dir);
     }
     return r;
 }

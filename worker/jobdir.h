@@ -7,6 +7,8 @@
  *   note        what the worker adds to the end of the job's log
  *   outcome.pb  the Outcome without the log's size and checksum: the job has ended
  *
+ * Values of variables stand in spec.pb and in what is made of it (docs/decisions/0022). With the
+ * end written they go: a job that has ended has no spec.pb, and an empty JobSpec is loaded for it.
  * The folder goes when the broker has acknowledged the end. Threads: any, one at a time a folder.
  */
 #ifndef DAVIT_WORKER_JOBDIR_H

@@ -157,6 +157,41 @@ static void an_ended_job_keeps_its_outcome_and_note(void **state)
     buf_release(&note);
 }
 
+static bool is_there(const struct world *w, const char *name)
+{
+    char *path = os_path_join(w->dir, name);
+    bool there = os_exists(path);
+    free(path);
+    return there;
+}
+
+static void values_of_variables_go_with_the_end(void **state)
+{
+    static const char *const files[] = {"spec.pb", "prepared.pb", "shim.conf", "script.sh"};
+    struct world *w = *state;
+    struct jobdir found;
+    Pb__Outcome outcome = PB__OUTCOME__INIT;
+    make(w, 3);
+    for (size_t i = 1; i < ARRAY_LEN(files); i++) {
+        put(w, files[i], "KEY=secret");
+    }
+    assert_int_equal(jobdir_load(w->dir, &w->arena, &found), 0);
+    assert_string_equal(found.spec->name, "build");
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        assert_true(is_there(w, files[i])); /* it runs yet */
+    }
+    assert_int_equal(jobdir_end(w->dir, &outcome, STR("")), 0);
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        assert_false(is_there(w, files[i]));
+    }
+    put(w, "shim.conf", "KEY=secret"); /* as if it had been killed before it was gone */
+    assert_int_equal(jobdir_load(w->dir, &w->arena, &found), 0);
+    assert_non_null(found.outcome);
+    assert_string_equal(found.spec->name, "");
+    assert_int_equal(found.slot, 3);
+    assert_false(is_there(w, "shim.conf"));
+}
+
 static void a_folder_that_cannot_be_made_leaves_nothing(void **state)
 {
     struct world *w = *state;
@@ -192,6 +227,7 @@ int main(void)
         T(a_pid_file_with_anything_else_names_no_process),
         T(a_folder_is_claimed_by_the_first_that_comes),
         T(an_ended_job_keeps_its_outcome_and_note),
+        T(values_of_variables_go_with_the_end),
         T(a_folder_that_cannot_be_made_leaves_nothing),
         T(the_lowest_free_slot_is_taken),
     };
