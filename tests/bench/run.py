@@ -21,6 +21,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import generate  # noqa: E402
 import peer_compile  # noqa: E402
 import queue_bench  # noqa: E402
+import tls_bench  # noqa: E402
 from stack import Stack, wait_for  # noqa: E402
 
 EVERY_STEP = "each step on disk before its answer"
@@ -243,6 +244,7 @@ BENCHES = {
     "fleet": queue_bench.fleet,
     "fairness": queue_bench.fairness,
     "rollout-stats": rollout_stats,
+    "tls": tls_bench.tls,
 }
 
 
