@@ -269,6 +269,22 @@ static void know_weight(struct decision *d, uint32_t new_bp, uint64_t from_ms)
     look_zero(d, d->r->observed_ms);
 }
 
+/* It was asked for the same a moment ago, and did not do it: not again at once. */
+static bool was_just_asked(struct decision *d, const Pb__RolloutActionRecord *last, uint32_t b_bp,
+                           uint64_t from_ms)
+{
+    Pb__RouterArgs *args;
+
+    if (last == NULL || last->state != ROLLOUT_ACTION_GOOD || last->begun_ms < from_ms ||
+        last->ended_ms + RETRY_MS <= d->now_ms ||
+        PB_UNPACK(d->a, router_args, last->args.data, last->args.len, last->args.len, &args) < 0 ||
+        args->weight_b_bp != b_bp) {
+        return false;
+    }
+    rollout_look_at(d, last->ended_ms + RETRY_MS);
+    return true;
+}
+
 /* `from_ms`: what was seen before does not count. */
 bool act_route(struct decision *d, uint32_t new_bp, uint64_t from_ms)
 {
@@ -286,7 +302,7 @@ bool act_route(struct decision *d, uint32_t new_bp, uint64_t from_ms)
         return true;
     }
     const Pb__RolloutActionRecord *last = newest(d, ROLLOUT_ACTION_ROUTE, ROLLOUT_SLOT_A, 0, 0);
-    if (may_begin(d, last)) {
+    if (!was_just_asked(d, last, b_bp, from_ms) && may_begin(d, last)) {
         begin_route(d, ROLLOUT_ACTION_ROUTE, b_bp);
     }
     return false;

@@ -367,6 +367,7 @@ static void next_moment(struct rig *r, uint64_t until_ms)
     const uint64_t due_ms = MIN(core_next_rollout_ms(r->w->tx), until_ms);
 
     serve(r);
+    world_commit(r->w); /* what was read is let go */
     world_elapse(r->w, due_ms > r->w->now_ms ? due_ms - r->w->now_ms : 1);
 }
 
