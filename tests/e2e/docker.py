@@ -1,5 +1,6 @@
 """Jobs in containers, by a real Docker Engine: docker.py BUILD [TEST...]"""
 import base64
+import contextlib
 import ctypes
 import glob
 import json
@@ -365,6 +366,16 @@ class Registry:
         return json.dumps({"auths": {self.name: {"auth": auth}}})
 
 
+@contextlib.contextmanager
+def path_before(folder):
+    before = os.environ["PATH"]
+    os.environ["PATH"] = folder + ":" + before
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
+
+
 def a_registry_wants_a_password(build):
     if not shutil.which("docker-registry"):
         print("left out: there is no docker-registry")
@@ -385,7 +396,20 @@ job:
   variables: {{DOCKER_AUTH_CONFIG: '{registry.config()}'}}
   script: ['echo pulled']
 """
-        with stack(build, "--docker-auth", config) as s:
+        helper = os.path.join(registry.dir, "docker-credential-davit-test")
+        with open(helper, "w", encoding="ascii") as f:
+            f.write(f"""#!/bin/sh
+read -r server || true
+[ "$1" = get ] || exit 2
+if [ -e {registry.dir}/knows ] && [ "$server" = {registry.name} ]; then
+    echo '{json.dumps({"ServerURL": registry.name, "Username": registry.USER, "Secret": registry.PASSWORD})}'
+else
+    echo credentials not found in native keychain
+    exit 1
+fi
+""")
+        os.chmod(helper, 0o755)
+        with path_before(registry.dir), stack(build, "--docker-auth", config) as s:
             p = start(s, text)
             for name in ("none", "wrong", "nowhere"):
                 job, log = end(s, p, name, "failed")
@@ -398,6 +422,19 @@ job:
                 f.write(registry.config())
             _, log = end(s, start(s, f"job: {{image: {{name: '{image}', pull_policy: always}}, script: ['true']}}\n"))
             assert "the worker's credentials" in log, log
+            # By a program, which has nothing, has it, and is not there.
+            pulls = f"job: {{retry: 0, image: {{name: '{image}', pull_policy: always}}, script: ['true']}}\n"
+            for helpers, knows, status, said in (
+                    ({"credHelpers": {registry.name: "davit-test"}}, False, "failed", "cannot pull"),
+                    ({"credHelpers": {registry.name: "davit-test"}}, True, "success", "the worker's credentials"),
+                    ({"credsStore": "davit-test"}, True, "success", "the worker's credentials"),
+                    ({"credsStore": "not-there"}, True, "failed", "docker-credential-not-there, which the worker asks")):
+                if knows:
+                    open(os.path.join(registry.dir, "knows"), "w", encoding="ascii").close()
+                with open(config, "w", encoding="ascii") as f:
+                    json.dump(helpers, f)
+                _, log = end(s, start(s, pulls), "job", status)
+                assert said in log and registry.PASSWORD not in log, log
 
 
 def a_worker_without_rights_gets_its_files_back(build):

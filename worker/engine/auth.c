@@ -89,18 +89,28 @@ static void encode(const json_t *header, struct buf *out)
     buf_release(&text);
 }
 
-int auth_header(struct str config, struct str registry, struct buf *out, struct buf *why)
+/* NULL, and why. */
+static json_t *read_config(struct str config, struct buf *why)
 {
     json_error_t error;
     if (config.n > LIMIT_AUTH_CONFIG) {
         buf_addf(why, "it has more than %u bytes", LIMIT_AUTH_CONFIG);
-        return -E_INVALID;
+        return NULL;
     }
     json_t *root = json_loadb(config.p != NULL ? config.p : "", config.n, JSON_REJECT_DUPLICATES,
                               &error);
     if (!json_is_object(root)) {
         buf_addf(why, "it is no JSON object (line %d)", root == NULL ? error.line : 1);
         json_decref(root);
+        return NULL;
+    }
+    return root;
+}
+
+int auth_header(struct str config, struct str registry, struct buf *out, struct buf *why)
+{
+    json_t *root = read_config(config, why);
+    if (root == NULL) {
         return -E_INVALID;
     }
     const json_t *entry = find(json_object_get(root, "auths"), registry);
@@ -122,4 +132,67 @@ int auth_header(struct str config, struct str registry, struct buf *out, struct 
     json_decref(header);
     json_decref(root);
     return r;
+}
+
+/* It becomes the name of a program. */
+static bool is_helper(struct str name)
+{
+    for (size_t i = 0; i < name.n; i++) {
+        const char c = name.p[i];
+        if (!(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') && !(c >= '0' && c <= '9') &&
+            strchr("-_.", c) == NULL) {
+            return false;
+        }
+    }
+    return name.n > 0 && name.n <= LIMIT_NAME;
+}
+
+int auth_helper(struct str config, struct str registry, struct buf *out, struct buf *why)
+{
+    json_t *root = read_config(config, why);
+    if (root == NULL) {
+        return -E_INVALID;
+    }
+    const json_t *own = find(json_object_get(root, "credHelpers"), registry);
+    const char *name = json_string_value(own != NULL ? own : json_object_get(root, "credsStore"));
+    int r = name == NULL || name[0] == '\0' ? -E_NOT_FOUND : 0;
+    if (r == 0 && !is_helper(str_from(name))) {
+        buf_addf(why, "what its %s names for " STR_FMT " is no name of a program",
+                 own != NULL ? "credHelpers" : "credsStore", STR_ARG(registry));
+        r = -E_INVALID;
+    } else if (r == 0) {
+        buf_addf(out, "docker-credential-%s", name);
+    }
+    json_decref(root);
+    return r;
+}
+
+struct str auth_server(struct str registry)
+{
+    return str_eqz(registry, "docker.io") ? STR("https://index.docker.io/v1/") : registry;
+}
+
+/* A user called so has a token in place of a password. */
+#define TOKEN_USER "<token>"
+
+int auth_answer(struct str answer, struct str registry, struct buf *out, struct buf *why)
+{
+    json_t *root = answer.n <= LIMIT_AUTH_CONFIG
+                       ? json_loadb(answer.n > 0 ? answer.p : "", answer.n, 0, NULL)
+                       : NULL;
+    const char *user = json_string_value(json_object_get(root, "Username"));
+    const char *secret = json_string_value(json_object_get(root, "Secret"));
+    if (user == NULL || secret == NULL || secret[0] == '\0') {
+        buf_addz(why, "it printed no JSON with Username and Secret");
+        json_decref(root);
+        return -E_INVALID;
+    }
+    json_t *header = strcmp(user, TOKEN_USER) == 0
+                         ? json_pack("{s:s}", "identitytoken", secret)
+                         : json_pack("{s:s, s:s}", "username", user, "password", secret);
+    json_object_set_new(header, "serveraddress", json_stringn(registry.p, registry.n));
+    encode(header, out);
+    json_decref(header);
+    json_decref(root);
+    return 0;
 }

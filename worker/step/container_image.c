@@ -1,13 +1,70 @@
 /* Images: what a job may ask for, and how they get here. */
 #include "common/base.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
+#include "common/crypto.h"
 #include "common/limits.h"
 #include "common/os.h"
 #include "worker/engine/auth.h"
 #include "worker/exec/exec.h"
 #include "worker/step/container.h"
+
+#define HELPER_MS 30000u
+
+/* Asks docker-credential-NAME, which the worker's file names: a job's own names no programs. It
+ * says so when it has nothing: -E_NOT_FOUND. */
+static int ask_helper(const char *program, struct str registry, struct buf *out, struct buf *why)
+{
+    const char *const argv[] = {program, "get", NULL};
+    const struct str server = auth_server(registry);
+    struct buf answer = BUF_INIT;
+    int status = 0;
+    int ends[2];
+    if (server.n > LIMIT_NAME || pipe2(ends, O_CLOEXEC) < 0) { /* a pipe holds that much */
+        return -E_IO;
+    }
+    int r = os_write_all(ends[1], server.p, server.n);
+    close(ends[1]);
+    struct os_spawn spawn = {
+        .argv = argv, .stdin_fd = ends[0], .stdout_fd = -1, .stderr_fd = -1, .new_session = true};
+    r = r < 0 ? r : os_run_within(&spawn, HELPER_MS, NULL, LIMIT_AUTH_CONFIG, &answer, &status);
+    close(ends[0]);
+    if (r < 0) {
+        buf_addf(why, "it cannot be run: %s", err_text(r));
+        r = -E_FAILED; /* whatever it was, the helper has not said that it has nothing */
+    } else if (status == 0) {
+        r = auth_answer(buf_str(&answer), registry, out, why);
+    } else if (str_find(buf_str(&answer), STR("credentials not found")) >= 0) {
+        r = -E_NOT_FOUND;
+    } else {
+        buf_addz(why, "it failed");
+        r = -E_FAILED;
+    }
+    if (answer.n > 0) {
+        crypto_wipe(answer.p, answer.n);
+    }
+    buf_release(&answer);
+    return r;
+}
+
+/* What the helper of the worker's file has, else what stands in the file. */
+static int auth_of_worker(struct str config, struct str registry, struct buf *out, struct buf *why)
+{
+    struct buf program = BUF_INIT;
+    int r = auth_helper(config, registry, &program, why);
+    if (r == 0) {
+        r = ask_helper(buf_cstr(&program), registry, out, why);
+        if (r < 0 && r != -E_NOT_FOUND) {
+            step_error("%s, which the worker asks for credentials: %s", buf_cstr(&program),
+                       buf_cstr(why));
+        }
+    }
+    buf_release(&program);
+    return r == -E_NOT_FOUND ? auth_header(config, registry, out, why) : r;
+}
 
 /* The job's own DOCKER_AUTH_CONFIG first, then the worker's file. What the first one holds wrongly
  * is said: a pull without it would fail for a reason that tells nothing. */
@@ -22,7 +79,7 @@ static int find_auth(const struct box *box, struct str registry, struct buf *out
         step_error("DOCKER_AUTH_CONFIG: %s", buf_cstr(&why));
     } else if (r == -E_NOT_FOUND && path[0] != '\0') {
         r = os_read_file(path, LIMIT_AUTH_CONFIG, &file);
-        r = r < 0 ? r : auth_header(buf_str(&file), registry, out, &why);
+        r = r < 0 ? r : auth_of_worker(buf_str(&file), registry, out, &why);
         if (r < 0 && r != -E_NOT_FOUND) {
             step_error("the worker's %s: %s", path, why.n > 0 ? buf_cstr(&why) : err_text(r));
         } else if (r == 0) {

@@ -96,10 +96,77 @@ static void what_is_wrong_is_said_without_what_is_secret(void **state)
     buf_release(&big);
 }
 
+static void assert_helper(const char *config, const char *registry, const char *program)
+{
+    struct buf out = BUF_INIT;
+    struct buf why = BUF_INIT;
+    assert_int_equal(auth_helper(str_from(config), str_from(registry), &out, &why), 0);
+    assert_string_equal(buf_cstr(&out), program);
+    buf_release(&out);
+    buf_release(&why);
+}
+
+static void helpers_are_named_for_registries(void **state)
+{
+    (void)state;
+    const char
+        *both = "{\"credsStore\": \"pass\", \"credHelpers\": {\"host:5000\": \"ecr-login\"}}";
+    static const char *const bad[] = {"{\"credsStore\": \"../sh\"}", "{\"credsStore\": \"a b\"}",
+                                      "{\"credHelpers\": {\"h\": \"x;y\"}}", "[]"};
+    struct buf out = BUF_INIT;
+    struct buf why = BUF_INIT;
+    assert_helper(both, "host:5000", "docker-credential-ecr-login");
+    assert_helper(both, "docker.io", "docker-credential-pass");
+    assert_int_equal(auth_helper(STR("{\"auths\": {}}"), STR("h"), &out, &why), -E_NOT_FOUND);
+    assert_int_equal(why.n, 0);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        buf_clear(&why);
+        assert_int_equal(auth_helper(str_from(bad[i]), STR("h"), &out, &why), -E_INVALID);
+        assert_true(why.n > 0 && out.n == 0);
+    }
+    assert_string_equal(auth_server(STR("docker.io")).p, "https://index.docker.io/v1/");
+    assert_string_equal(auth_server(STR("h:1")).p, "h:1");
+    buf_release(&why);
+}
+
+static void what_a_helper_prints_is_checked(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"", "x", "[]", "{\"Username\": \"u\"}",
+                                      "{\"Username\": \"u\", \"Secret\": \"\"}"};
+    static const struct {
+        const char *answer, *header;
+    } good[] = {
+        {"{\"ServerURL\": \"h\", \"Username\": \"u\", \"Secret\": \"p\"}\n",
+         "{\"username\":\"u\",\"password\":\"p\",\"serveraddress\":\"h\"}"},
+        {"{\"Username\": \"<token>\", \"Secret\": \"t\"}",
+         "{\"identitytoken\":\"t\",\"serveraddress\":\"h\"}"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct buf out = BUF_INIT;
+        struct buf why = BUF_INIT;
+        assert_int_equal(auth_answer(str_from(bad[i]), STR("h"), &out, &why), -E_INVALID);
+        assert_true(why.n > 0 && out.n == 0);
+        buf_release(&why);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        struct buf out = BUF_INIT;
+        struct buf json = BUF_INIT;
+        struct buf why = BUF_INIT;
+        assert_int_equal(auth_answer(str_from(good[i].answer), STR("h"), &out, &why), 0);
+        assert_int_equal(crypto_from_base64(buf_str(&out), &json), 0);
+        assert_string_equal(buf_cstr(&json), good[i].header);
+        buf_release(&out);
+        buf_release(&json);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_registry_of_the_image_is_found),
+        cmocka_unit_test(helpers_are_named_for_registries),
+        cmocka_unit_test(what_a_helper_prints_is_checked),
         cmocka_unit_test(docker_hub_has_more_than_one_name),
         cmocka_unit_test(a_token_may_stand_for_a_password),
         cmocka_unit_test(what_is_wrong_is_said_without_what_is_secret),
