@@ -32,6 +32,8 @@ struct sample {
     struct store_stat store;
     struct process process;
     uint64_t live_pipelines;
+    uint64_t live_rollouts;
+    uint64_t services;
     uint64_t known_workers;
     uint64_t jobs[JOB_STATE_COUNT];
     struct turn_pool *pools;
@@ -120,6 +122,8 @@ static int take_sample(struct api *a, struct sample *m)
         return r;
     }
     m->live_pipelines = tx_count(tx, T_PIPELINE_LIVE);
+    m->live_rollouts = tx_count(tx, T_ROLLOUT_LIVE);
+    m->services = tx_count(tx, T_SERVICE);
     m->known_workers = tx_count(tx, T_WORKER);
     const Pb__MetaRecord *meta = meta_get(tx);
     for (size_t i = 0; meta && i < MIN(JOB_STATE_COUNT, meta->n_job_counts); i++) {

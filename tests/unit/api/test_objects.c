@@ -573,6 +573,7 @@ static void metrics_tell_what_happened(void **state)
         "\ndavit_job_run_seconds_sum{pool=\"\"} ",
         "\ndavit_job_run_seconds_count{pool=\"\"} 1\n",
         "\ndavit_pipelines_live 1\n",
+        "\ndavit_rollouts_live 0\n",
         "\ndavit_workers_online 0\n",
         "\ndavit_http_requests_total{route=\"POST /api/v1/pipelines\",code=\"201\"} 1\n",
         "\ndavit_http_requests_total{route=\"none\",code=\"404\"} 1\n",
