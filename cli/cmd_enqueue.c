@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cli/action.h"
 #include "cli/follow.h"
 #include "cli/list.h"
 #include "common/crypto.h"
@@ -41,6 +42,7 @@ struct enqueue {
     bool follow;
     bool quiet;
     struct opt_list variables;
+    struct action_options action;
     json_t *wishes; /* what all jobs have in common */
     json_t *jobs;   /* to be sent */
 };
@@ -357,19 +359,34 @@ static bool is_no_time(const char *text)
 static int collect(const struct cli *c, struct enqueue *e, const char **args, size_t count)
 {
     bool from_stdin = count == 1 && strcmp(args[0], "-") == 0;
-    if ((e->file != NULL) == (count > 0)) {
-        return cli_fail(c, -E_USAGE, "which command? CMD..., or --file FILE with one a line");
+    json_t *action = NULL;
+    int wrong = action_from_options(c, &e->action, &action);
+    if (wrong < 0) {
+        return wrong;
+    }
+    if ((e->file != NULL) + (count > 0) + (action != NULL) != 1) {
+        json_decref(action);
+        return cli_fail(c, -E_USAGE,
+                        "which command? CMD..., or --file FILE with one a line, or one of --http, "
+                        "--tcp and --wait");
     }
     if (e->count == 0 || e->count > COUNT_MAX) {
+        json_decref(action);
         return cli_fail(c, -E_USAGE, "--count is 1 to %u", COUNT_MAX);
     }
     if (e->follow && is_no_time(e->keep)) {
+        json_decref(action);
         return cli_fail(c, -E_USAGE, "--follow needs a job that is kept: leave out --keep 0");
     }
     int r = check_key(c, e->key);
     r = r < 0 ? r : read_wishes(c, e);
     if (r < 0) {
+        json_decref(action);
         return r;
+    }
+    if (action != NULL) {
+        add_jobs(e, "action", action);
+        return 0;
     }
     r = e->file != NULL ? from_file(c, e, e->file)
         : from_stdin    ? from_file(c, e, args[0])
@@ -387,6 +404,15 @@ int cmd_enqueue(struct cli *c, int argc, char **argv)
     const struct opt opts[] = {
         {"project", 0, OPT_TEXT, &e.project, "NAME", "whose jobs they are (that of this folder)"},
         {"file", 'f', OPT_TEXT, &e.file, "FILE", "one command a line; - is standard input"},
+        {"http", 0, OPT_TEXT, &e.action.http, "URL", "no command: a request, without a process"},
+        {"method", 0, OPT_TEXT, &e.action.method, "WORD", "of --http (GET, or POST with --data)"},
+        {"header", 0, OPT_LIST, &e.action.headers, "NAME: VALUE", "of --http; may be repeated"},
+        {"data", 0, OPT_TEXT, &e.action.data, "TEXT", "the body of --http"},
+        {"expect", 0, OPT_TEXT, &e.action.expect, "N,N-N", "good statuses of --http (200-299)"},
+        {"expect-body", 0, OPT_TEXT, &e.action.expect_body, "/EXPR/", "found in a good answer"},
+        {"redirects", 0, OPT_NUMBER, &e.action.redirects, "N", "of --http that are followed (0)"},
+        {"tcp", 0, OPT_TEXT, &e.action.tcp, "HOST:PORT", "no command: somebody listens there"},
+        {"wait", 0, OPT_TEXT, &e.action.wait, "TIME", "no command: only time goes by"},
         {"name", 0, OPT_TEXT, &e.name, "NAME", "of the job (its command)"},
         {"tags", 0, OPT_TEXT, &e.tags, "TAG,...", "that its worker must have"},
         {"executor", 0, OPT_TEXT, &e.executor, "NAME", "that its worker must have"},
@@ -429,6 +455,7 @@ int cmd_enqueue(struct cli *c, int argc, char **argv)
     json_decref(e.jobs);
     json_decref(e.wishes);
     free(e.variables.items);
+    free(e.action.headers.items);
     free(project);
     free(args);
     return r;

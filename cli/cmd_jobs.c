@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cli/action.h"
 #include "cli/list.h"
 
 static const char *took(const json_t *j, char *text, size_t n)
@@ -89,6 +90,7 @@ static void print_attempts(const struct cli *c, const json_t *attempts)
             printf(" (%s)", json_text(a, "reason"));
         }
         printf("%s%s\n", json_text(a, "detail")[0] != 0 ? ": " : "", json_text(a, "detail"));
+        action_print(json_object_get(a, "action"));
     }
 }
 

@@ -38,6 +38,7 @@ int cmd_up(struct cli *c, int argc, char **argv)
         .listen = "tcp://127.0.0.1:7070",
         .http = "127.0.0.1:7080",
         .workers = 2,
+        .executors = "shell,action",
         .slots = (uint64_t)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1),
         .logs_to_files = true,
     };
@@ -47,7 +48,8 @@ int cmd_up(struct cli *c, int argc, char **argv)
         {"workers", 'w', OPT_NUMBER, &o.workers, "N", "how many workers (2)"},
         {"slots", 'j', OPT_NUMBER, &o.slots, "N", "jobs at a time of each (processors)"},
         {"tags", 0, OPT_TEXT, &o.tags, "A,B", "tags of the workers"},
-        {"executors", 0, OPT_TEXT, &o.executors, "A,B", "of the workers: shell, docker (shell)"},
+        {"executors", 0, OPT_TEXT, &o.executors, "A,B",
+         "of the workers: shell, docker, action (shell,action)"},
         {"listen", 0, OPT_TEXT, &o.listen, "URL", "address for workers (tcp://127.0.0.1:7070)"},
         {"http", 0, OPT_TEXT, &o.http, "HOST:PORT", "address of the API (127.0.0.1:7080)"},
         {"no-restart", 0, OPT_FLAG, &no_restart, NULL, "do not start again what dies"},

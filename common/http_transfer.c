@@ -195,7 +195,7 @@ static int result_of(CURLcode code)
     }
 }
 
-static int transfer_result(struct transfer *t, CURLcode code, struct buf *why)
+int transfer_result(struct transfer *t, CURLcode code, struct buf *why)
 {
     /* A server may answer, 413 say, and close before it has read the whole body. */
     bool answered = code == CURLE_SEND_ERROR && transfer_status(t) >= 200;

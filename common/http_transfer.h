@@ -1,4 +1,4 @@
-/* One libcurl transfer with our options, driven to its end: private to http.c and http_events.c. */
+/* One libcurl transfer with our options, driven to its end: private to the files http*.c. */
 #ifndef DAVIT_HTTP_TRANSFER_H
 #define DAVIT_HTTP_TRANSFER_H
 
@@ -30,6 +30,8 @@ int transfer_header(struct transfer *t, const char *name, const char *value);
 void transfer_touch(struct transfer *t); /* a byte was seen */
 /* 0 when an answer came to its end, was finished or stopped. */
 int transfer_run(struct transfer *t, struct buf *why);
+/* What libcurl's code means, with what callbacks of ours have set; `why` gets one line. */
+int transfer_result(struct transfer *t, CURLcode code, struct buf *why);
 int transfer_status(const struct transfer *t);
 /* Follows so many redirects. */
 void transfer_redirects(struct transfer *t, const char *url, uint32_t count);

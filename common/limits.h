@@ -57,7 +57,7 @@
 
 /* messages */
 #define LIMIT_WIRE_MESSAGE (1u * MIB)     /* nng frame, either way */
-#define LIMIT_HELLO (128u * KIB)          /* frame of somebody who has said nothing before */
+#define LIMIT_HELLO (640u * KIB)          /* frame of somebody who has said nothing before */
 #define LIMIT_JOB_SPEC (768u * KIB)
 #define LIMIT_LOG_CHUNK (64u * KIB)
 #define LIMIT_UNPACK_FACTOR 32u           /* arena of an unpack: factor * frame + slack */
@@ -66,7 +66,8 @@
 #define LIMIT_PLAN (12u * MIB)            /* packed, it travels in a command */
 #define LIMIT_ID_TOKEN_AUDIENCE 4096u     /* one, expanded */
 #define LIMIT_BUNDLE (64u * MIB)          /* the files of child pipelines, kept as a blob */
-#define LIMIT_HELD_JOBS 1024u             /* in one Hello or Heartbeat */
+#define LIMIT_HELD_JOBS 1024u             /* in one message of another kind than these two: */
+#define LIMIT_HELD_LIST 21024u            /* in one Hello or Heartbeat: slots and actions */
 
 /* times that come again */
 #define LIMIT_CRON_BYTES 256u             /* one expression */

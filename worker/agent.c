@@ -17,6 +17,7 @@
 #define PUMP_STEPS    64u /* then the loop has its turn */
 #define UNSENT_MAX    16u
 #define TOKEN_MAX     4096u
+#define MANY_ACTIONS  256u /* with so many, what only acknowledges does not list them */
 
 static bool agent_leaves(const struct agent *a)
 {
@@ -40,9 +41,19 @@ const char *agent_refuses_work(const struct agent *a)
     return NULL;
 }
 
-struct held *agent_find(const struct agent *a, struct job_key key)
+struct held *agent_find_action(const struct agent *a, uint64_t job_id)
 {
     struct held *h;
+    HASH_FIND(hh, a->actions_by_job, &job_id, sizeof(job_id), h);
+    return h;
+}
+
+struct held *agent_find(const struct agent *a, struct job_key key)
+{
+    struct held *h = agent_find_action(a, key.job_id);
+    if (h != NULL && job_key_eq(h->key, key)) {
+        return h;
+    }
     DL_FOREACH (a->jobs, h) {
         if (job_key_eq(h->key, key)) {
             return h;
@@ -57,9 +68,14 @@ size_t agent_slots_taken(const struct agent *a)
     size_t n = 0;
     const struct held *h;
     DL_FOREACH (a->jobs, h) {
-        n += h->phase != HELD_FENCED && h->phase != HELD_RETURNING;
+        n += h->phase != HELD_FENCED && h->phase != HELD_RETURNING && !h->is_action;
     }
     return n;
+}
+
+size_t agent_actions_taken(const struct agent *a)
+{
+    return HASH_COUNT(a->actions_by_job);
 }
 
 uint32_t agent_free_slot(const struct agent *a)
@@ -68,8 +84,10 @@ uint32_t agent_free_slot(const struct agent *a)
     size_t n = 0;
     const struct held *h;
     DL_FOREACH (a->jobs, h) {
-        taken = xrealloc(taken, (n + 1) * sizeof(*taken));
-        taken[n++] = h->slot;
+        if (!h->is_action) {
+            taken = xrealloc(taken, (n + 1) * sizeof(*taken));
+            taken[n++] = h->slot;
+        }
     }
     uint32_t slot = slot_lowest_free(taken, n);
     free(taken);
@@ -135,13 +153,19 @@ void agent_start_soon(struct agent *a)
     }
 }
 
+void agent_beat(struct agent *a)
+{
+    a->list_wanted = true;
+    session_beat(&a->session);
+}
+
 /* The broker schedules by what the heartbeat says, so it hears of a change at once. */
 static void tell_willingness(struct agent *a)
 {
     bool takes_work = agent_refuses_work(a) == NULL;
     if (takes_work != a->was_taking_work) {
         a->was_taking_work = takes_work;
-        session_beat(&a->session);
+        agent_beat(a);
     }
 }
 
@@ -158,7 +182,7 @@ void agent_job_ended(struct agent *a, bool machine_failed)
 
 void agent_job_gone(struct agent *a)
 {
-    if (agent_leaves(a) && a->jobs == NULL) {
+    if (agent_leaves(a) && a->jobs == NULL && a->quiet == NULL) {
         session_leave(&a->session, a->leaving ? "stopped" : "sent away");
     }
 }
@@ -211,6 +235,7 @@ static void on_tick(void *ctx)
         h->fresh_output = true;
         held_look(h);
     }
+    held_tell_quiet(a);
     agent_pump(a);
 }
 
@@ -238,6 +263,9 @@ static void leave(struct agent *a)
         if (h->phase == HELD_WAITING) {
             held_give_back(h);
         }
+    }
+    DL_FOREACH_SAFE (a->quiet, h, next) { /* whoever gets it begins anew: that does no harm */
+        held_return_action(h);
     }
     agent_job_gone(a);
 }
@@ -268,19 +296,46 @@ static void on_signal(void *ctx, int number)
     loop_stop(a->loop);
 }
 
-static Pb__HeldJob **list_jobs(const struct agent *a, struct arena *arena, size_t *ret_count)
+struct held_list {
+    struct arena *arena;
+    Pb__HeldJob **items;
+    size_t count;
+    size_t max;
+};
+
+static void list_add(struct held_list *list, const struct held *first)
 {
-    Pb__HeldJob **list = arena_array(arena, LIMIT_HELD_JOBS, sizeof(*list));
-    size_t n = 0;
     const struct held *h;
-    DL_FOREACH (a->jobs, h) {
-        if (held_is_listed(h) && n < LIMIT_HELD_JOBS) {
-            list[n] = arena_alloc(arena, sizeof(**list));
-            held_to_wire(h, arena, list[n++]);
+    DL_FOREACH (first, h) {
+        if (held_is_listed(h) && list->count < list->max) {
+            Pb__HeldJob *item = arena_alloc(list->arena, sizeof(*item));
+            held_to_wire(h, list->arena, item);
+            list->items[list->count++] = item;
         }
     }
-    *ret_count = n;
-    return list;
+}
+
+static Pb__HeldJob **list_jobs(const struct agent *a, struct arena *arena, size_t *ret_count)
+{
+    struct held_list list = {.arena = arena, .max = agent_actions_taken(a) + LIMIT_HELD_JOBS};
+    list.max = MIN(list.max, LIMIT_HELD_LIST);
+    list.items = arena_array(arena, list.max, sizeof(Pb__HeldJob *));
+    list_add(&list, a->jobs);
+    list_add(&list, a->quiet);
+    *ret_count = list.count;
+    return list.items;
+}
+
+static void fill_executors(const struct agent *a, Pb__WorkerHello *w)
+{
+    const struct worker_config *c = a->config;
+    w->executors = c->executors.names;
+    w->n_executors = c->executors.count;
+    if (a->actions != NULL) {
+        w->actions = (uint32_t)c->actions;
+        w->executors = a->executors;
+        w->n_executors = a->executor_count;
+    }
 }
 
 static void fill_worker(const struct agent *a, Pb__WorkerHello *w)
@@ -290,8 +345,7 @@ static void fill_worker(const struct agent *a, Pb__WorkerHello *w)
     w->uid = pb_bytes_ref(str_of(a->uid, sizeof(a->uid)));
     w->name = c->name;
     w->pool = c->pool != NULL ? c->pool : w->pool;
-    w->executors = c->executors.names;
-    w->n_executors = c->executors.count;
+    fill_executors(a, w);
     w->tags = c->tags.names;
     w->n_tags = c->tags.count;
     w->slots = (uint32_t)c->slots;
@@ -323,7 +377,13 @@ static void fill_heartbeat(void *ctx, struct arena *arena, Pb__Heartbeat *beat)
 {
     struct agent *a = ctx;
     const char *refuses = agent_refuses_work(a);
-    beat->jobs = list_jobs(a, arena, &beat->n_jobs);
+    beat->no_list = !a->list_wanted && agent_actions_taken(a) >= MANY_ACTIONS &&
+                    beat->sent_ms < a->list_sent_ms + a->session.heartbeat_ms;
+    if (!beat->no_list) {
+        beat->jobs = list_jobs(a, arena, &beat->n_jobs);
+        a->list_sent_ms = beat->sent_ms;
+        a->list_wanted = false;
+    }
     beat->draining = agent_leaves(a) || a->drained || health_paused(&a->health, os_monotonic_ms());
     beat->disk_low = a->health.disk_low;
     beat->refuses = (char *)(uintptr_t)(refuses != NULL ? refuses : "");
@@ -338,10 +398,13 @@ static void on_opened(void *ctx)
     DL_FOREACH (a->jobs, h) {
         held_session_opened(h);
     }
+    DL_FOREACH (a->quiet, h) {
+        held_session_opened(h);
+    }
     a->drained = a->sent_away = false; /* it says so again if it still wants it */
     a->was_taking_work = agent_refuses_work(a) == NULL;
     if (!a->was_taking_work) {
-        session_beat(&a->session); /* Hello has no word for it */
+        agent_beat(a); /* Hello has no word for it */
     }
     agent_pump(a);
 }
@@ -352,6 +415,9 @@ static void on_closed(void *ctx)
     renewal_drop(&a->renewal);
     struct held *h;
     DL_FOREACH (a->jobs, h) {
+        held_session_closed(h);
+    }
+    DL_FOREACH (a->quiet, h) {
         held_session_closed(h);
     }
 }
@@ -388,7 +454,7 @@ static void on_left(void *ctx)
 static bool in_a_hurry(void *ctx)
 {
     const struct agent *a = ctx;
-    return a->jobs != NULL;
+    return a->jobs != NULL || a->quiet != NULL;
 }
 
 static const struct session_user session_user = {

@@ -1,11 +1,13 @@
 /* The worker process: its state folder, its session with the broker, the jobs in its hands, and
  * what ends it. One struct, owned by main; everything below it hangs on it.
  *
- * Invariant: every folder under STATE/jobs is one `struct held` of `jobs` and the other way round.
+ * Invariant: every folder under STATE/jobs is one `struct held` of `jobs` and the other way round,
+ * but for actions, which have none.
  * Threads: the loop's. */
 #ifndef DAVIT_WORKER_AGENT_H
 #define DAVIT_WORKER_AGENT_H
 
+#include "worker/action/action.h"
 #include "worker/config.h"
 #include "worker/health.h"
 #include "worker/held.h"
@@ -20,6 +22,12 @@ struct agent {
     struct session session;
     struct health health;
     struct held *jobs;
+    struct held *quiet; /* actions that run: held.h */
+    struct held *actions_by_job;
+    struct actions *actions; /* NULL: no such executor */
+    char **executors;        /* then: with action/DRIVER; in the arena */
+    size_t executor_count;
+    char *state_dir;
 
     struct tls *tls; /* NULL: the broker speaks none */
     char *tls_host;
@@ -47,6 +55,8 @@ struct agent {
     bool drained;   /* the broker wants no new work taken */
     bool sent_away; /* and this process to end when no job is left */
     bool was_taking_work;
+    bool list_wanted;      /* the next heartbeat lists all jobs, however many */
+    uint64_t list_sent_ms; /* when one did last */
     int exit_code;
     struct buf chunk; /* of log, for one message */
     struct loop_timer pump_timer;
@@ -63,9 +73,12 @@ void agent_release(struct agent *a);   /* accepts a half-made one; jobs run on *
 
 /* For held.c and inbox.c. */
 struct held *agent_find(const struct agent *a, struct job_key key);
+struct held *agent_find_action(const struct agent *a, uint64_t job_id); /* whatever its epoch */
 /* NULL: yes; else why not, for people. */
 const char *agent_refuses_work(const struct agent *a);
 size_t agent_slots_taken(const struct agent *a);
+size_t agent_actions_taken(const struct agent *a);
+void agent_beat(struct agent *a); /* with all jobs in it */
 uint32_t agent_free_slot(const struct agent *a);
 void agent_pump(struct agent *a); /* ships what there is to ship */
 void agent_pump_soon(struct agent *a);

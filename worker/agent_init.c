@@ -8,6 +8,7 @@
 #include "common/os.h"
 #include "common/tls_engine.h"
 #include "worker/agent.h"
+#include "worker/driver/driver.h"
 #include "worker/exec/prepared.h"
 
 struct names {
@@ -82,6 +83,7 @@ static int take_state(struct agent *a, struct buf *why)
         return r < 0 ? r : -E_IO;
     }
     a->sandbox.state = arena_strdup(&a->arena, str_from(state));
+    a->state_dir = xstrdup(state);
     a->jobs_dir = os_path_join(state, "jobs");
     a->builds_dir = os_path_join(state, "builds");
     a->cache_dir = os_path_join(state, "cache");
@@ -130,6 +132,9 @@ static int check_executors(const struct agent *a, struct buf *why)
     for (size_t i = 0; i < a->config->executors.count; i++) {
         const char *name = a->config->executors.names[i];
         size_t start = why->n;
+        if (action_is_executor(name)) {
+            continue; /* it needs nothing */
+        }
         buf_addf(why, "executor `%s` cannot be used here: ", name);
         if (!executor_by_name(name)->usable(&cx, why)) {
             return -E_UNSUPPORTED;
@@ -137,6 +142,25 @@ static int check_executors(const struct agent *a, struct buf *why)
         buf_truncate(why, start);
     }
     return 0;
+}
+
+/* What it does without processes, and by which drivers. */
+static void set_actions(struct agent *a)
+{
+    const struct name_list *names = &a->config->executors;
+    size_t count;
+    const struct driver *const *drivers = driver_list(&count);
+    if (!worker_config_has_executor(a->config, "action")) {
+        return;
+    }
+    a->actions = actions_new(a->loop, &a->config->reach, a->state_dir);
+    a->executors = arena_array(&a->arena, names->count + count, sizeof(char *));
+    for (size_t i = 0; i < names->count; i++) {
+        a->executors[a->executor_count++] = names->names[i];
+    }
+    for (size_t i = 0; i < count; i++) {
+        a->executors[a->executor_count++] = arena_printf(&a->arena, "action/%s", drivers[i]->name);
+    }
 }
 
 static char *join_names(const struct name_list *list)
@@ -194,6 +218,7 @@ int agent_init(struct agent *a, const struct worker_config *config, struct buf *
     r = r < 0 ? r : take_state(a, why);
     if (r == 0) {
         set_resources(a);
+        set_actions(a);
         r = adopt_jobs(a);
         if (r < 0) {
             buf_addf(why, "cannot read %s: %s", a->jobs_dir, err_text(r));
@@ -212,9 +237,14 @@ void agent_release(struct agent *a)
     struct held *h, *next;
     if (a->loop != NULL) {
         session_release(&a->session);
+        HASH_CLEAR(hh, a->actions_by_job);
         DL_FOREACH_SAFE (a->jobs, h, next) {
             held_free(h);
         }
+        DL_FOREACH_SAFE (a->quiet, h, next) {
+            held_free(h);
+        }
+        actions_free(a->actions);
         loop_free(a->loop);
     }
     tls_free(a->tls);
@@ -228,6 +258,7 @@ void agent_release(struct agent *a)
     free(a->static_shim);
     free(a->host);
     free(a->tags_text);
+    free(a->state_dir);
     free(a->jobs_dir);
     free(a->builds_dir);
     free(a->cache_dir);

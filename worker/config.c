@@ -33,9 +33,13 @@ const char worker_usage[] =
     "                        the machine's processors and memory, what is free on the disk)\n"
     "  --executors A,B       ways to run jobs, of which the first one that takes a job does: "
     "shell,\n"
-    "                        sandbox, docker (default: shell)\n"
+    "                        sandbox, docker, action (default: shell)\n"
     "  --allow-local-git     jobs may have their sources from repositories on this machine "
     "(file://)\n"
+    "  --actions N           of the executor action: how many at a time (default: 256)\n"
+    "  --action-allow ADDRESS[/BITS][:PORT]\n"
+    "                        where actions may connect to; may be given again (default: all but\n"
+    "                        link-local and multicast addresses)\n"
     "  --cancel-grace-ms N   between SIGTERM and SIGKILL of a canceled job (default: 10000)\n"
     "  --min-free-mb N       take no work with less free disk space (default: 500)\n"
     "  --log-level LEVEL     error, warn, info or debug (default: info)\n"
@@ -142,9 +146,15 @@ struct option {
     uint32_t *cpu;
     struct name_list *list;
     struct name_list *more;
+    struct reach *reach;
     bool *flag; /* takes no value */
     bool flag_value;
 };
+
+static int parse_reach(struct reach *reach, const char *text)
+{
+    return reach->count < LIMIT_ENGINE_OPTIONS ? reach_add(reach, text) : -E_USAGE;
+}
 
 static int set_option(const struct option *o, const char *value)
 {
@@ -153,6 +163,7 @@ static int set_option(const struct option *o, const char *value)
            : o->size != NULL   ? parse_size(o->size, value)
            : o->cpu != NULL    ? parse_cpu(o->cpu, value)
            : o->list != NULL   ? parse_list(o->list, value)
+           : o->reach != NULL  ? parse_reach(o->reach, value)
                                : parse_more(o->more, value);
 }
 
@@ -171,6 +182,8 @@ static int parse_option(struct worker_config *c, const char *name, const char *v
         {"--name", .text = &c->name},
         {"--pool", .text = &c->pool},
         {"--slots", .number = &c->slots},
+        {"--actions", .number = &c->actions},
+        {"--action-allow", .reach = &c->reach},
         {"--cancel-grace-ms", .number = &c->cancel_grace_ms},
         {"--min-free-mb", .number = &c->min_free_mb},
         {"--cpu", .cpu = &c->cpu_millis},
@@ -235,9 +248,10 @@ static int check_executors(const struct name_list *executors, struct buf *why)
 {
     for (size_t i = 0; i < executors->count; i++) {
         const struct executor *e = executor_by_name(executors->names[i]);
-        if (e == NULL) {
+        if (e == NULL && strcmp(executors->names[i], "action") != 0) {
             buf_addf(why, "there is no executor `%s`; there is: ", executors->names[i]);
             executor_names(why);
+            buf_addz(why, ", action");
             return -E_USAGE;
         }
     }
@@ -358,6 +372,8 @@ static int check_all(const struct worker_config *c, struct buf *why)
                       "`davit-worker join`");
     } else if (c->slots == 0 || c->slots > LIMIT_WORKER_SLOTS) {
         buf_addf(why, "--slots must be between 1 and %u", LIMIT_WORKER_SLOTS);
+    } else if (c->actions == 0 || c->actions > LIMIT_WORKER_ACTIONS) {
+        buf_addf(why, "--actions must be between 1 and %u", LIMIT_WORKER_ACTIONS);
     } else if (strlen(c->name) > LIMIT_NAME || (c->pool != NULL && strlen(c->pool) > LIMIT_NAME)) {
         buf_addf(why, "names may have at most %u bytes", LIMIT_NAME);
     } else if (c->cancel_grace_ms > LIMIT_TIMEOUT_MS || c->min_free_mb > UINT32_MAX) {
@@ -396,6 +412,7 @@ static void set_usual(struct worker_config *c)
 int worker_config_parse(struct worker_config *c, int argc, char **argv, struct buf *why)
 {
     *c = (struct worker_config){.slots = 1,
+                                .actions = 256,
                                 .cancel_grace_ms = 10000,
                                 .min_free_mb = 500,
                                 .docker.service_wait_s = 30,
@@ -436,6 +453,7 @@ void worker_config_release(struct worker_config *c)
     free(c->pool);
     list_release(&c->tags);
     list_release(&c->executors);
+    reach_release(&c->reach);
     free(c->docker.socket);
     free(c->docker.image);
     free(c->docker.auth);
@@ -466,7 +484,8 @@ const char *worker_config_choose(const struct worker_config *c, const char *name
     for (size_t i = 0; i < c->executors.count; i++) {
         const char *name = c->executors.names[i];
         bool docker = strcmp(name, "docker") == 0;
-        if (!docker || c->docker.image != NULL) {
+        bool action = strcmp(name, "action") == 0;
+        if (!action && (!docker || c->docker.image != NULL)) {
             return name;
         }
     }

@@ -6,6 +6,7 @@
 #include "common/buf.h"
 #include "common/err.h"
 #include "common/log.h"
+#include "worker/action/reach.h"
 #include "worker/identity.h"
 
 struct name_list {
@@ -23,6 +24,8 @@ struct worker_config {
     struct name_list tags;
     struct name_list executors;
     uint64_t slots;
+    uint64_t actions; /* at a time, of the executor action */
+    struct reach reach;
     uint64_t cancel_grace_ms;
     uint64_t min_free_mb;
     uint32_t cpu_millis; /* what its jobs may take together; 0 in all three: it was not said, and */

@@ -8,13 +8,15 @@
 #include "common/limits.h"
 #include "common/log.h"
 #include "common/os.h"
+#include "worker/action/action.h"
 #include "worker/agent.h"
 
-#define DETAIL_MAX 1000u
-#define SHIM_TRIES 2u
-#define CLEAR_MS   10000u
-#define WHERE_FMT  "job %" PRIu64 " (%s) attempt %" PRIu64 " epoch %" PRIu64
-#define WHERE(h)   (h)->key.job_id, (h)->spec->name, (h)->key.attempt, (h)->key.epoch
+#define DETAIL_MAX  1000u
+#define SHIM_TRIES  2u
+#define CLEAR_MS    10000u
+#define ACTION_ROOM 1024u /* for the spec of most actions */
+#define WHERE_FMT   "job %" PRIu64 " (%s) attempt %" PRIu64 " epoch %" PRIu64
+#define WHERE(h)    (h)->key.job_id, (h)->spec->name, (h)->key.attempt, (h)->key.epoch
 
 static struct exec_context context_of(const struct held *h)
 {
@@ -45,6 +47,9 @@ static struct exec_context context_of(const struct held *h)
 static int read_spool(void *ctx, uint64_t offset, size_t max, struct buf *out)
 {
     struct held *h = ctx;
+    if (h->is_action) {
+        return 0; /* all that it says is said at its end */
+    }
     if (!h->spool_open) {
         int r = spool_open(&h->spool, h->dir);
         if (r < 0) {
@@ -65,13 +70,18 @@ static const char *executor_name(const struct held *h)
     return worker_config_choose(h->agent->config, h->spec->executor, is_contained(h->spec));
 }
 
-static struct held *held_new(struct agent *a, struct job_key key)
+struct held *held_new(struct agent *a, struct job_key key, bool is_action)
 {
     struct held *h = xcalloc(1, sizeof(*h));
     h->agent = a;
     h->key = key;
-    h->dir = jobdir_path(a->jobs_dir, key);
-    arena_init(&h->arena, 0);
+    h->is_action = is_action;
+    if (is_action) {
+        arena_init_small(&h->arena, ACTION_ROOM);
+    } else {
+        h->dir = jobdir_path(a->jobs_dir, key);
+        arena_init(&h->arena, 0);
+    }
     return h;
 }
 
@@ -89,6 +99,9 @@ void held_free(struct held *h)
         return;
     }
     unwatch(h);
+    if (h->action != NULL) {
+        action_cancel(h->action);
+    }
     if (h->spool_open) {
         spool_close(&h->spool);
     }
@@ -99,16 +112,23 @@ void held_free(struct held *h)
 }
 
 /* Completes a new object, which the agent has from now on. */
-static void enlist(struct held *h, bool fresh)
+void held_listed(struct held *h, bool fresh)
 {
-    h->executor = executor_by_name(executor_name(h));
+    struct agent *a = h->agent;
     logship_init(&h->log, read_spool, h, fresh);
-    DL_APPEND(h->agent->jobs, h);
+    if (h->is_action) {
+        h->quiet = true;
+        DL_APPEND(a->quiet, h);
+        HASH_ADD(hh, a->actions_by_job, key.job_id, sizeof(h->key.job_id), h);
+    } else {
+        h->executor = executor_by_name(executor_name(h));
+        DL_APPEND(a->jobs, h);
+    }
 }
 
 int held_accept(struct agent *a, const Pb__JobSpec *spec, struct held **ret)
 {
-    struct held *h = held_new(a, job_key_of(spec->key));
+    struct held *h = held_new(a, job_key_of(spec->key), false);
     h->slot = agent_free_slot(a);
     int r = jobdir_create(h->dir, h->slot, spec);
     if (r < 0) {
@@ -116,7 +136,7 @@ int held_accept(struct agent *a, const Pb__JobSpec *spec, struct held **ret)
         return r;
     }
     h->spec = (Pb__JobSpec *)pb_copy(&h->arena, &spec->base);
-    enlist(h, true);
+    held_listed(h, true);
     *ret = h;
     return 0;
 }
@@ -166,7 +186,7 @@ static const char *result_text(const Pb__Outcome *o)
 }
 
 /* A bounded copy that is good UTF-8, as the wire demands: it may quote file names. */
-static char *wire_text(struct arena *arena, const char *text)
+char *held_text(struct arena *arena, const char *text)
 {
     struct str s = str_sub(str_from(text), 0, DETAIL_MAX);
     char *copy = arena_strdup(arena, s);
@@ -179,7 +199,7 @@ static char *wire_text(struct arena *arena, const char *text)
 
 static void end(struct held *h, Pb__Outcome *outcome, struct str note)
 {
-    outcome->detail = wire_text(&h->arena, outcome->detail);
+    outcome->detail = held_text(&h->arena, outcome->detail);
     log_info(WHERE_FMT " ended: %s%s%s", WHERE(h), result_text(outcome),
              outcome->detail[0] != '\0' ? ": " : "", outcome->detail);
     int r = jobdir_end(h->dir, outcome, note);
@@ -197,7 +217,7 @@ static void fail(struct held *h, Pb__Reason reason, const char *detail)
     Pb__Outcome outcome = PB__OUTCOME__INIT;
     outcome.result = JOB_FAILED;
     outcome.reason = reason;
-    outcome.detail = wire_text(&h->arena, detail);
+    outcome.detail = held_text(&h->arena, detail);
     const char *line_end = h->ran ? "\n" : "";
     end(h, &outcome, str_from(arena_printf(&h->arena, "%sdavit: %s\n", line_end, outcome.detail)));
 }
@@ -224,7 +244,7 @@ void held_adopt(struct agent *a, const char *folder_name)
         log_warn("jobs/%s is no job's folder: left alone", folder_name);
         return;
     }
-    struct held *h = held_new(a, key);
+    struct held *h = held_new(a, key, false);
     int r = jobdir_load(h->dir, &h->arena, &found);
     if (r < 0) {
         log_warn("jobs/%s: %s: removed", folder_name,
@@ -236,7 +256,7 @@ void held_adopt(struct agent *a, const char *folder_name)
     h->slot = found.slot;
     h->spec = found.spec;
     h->ran = found.started;
-    enlist(h, false);
+    held_listed(h, false);
     log_info(WHERE_FMT " is taken over", WHERE(h));
     if (found.outcome != NULL) {
         enter_ended(h, found.outcome);
@@ -326,12 +346,17 @@ static bool lacks_variables(const struct held *h, struct buf *why)
     return false;
 }
 
+bool held_lacks(const struct held *h, struct buf *why)
+{
+    return lacks_tokens(h, why) || lacks_variables(h, why);
+}
+
 void held_start(struct held *h)
 {
     check(h->phase == HELD_WAITING);
     struct exec_context cx = context_of(h);
     struct buf why = BUF_INIT;
-    if (lacks_tokens(h, &why) || lacks_variables(h, &why)) {
+    if (held_lacks(h, &why)) {
         refuse(h, -E_INVALID, &why);
         buf_release(&why);
         return;
@@ -390,6 +415,10 @@ static void settle_start(struct held *h)
 
 void held_cancel(struct held *h, enum held_cancel how)
 {
+    if (h->is_action) {
+        held_cancel_action(h);
+        return;
+    }
     settle_start(h);
     if (h->phase == HELD_WAITING) {
         Pb__Outcome outcome = PB__OUTCOME__INIT;
@@ -414,8 +443,10 @@ void held_give_back(struct held *h)
 
 void held_fence(struct held *h)
 {
-    settle_start(h);
-    bool runs = h->phase == HELD_RUNNING;
+    if (!h->is_action) {
+        settle_start(h);
+    }
+    bool runs = h->phase == HELD_RUNNING && !h->is_action;
     if (h->phase == HELD_FENCED) {
         return;
     }
@@ -432,11 +463,18 @@ void held_fence(struct held *h)
 void held_forget(struct held *h)
 {
     struct agent *a = h->agent;
-    int r = os_remove_tree(h->dir);
+    int r = h->is_action ? 0 : os_remove_tree(h->dir);
     if (r < 0) {
         log_warn(WHERE_FMT ": cannot remove its folder: %s", WHERE(h), err_text(r));
     }
-    DL_DELETE(a->jobs, h);
+    if (h->is_action) {
+        HASH_DEL(a->actions_by_job, h);
+    }
+    if (h->quiet) {
+        DL_DELETE(a->quiet, h);
+    } else {
+        DL_DELETE(a->jobs, h);
+    }
     held_free(h);
     agent_job_gone(a);
 }
@@ -484,7 +522,7 @@ static void process_ended(struct held *h, const struct shim_status *status)
 
 void held_look(struct held *h)
 {
-    if (h->phase != HELD_RUNNING && h->phase != HELD_FENCED) {
+    if (h->is_action || (h->phase != HELD_RUNNING && h->phase != HELD_FENCED)) {
         return;
     }
     struct exec_context cx = context_of(h);

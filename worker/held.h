@@ -8,15 +8,23 @@
  *
  * The phase can be told from the job's folder (jobdir.h): spec.pb, pid, outcome.pb. What the broker
  * knows of it cannot, and is told again in every session until it is acknowledged there.
+ *
+ * An action (worker/action) has no folder, no slot and no shim; it is RUNNING from the beginning.
+ * While it is, nothing is to be done for it here, so it stands in a list of its own, `quiet`. What
+ * is too short to be told of is not: its AssignAck and JobStarted go out at the agent's next tick,
+ * and its end stands for both.
  * Ownership: the agent's list. Functions marked "may free" end the object. Threads: the loop's. */
 #ifndef DAVIT_WORKER_HELD_H
 #define DAVIT_WORKER_HELD_H
+
+#include <uthash.h>
 
 #include "worker/exec/exec.h"
 #include "worker/jobdir.h"
 #include "worker/logship.h"
 #include "worker/loop.h"
 
+struct action;
 struct agent;
 
 enum held_phase { HELD_WAITING, HELD_RUNNING, HELD_ENDED, HELD_RETURNING, HELD_FENCED };
@@ -33,8 +41,12 @@ struct held {
     struct agent *agent;
     struct held *prev, *next;
     struct job_key key;
-    char *dir;
-    struct arena arena; /* of spec and outcome */
+    UT_hash_handle hh; /* of an action, in agent.actions_by_job */
+    bool is_action;
+    bool quiet;            /* it stands in that list */
+    struct action *action; /* while it runs */
+    char *dir;             /* NULL: an action */
+    struct arena arena;    /* of spec and outcome */
     Pb__JobSpec *spec;
     Pb__Outcome *outcome; /* HELD_ENDED */
     uint32_t slot;
@@ -67,6 +79,20 @@ int held_accept(struct agent *a, const Pb__JobSpec *spec, struct held **ret);
 void held_adopt(struct agent *a, const char *folder_name);
 void held_free(struct held *h); /* the object alone; the job runs on */
 
+/* held_action.c: the same for an action, which begins at once. */
+void held_accept_action(struct agent *a, const Pb__JobSpec *spec);
+void held_cancel_action(struct held *h);
+void held_return_action(struct held *h); /* RUNNING only: somebody else begins it anew */
+bool held_wants_action(const Pb__JobSpec *spec);
+/* Says of those that run what was not said yet. */
+void held_tell_quiet(struct agent *a);
+
+/* For held_action.c. */
+struct held *held_new(struct agent *a, struct job_key key, bool is_action);
+void held_listed(struct held *h, bool fresh);           /* the agent has it from now on */
+bool held_lacks(const struct held *h, struct buf *why); /* what the broker could not give it */
+char *held_text(struct arena *arena, const char *text); /* bounded, good UTF-8 */
+
 void held_start(struct held *h);
 void held_ready(struct held *h); /* starts it in one of the loop's next rounds */
 void held_cancel(struct held *h, enum held_cancel how);
@@ -77,6 +103,7 @@ void held_look(struct held *h);      /* has its process ended? may free */
 void held_log_acked(struct held *h, uint64_t durable);
 
 /* held_tell.c: what the broker must hear of it. */
+void held_tell_end(struct held *h);
 void held_tell(struct held *h); /* what it has not been told in this session and does not know */
 void held_session_opened(struct held *h);
 void held_session_closed(struct held *h);

@@ -74,7 +74,7 @@ static void tell_returned(struct held *h)
     h->returned.seq = session_send(&h->agent->session, &e);
 }
 
-static void tell_finished(struct held *h)
+void held_tell_end(struct held *h)
 {
     Pb__JobKey key;
     Pb__JobEnd end = PB__JOB_END__INIT, *ends = &end;
@@ -121,18 +121,22 @@ void held_session_opened(struct held *h)
 {
     logship_new_session(&h->log);
     h->fresh_output = true;
-    held_tell(h);
-}
-
-void held_session_closed(struct held *h)
-{
-    h->accepted.seq = h->started.seq = h->returned.seq = 0;
-    h->finish_sent = false;
+    if (!h->quiet) { /* those are told of at the next tick */
+        held_tell(h);
+    }
 }
 
 static void learn(struct held_news *n, uint64_t acked)
 {
     n->known = n->known || (n->seq != 0 && n->seq <= acked);
+}
+
+void held_session_closed(struct held *h)
+{
+    learn(&h->accepted, h->agent->session.acked); /* of a quiet one nobody asked until now */
+    learn(&h->started, h->agent->session.acked);
+    h->accepted.seq = h->started.seq = h->returned.seq = 0;
+    h->finish_sent = false;
 }
 
 void held_acked(struct held *h)
@@ -208,7 +212,7 @@ bool held_ship(struct held *h)
     }
     h->fresh_output = false;
     if (h->phase == HELD_ENDED && !h->finish_sent && logship_done(&h->log)) {
-        tell_finished(h);
+        held_tell_end(h);
     }
     return false;
 }

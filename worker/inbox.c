@@ -19,7 +19,11 @@ static void send_return(struct agent *a, Pb__JobKey *key, const char *why)
 /* The same job under an older fence is not ours any more, as the broker will say too. */
 static void fence_older(struct agent *a, struct job_key key)
 {
-    struct held *h = a->jobs;
+    struct held *h = agent_find_action(a, key.job_id);
+    if (h != NULL && h->key.epoch < key.epoch) {
+        held_fence(h);
+    }
+    h = a->jobs;
     while (h != NULL) {
         struct held *next = h->next;
         if (h->key.job_id == key.job_id && h->key.epoch < key.epoch) {
@@ -53,11 +57,18 @@ static void take_spec(struct agent *a, const Pb__JobSpec *spec)
     }
     fence_older(a, key);
     const char *why = agent_refuses_work(a);
-    if (why == NULL && agent_slots_taken(a) >= a->config->slots) {
+    bool is_action = held_wants_action(spec);
+    if (why == NULL && is_action && agent_actions_taken(a) >= a->config->actions) {
+        why = "it has as many actions as it takes";
+    } else if (why == NULL && !is_action && agent_slots_taken(a) >= a->config->slots) {
         why = "its slots are taken";
     }
     if (why != NULL) {
         send_return(a, spec->key, why);
+        return;
+    }
+    if (is_action) {
+        held_accept_action(a, spec);
         return;
     }
     int r = held_accept(a, spec, &h);
@@ -81,7 +92,7 @@ static void take_cancel(struct agent *a, const Pb__WireCancel *m)
 {
     struct held *h = agent_find(a, job_key_of(m->key));
     if (h == NULL) {
-        session_beat(&a->session); /* the list shows that it is not here */
+        agent_beat(a); /* the list shows that it is not here */
         return;
     }
     switch ((int)m->kind) {
@@ -131,7 +142,7 @@ static void take_drain(struct agent *a, const Pb__Drain *m)
     log_info("the broker %s", m->undo ? "gives work again" : "wants no new work taken");
     a->drained = !m->undo;
     a->sent_away = false;
-    session_beat(&a->session);
+    agent_beat(a);
     if (m->leave && !m->undo) {
         agent_send_away(a);
     }

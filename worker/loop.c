@@ -16,13 +16,18 @@
 
 #include "common/os.h"
 
-enum watch_kind { WATCH_FD, WATCH_PROCESS, WATCH_FOLDER };
+enum watch_kind { WATCH_FD, WATCH_IO, WATCH_PROCESS, WATCH_CHILD, WATCH_FOLDER };
 
 struct loop_watch {
     enum watch_kind kind;
     int fd; /* the caller's; the process's pidfd, ours; the inotify watch number of a folder */
     bool dead;
+    bool reaped; /* a child: `status` is how it ended */
+    int status;
+    pid_t pid;
     loop_fn fn;
+    loop_io_fn io_fn;
+    loop_child_fn child_fn;
     void *ctx;
     struct loop_watch *prev, *next;
 };
@@ -34,15 +39,30 @@ struct loop {
     loop_signal_fn on_signal;
     void *signal_ctx;
     struct loop_watch *watches;
+    struct loop_watch *ios;       /* the same, of WATCH_IO: thousands, which nobody looks through */
     struct loop_watch *graveyard; /* removed while events of this round may still point to them */
-    struct loop_timer *timers;
+    struct heap timers;
+    size_t children; /* that are watched */
     bool stopped;
 };
 
+static int epoll_set(struct loop *l, int operation, int fd, unsigned events, void *tag)
+{
+    uint32_t wanted = ((events & LOOP_READ) != 0 ? (uint32_t)EPOLLIN : 0u) |
+                      ((events & LOOP_WRITE) != 0 ? (uint32_t)EPOLLOUT : 0u);
+    struct epoll_event ev = {.events = wanted, .data.ptr = tag};
+    return epoll_ctl(l->epoll_fd, operation, fd, &ev) == 0 ? 0 : err_from_errno(errno);
+}
+
 static int epoll_add(struct loop *l, int fd, void *tag)
 {
-    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = tag};
-    return epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0 ? 0 : err_from_errno(errno);
+    return epoll_set(l, EPOLL_CTL_ADD, fd, LOOP_READ, tag);
+}
+
+static bool is_earlier(const struct heap_node *a, const struct heap_node *b)
+{
+    return HEAP_ITEM(a, struct loop_timer, node)->due_ms <
+           HEAP_ITEM(b, struct loop_timer, node)->due_ms;
 }
 
 int loop_new(loop_signal_fn on_signal, void *ctx, struct loop **ret)
@@ -58,6 +78,7 @@ int loop_new(loop_signal_fn on_signal, void *ctx, struct loop **ret)
     }
     struct loop *l = xcalloc(1, sizeof(*l));
     l->on_signal = on_signal;
+    l->timers.before = is_earlier;
     l->signal_ctx = ctx;
     l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     l->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -98,10 +119,11 @@ void loop_free(struct loop *l)
     if (l == NULL) {
         return;
     }
-    while (l->watches != NULL) {
-        loop_unwatch(l, l->watches);
+    while (l->watches != NULL || l->ios != NULL) {
+        loop_unwatch(l, l->watches != NULL ? l->watches : l->ios);
     }
     bury(l);
+    heap_release(&l->timers);
     close_fd(l->epoll_fd);
     close_fd(l->signal_fd);
     close_fd(l->inotify_fd);
@@ -113,13 +135,44 @@ static struct loop_watch *watch_new(struct loop *l, enum watch_kind kind, int fd
 {
     struct loop_watch *w = xcalloc(1, sizeof(*w));
     *w = (struct loop_watch){.kind = kind, .fd = fd, .fn = fn, .ctx = ctx};
-    DL_APPEND(l->watches, w);
+    if (kind == WATCH_IO) {
+        DL_APPEND(l->ios, w);
+    } else {
+        DL_APPEND(l->watches, w);
+    }
     return w;
 }
 
 struct loop_watch *loop_watch_fd(struct loop *l, int fd, loop_fn fn, void *ctx)
 {
     struct loop_watch *w = watch_new(l, WATCH_FD, fd, fn, ctx);
+    check(epoll_add(l, fd, w) == 0);
+    return w;
+}
+
+struct loop_watch *loop_watch_io(struct loop *l, int fd, unsigned events, loop_io_fn fn, void *ctx)
+{
+    struct loop_watch *w = watch_new(l, WATCH_IO, fd, NULL, ctx);
+    w->io_fn = fn;
+    check(epoll_set(l, EPOLL_CTL_ADD, fd, events, w) == 0);
+    return w;
+}
+
+void loop_await(struct loop *l, struct loop_watch *w, unsigned events)
+{
+    check(w->kind == WATCH_IO && !w->dead);
+    check(epoll_set(l, EPOLL_CTL_MOD, w->fd, events, w) == 0);
+}
+
+/* Its pidfd says when it has ended, the reaping how. */
+struct loop_watch *loop_watch_child(struct loop *l, pid_t pid, loop_child_fn fn, void *ctx)
+{
+    int fd = pidfd_open(pid, 0);
+    check(fd >= 0); /* nobody reaps between its start and here */
+    struct loop_watch *w = watch_new(l, WATCH_CHILD, fd, NULL, ctx);
+    w->pid = pid;
+    w->child_fn = fn;
+    l->children++;
     check(epoll_add(l, fd, w) == 0);
     return w;
 }
@@ -153,11 +206,16 @@ void loop_unwatch(struct loop *l, struct loop_watch *w)
     } else {
         epoll_ctl(l->epoll_fd, EPOLL_CTL_DEL, w->fd, NULL);
     }
-    if (w->kind == WATCH_PROCESS) {
+    if (w->kind == WATCH_PROCESS || w->kind == WATCH_CHILD) {
         close(w->fd);
     }
+    l->children -= w->kind == WATCH_CHILD;
     w->dead = true;
-    DL_DELETE(l->watches, w);
+    if (w->kind == WATCH_IO) {
+        DL_DELETE(l->ios, w);
+    } else {
+        DL_DELETE(l->watches, w);
+    }
     DL_APPEND(l->graveyard, w);
 }
 
@@ -165,54 +223,80 @@ void loop_timer_set(struct loop *l, struct loop_timer *t, uint64_t due_ms, loop_
 {
     loop_timer_clear(l, t);
     *t = (struct loop_timer){.due_ms = MAX(due_ms, 1), .fn = fn, .ctx = ctx};
-    DL_APPEND(l->timers, t);
+    heap_put(&l->timers, &t->node);
 }
 
 void loop_timer_clear(struct loop *l, struct loop_timer *t)
 {
     if (t->due_ms != 0) {
-        DL_DELETE(l->timers, t);
+        heap_remove(&l->timers, &t->node);
         t->due_ms = 0;
     }
 }
 
 static int wait_ms(const struct loop *l)
 {
-    uint64_t first = UINT64_MAX;
-    const struct loop_timer *t;
-    DL_FOREACH (l->timers, t) {
-        first = MIN(first, t->due_ms);
-    }
-    uint64_t now = os_monotonic_ms();
-    if (first == UINT64_MAX) {
+    const struct heap_node *top = heap_top(&l->timers);
+    if (top == NULL) {
         return -1;
     }
+    uint64_t first = HEAP_ITEM(top, struct loop_timer, node)->due_ms;
+    uint64_t now = os_monotonic_ms();
     return first <= now ? 0 : (int)MIN(first - now, (uint64_t)INT_MAX);
 }
 
-/* One timer at a time and from the front again: a callback may clear any other timer. Those set by
- * callbacks are due later than `now`, so this ends. */
+/* One timer at a time and from the top again: a callback may clear any other timer. No more than
+ * there are at the beginning, as callbacks set some that are due at once. */
 static void fire_timers(struct loop *l)
 {
     uint64_t now = os_monotonic_ms();
-    struct loop_timer *t = l->timers;
-    while (t != NULL && !l->stopped) {
-        if (t->due_ms > now) {
-            t = t->next;
-            continue;
+    for (size_t left = l->timers.count; left > 0 && !l->stopped; left--) {
+        struct heap_node *top = heap_top(&l->timers);
+        struct loop_timer *t = top != NULL ? HEAP_ITEM(top, struct loop_timer, node) : NULL;
+        if (t == NULL || t->due_ms > now) {
+            return;
         }
         loop_fn fn = t->fn;
         void *ctx = t->ctx;
         loop_timer_clear(l, t);
         fn(ctx);
-        now = MIN(now, os_monotonic_ms());
-        t = l->timers;
     }
 }
 
-static void reap_children(void)
+static void note_end(struct loop *l, pid_t pid, int status)
 {
-    while (waitpid(-1, NULL, WNOHANG) > 0) {
+    struct loop_watch *w;
+    DL_FOREACH (l->watches, w) {
+        if (w->kind == WATCH_CHILD && w->pid == pid && !w->reaped) {
+            w->reaped = true;
+            w->status = status;
+            return;
+        }
+    }
+}
+
+static void reap_children(struct loop *l)
+{
+    pid_t pid;
+    int status;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (l->children > 0) {
+            note_end(l, pid, status);
+        }
+    }
+}
+
+static void call(struct loop_watch *w, uint32_t epoll_events)
+{
+    bool both = (epoll_events & (EPOLLERR | EPOLLHUP)) != 0;
+    unsigned events = ((epoll_events & EPOLLIN) != 0 || both ? LOOP_READ : 0u) |
+                      ((epoll_events & EPOLLOUT) != 0 || both ? LOOP_WRITE : 0u);
+    if (w->kind == WATCH_IO) {
+        w->io_fn(w->ctx, events);
+    } else if (w->kind != WATCH_CHILD) {
+        w->fn(w->ctx);
+    } else if (w->reaped) { /* else it ended since; it is reaped in the next round */
+        w->child_fn(w->ctx, w->status);
     }
 }
 
@@ -263,7 +347,7 @@ static void dispatch(struct loop *l, const struct epoll_event *events, int count
         } else {
             struct loop_watch *w = tag;
             if (!w->dead) {
-                w->fn(w->ctx);
+                call(w, events[i].events);
             }
         }
     }
@@ -275,7 +359,7 @@ void loop_run(struct loop *l)
         struct epoll_event events[64];
         int count = epoll_wait(l->epoll_fd, events, (int)ARRAY_LEN(events), wait_ms(l));
         check(count >= 0 || errno == EINTR);
-        reap_children();
+        reap_children(l);
         dispatch(l, events, count);
         fire_timers(l);
         bury(l);

@@ -20,6 +20,7 @@ static int run(int argc, char **argv)
         fputs(worker_usage, stdout);
     } else {
         log_init("davit-worker", config.log_level);
+        http_global_init();
         r = agent_init(&agent, &config, &why);
         if (r < 0) {
             log_error("%s", buf_cstr(&why));

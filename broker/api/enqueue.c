@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "broker/api/action.h"
 #include "broker/api/answer.h"
 #include "broker/api/body.h"
 #include "broker/api/handlers.h"
@@ -94,7 +95,7 @@ static int read_command(struct reading *in, const json_t *words, size_t count)
     return 0;
 }
 
-/* Either `command`, the words of one, or `script`, lines of a shell. */
+/* Either `command`, the words of one, or `script`, lines of a shell; or an action was read. */
 static int read_script(struct reading *in)
 {
     const json_t *words, *lines;
@@ -113,9 +114,12 @@ static int read_script(struct reading *in)
     if (r < 0) {
         return r;
     }
-    if ((word_count > 0) == (line_count > 0)) {
-        return request_fail(in->rq, -E_INVALID, "jobs[%zu] needs either `script` or `command`",
-                            in->index);
+    if ((word_count > 0) + (line_count > 0) + (in->plan->action != NULL) != 1) {
+        return request_fail(in->rq, -E_INVALID,
+                            "jobs[%zu] needs either `script` or `command` or `action`", in->index);
+    }
+    if (in->plan->action != NULL) {
+        return 0;
     }
     if (word_count > 0) {
         return read_command(in, words, word_count);
@@ -133,6 +137,9 @@ static int read_script(struct reading *in)
 /* The first line of what it runs, as far as that makes a name. */
 static char *default_name(const struct reading *in)
 {
+    if (in->plan->action != NULL) {
+        return action_name(in->arena, in->plan->action);
+    }
     struct str line = pb_str(in->plan->script[0]);
     size_t n = 0;
     while (n < line.n && (unsigned char)line.p[n] >= ' ' && line.p[n] != 0x7f) {
@@ -301,8 +308,9 @@ static int read_key(struct reading *in)
     return 0;
 }
 
-#define JOB_FIELDS                                                                              \
-    "name script command variables tags executor pool priority not_before delay timeout retry " \
+#define JOB_FIELDS                                                                               \
+    "name script command action variables tags executor pool priority not_before delay timeout " \
+    "retry "                                                                                     \
     "keep resource_group interruptible on_worker_lost cpu memory disk idempotency_key"
 
 static int read_job(struct reading *in)
@@ -314,9 +322,10 @@ static int read_job(struct reading *in)
         return request_fail(in->rq, -E_INVALID, "`jobs[%zu]` must be an object", in->index);
     }
     body_at(in->rq, "jobs[%zu].", in->index);
-    if ((r = body_fields(in->rq, in->item, "", JOB_FIELDS)) < 0 || (r = read_script(in)) < 0 ||
-        (r = read_names(in)) < 0 || (r = read_tags(in)) < 0 || (r = read_wishes(in)) < 0 ||
-        (r = read_policy(in)) < 0 || (r = read_start(in)) < 0 ||
+    if ((r = body_fields(in->rq, in->item, "", JOB_FIELDS)) < 0 ||
+        (r = action_read(in->rq, in->item, in->index, in->arena, &in->plan->action)) < 0 ||
+        (r = read_script(in)) < 0 || (r = read_names(in)) < 0 || (r = read_tags(in)) < 0 ||
+        (r = read_wishes(in)) < 0 || (r = read_policy(in)) < 0 || (r = read_start(in)) < 0 ||
         (r = body_duration(in->rq, in->item, "keep", LIMIT_EXPIRE_MS, &keep_ms)) < 0 ||
         (r = body_i64(in->rq, in->item, "retry", 0, LIMIT_RETRIES, &retry)) < 0) {
         return r;

@@ -84,7 +84,7 @@ static void pools_read(struct request *rq, struct tx *tx, const char *only, stru
                                         .workers = 1,
                                         .online = live.online,
                                         .slots = live.online ? w->slots : 0,
-                                        .busy = worker_job_count(tx, w->id)});
+                                        .busy = worker_load(tx, w->id).slots});
     }
     cursor_end(&c);
 }

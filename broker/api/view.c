@@ -2,6 +2,7 @@
 
 #include "broker/api/view.h"
 
+#include "broker/api/action.h"
 #include "broker/core/query.h"
 #include "common/crypto.h"
 #include "common/limits.h"
@@ -264,13 +265,14 @@ json_t *view_job(struct tx *tx, const Pb__JobRecord *j)
 static json_t *view_attempt(const Pb__AttemptRecord *a)
 {
     return json_pack(
-        "{s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "attempt",
+        "{s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o}", "attempt",
         json_id(a->attempt), "epoch", json_id(a->epoch), "worker", json_text(a->worker_name),
         "status", job_state_text(a->state), "reason", reason(a->reason), "exit_code",
         exit_code(a->state == JOB_SUCCESS, a->state == JOB_FAILED, a->reason, a->exit_code),
         "detail", json_text(a->detail), "assigned_at", json_time(a->assigned_ms), "started_at",
         json_time(a->started_ms), "finished_at", json_time(a->finished_ms), "log_size",
-        json_number(a->log_size), "log_complete", (int)a->log_complete);
+        json_number(a->log_size), "log_complete", (int)a->log_complete, "action",
+        action_view(a->action));
 }
 
 /* The digest is what a blob is fetched by: of those that are not for all it is not shown. */
@@ -340,21 +342,23 @@ json_t *view_job_whole(struct tx *tx, const Pb__JobRecord *j)
 json_t *view_worker(struct tx *tx, struct fleet *fleet, const Pb__WorkerRecord *w)
 {
     struct fleet_worker live = {0};
+    struct worker_load load = {0};
     fleet_worker_state(fleet, w->id, &live);
     json_t *jobs = json_array();
     struct key prefix = key_u64(w->id);
     struct cursor c;
     for (tx_seek(&c, tx, T_WORKER_JOB, key_str(&prefix), NULL); c.valid; tx_next(&c)) {
         json_array_append_new(jobs, json_id(key_read_u64(c.key, sizeof(uint64_t))));
+        *(c.value.n > 0 ? &load.actions : &load.slots) += 1;
     }
     return json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:b, s:b, s:o, s:o, s:o, "
-        "s:b, "
-        "s:o, s:o, s:o, s:o}",
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:b, s:b, s:o, "
+        "s:o, s:o, s:b, s:o, s:o, s:o, s:o}",
         "id", json_id(w->id), "name", json_text(w->name), "pool", json_text(w->pool), "host",
         json_text(w->host), "version", json_text(w->version), "executors",
         view_text_list(w->executors, w->n_executors), "tags", view_text_list(w->tags, w->n_tags),
-        "slots", json_number(w->slots), "busy", json_number(json_array_size(jobs)), "online",
+        "slots", json_number(w->slots), "busy", json_number(load.slots), "actions",
+        json_number(w->actions), "actions_busy", json_number(load.actions), "online",
         (int)live.online, "suspect", (int)live.suspect, "paused", (int)w->paused, "draining",
         (int)w->draining, "leaves", (int)w->leave, "jobs", jobs, "last_heard_at",
         json_time(MAX(live.last_heard_ms, w->last_hello_ms)), "certified_until",

@@ -251,6 +251,12 @@ int outcome_check(struct core *c, const Pb__Outcome *o);
 void pages_expire(struct core *c, const Pb__PagesTimer *t);
 
 /* environment_name.c: pure. Slug and tier are what GitLab makes of the name. */
+/* action.c: jobs that are no processes */
+const char *plan_action_wrong(const Pb__PlanJob *job); /* NULL: nothing */
+char *action_executor(struct arena *arena, const Pb__ActionSpec *spec);
+bool action_same_executor(const Pb__ActionSpec *a, const Pb__ActionSpec *b); /* or NULL */
+uint64_t action_timeout_ms(const Pb__PlanJob *plan); /* of a job that says none */
+bool action_result_ok(const Pb__ActionResult *result);
 bool environment_name_ok(const char *name);
 bool environment_tier_ok(const char *tier);
 const char *environment_tier_guess(struct arena *a, const char *name);

@@ -53,7 +53,11 @@ int assign_instead_check(struct core *c, const Pb__JobRecord *job, const Pb__Wor
 {
     struct lookup last = {0};
 
-    if (w->paused || w->draining || worker_job_count(c->tx, w->id) > w->slots) {
+    const struct worker_load load = worker_load(c->tx, w->id);
+    const Pb__ClassRecord *class = class_get(c->tx, job->class_id);
+    const bool action = class != NULL && class_is_action(class);
+
+    if (w->paused || w->draining || (action ? load.actions > w->actions : load.slots > w->slots)) {
         return reject(c, -E_CONFLICT, "worker %.60s takes no work", w->name);
     }
     return assign_job_check(c, job, w, &last);
@@ -89,11 +93,26 @@ bool any_twice(struct arena *a, const uint64_t *ids, size_t n)
     return false;
 }
 
-/* `ret` gets the jobs' rows. */
+/* Whether the worker has room for these beside what it has. */
+static int room_check(struct core *c, const Pb__WorkerRecord *w, size_t slots, size_t actions)
+{
+    const struct worker_load load = worker_load(c->tx, w->id);
+
+    if (slots > 0 && load.slots + slots > w->slots) {
+        return reject(c, -E_CONFLICT, "worker %.60s has no free slot", w->name);
+    }
+    if (actions > 0 && load.actions + actions > w->actions) {
+        return reject(c, -E_CONFLICT, "worker %.60s has as many actions as it takes", w->name);
+    }
+    return 0;
+}
+
+/* `ret` gets the jobs' rows, `ret_action` which of them are actions. */
 static int assign_check(struct core *c, const Pb__Assign *cmd, const Pb__WorkerRecord *w,
-                        Pb__JobRecord **ret)
+                        Pb__JobRecord **ret, bool *ret_action)
 {
     struct lookup last = {0};
+    size_t actions = 0;
     int r = 0;
 
     if (cmd->n_job_ids == 0 || cmd->n_job_ids > LIMIT_WORKER_SLOTS ||
@@ -107,14 +126,13 @@ static int assign_check(struct core *c, const Pb__Assign *cmd, const Pb__WorkerR
         ret[i] = (Pb__JobRecord *)job_get(c->tx, cmd->job_ids[i]);
         r = ret[i] != NULL ? assign_job_check(c, ret[i], w, &last)
                            : reject(c, -E_NOT_FOUND, "no job %" PRIu64, cmd->job_ids[i]);
+        ret_action[i] = r == 0 && class_is_action(last.class);
+        actions += ret_action[i];
     }
-    if (r == 0 && worker_job_count(c->tx, w->id) + cmd->n_job_ids > w->slots) {
-        r = reject(c, -E_CONFLICT, "worker %.60s has no free slot", w->name);
-    }
-    return r;
+    return r < 0 ? r : room_check(c, w, cmd->n_job_ids - actions, actions);
 }
 
-static void assign(struct run *run, Pb__JobRecord *job, const Pb__WorkerRecord *w)
+static void assign(struct run *run, Pb__JobRecord *job, const Pb__WorkerRecord *w, bool action)
 {
     struct core *c = run->core;
     Pb__AssignmentRecord *a = arena_alloc(c->arena, sizeof(*a));
@@ -128,7 +146,7 @@ static void assign(struct run *run, Pb__JobRecord *job, const Pb__WorkerRecord *
     a->epoch = job->epoch;
     a->assigned_ms = c->now_ms;
     assignment_put(run, a);
-    tx_put(c->tx, T_WORKER_JOB, &of_worker, STR_NULL);
+    tx_put(c->tx, T_WORKER_JOB, &of_worker, action ? STR("a") : STR_NULL);
     job_move(run, job, JOB_ASSIGNED, w->name);
     job_timer_set(run, job, PB__JOB_TIMER_KIND__JOB_TIMER_UNACKED, c->now_ms + CORE_UNACKED_MS);
     effect_add(c->fx, (struct effect){.kind = EFFECT_ASSIGN,
@@ -142,6 +160,7 @@ int apply_assign(struct core *c, const Pb__Assign *cmd)
 {
     const Pb__WorkerRecord *w = worker_get(c->tx, cmd->worker_id);
     Pb__JobRecord **jobs = arena_array(c->arena, cmd->n_job_ids + 1, sizeof(*jobs));
+    bool *actions = arena_array(c->arena, cmd->n_job_ids + 1, sizeof(*actions));
     int r;
 
     if (w == NULL) {
@@ -150,7 +169,7 @@ int apply_assign(struct core *c, const Pb__Assign *cmd)
     if (w->revoked) { /* its session ends after the commit: until then it looks ready */
         return reject(c, -E_CONFLICT, "worker %.60s was revoked", w->name);
     }
-    r = assign_check(c, cmd, w, jobs);
+    r = assign_check(c, cmd, w, jobs, actions);
     for (size_t i = 0; r == 0 && i < cmd->n_job_ids; i++) {
         struct run run;
         /* The row of a pipeline's job may have been written by the run of the job before it. */
@@ -161,7 +180,7 @@ int apply_assign(struct core *c, const Pb__Assign *cmd)
         }
         check(r == 0 || !tx_ok(c->tx));
         if (r == 0) {
-            assign(&run, jobs[i], w);
+            assign(&run, jobs[i], w, actions[i]);
             r = run_close(&run, 0);
         }
     }

@@ -206,6 +206,7 @@ void attempt_end(struct run *run, Pb__JobRecord *job, Pb__JobState state, Pb__Re
         a->log_crc = o->log_crc;
         a->log_complete = true;
         a->detail = text_clip(c->arena, detail != NULL ? detail : o->detail, ATTEMPT_DETAIL_BYTES);
+        a->action = o->action;
     }
     attempt_put(c, a);
     if (a->worker_id != 0) {

@@ -46,6 +46,18 @@ static void audit_job_timer(struct audit *a, const Pb__JobRecord *job,
     }
 }
 
+/* What it takes of its worker is what its class says. */
+static void audit_kind(struct audit *a, const Pb__JobRecord *job, const struct key *of_worker)
+{
+    const Pb__ClassRecord *class = class_get(a->tx, job->class_id);
+    const bool action = class != NULL && class_is_action(class);
+    struct str value;
+
+    if (tx_get(a->tx, T_WORKER_JOB, of_worker, &value) && (value.n > 0) != action) {
+        breach(a, "job %" PRIu64 " is %s action", job->id, action ? "an" : "no");
+    }
+}
+
 static const Pb__AssignmentRecord *audit_assignment(struct audit *a, const Pb__JobRecord *job)
 {
     const struct key k = key_u64(job->id);
@@ -64,6 +76,7 @@ static const Pb__AssignmentRecord *audit_assignment(struct audit *a, const Pb__J
     of_worker = key_u64_u64(held->worker_id, job->id);
     worker = key_u64(held->worker_id);
     audit_index(a, T_WORKER_JOB, &of_worker, true, job->id);
+    audit_kind(a, job, &of_worker);
     audit_row(a, T_WORKER, &worker, &pb__worker_record__descriptor, false);
     if (held->epoch != job->epoch || held->attempt != job->attempt ||
         (held->waiting && job->state != JOB_RUNNING) ||

@@ -22,19 +22,22 @@ static void class_hash(const Pb__ClassRecord *class, uint8_t ret[SHA256_BYTES])
 }
 
 /* Containers are the docker executor's; a job that names another one all the same is told by it. */
-static char *executor_of(const Pb__PlanJob *plan)
+static char *executor_of(struct core *c, const Pb__PlanJob *plan)
 {
     static char docker[] = "docker";
     const bool contained = plan->image != NULL || plan->n_services > 0;
 
+    if (plan->action != NULL) {
+        return action_executor(c->arena, plan->action);
+    }
     return plan->executor[0] == '\0' && contained ? docker : plan->executor;
 }
 
-static Pb__ClassRecord class_of_plan(const Pb__PlanJob *plan, bool protected)
+static Pb__ClassRecord class_of_plan(struct core *c, const Pb__PlanJob *plan, bool protected)
 {
     Pb__ClassRecord class = PB__CLASS_RECORD__INIT;
 
-    class.executor = executor_of(plan);
+    class.executor = executor_of(c, plan);
     class.tags = plan->tags;
     class.n_tags = plan->n_tags;
     class.pool = plan->pool;
@@ -81,7 +84,7 @@ int classes_check(struct core *c, Pb__PlanJob *const *jobs, size_t count, bool p
     }
     hashes = arena_array(c->arena, count, sizeof(*hashes));
     for (size_t i = 0; i < count; i++) {
-        const Pb__ClassRecord class = class_of_plan(jobs[i], protected);
+        const Pb__ClassRecord class = class_of_plan(c, jobs[i], protected);
         if (jobs[i]->trigger == NULL && jobs[i]->rollout == NULL) {
             class_hash(&class, hashes[n++].bytes);
         }
@@ -191,7 +194,7 @@ uint64_t class_open(struct core *c, const Pb__PlanJob *plan, bool protected)
     struct key by_hash, id;
     struct str found;
 
-    *class = class_of_plan(plan, protected);
+    *class = class_of_plan(c, plan, protected);
     class_hash(class, hash);
     by_hash = key_bytes(hash, sizeof(hash));
     if (tx_get(c->tx, T_CLASS_HASH, &by_hash, &found)) {
@@ -253,7 +256,8 @@ static bool has(char *const *list, size_t n, const char *word)
 
 bool worker_serves(const Pb__WorkerRecord *w, const Pb__ClassRecord *class)
 {
-    if (class->executor[0] != '\0' && !has(w->executors, w->n_executors, class->executor)) {
+    if (class->executor[0] == '\0' ? !worker_runs_processes(w)
+                                   : !has(w->executors, w->n_executors, class->executor)) {
         return false;
     }
     for (size_t i = 0; i < class->n_tags; i++) {

@@ -40,7 +40,7 @@ static int job_check(struct core *c, size_t i, const Pb__EnqueueJob *e)
     if (p == NULL || !name_ok(p->name)) {
         return reject(c, -E_INVALID, "jobs[%zu]: no job, or a bad name", i);
     }
-    if (p->n_script == 0) {
+    if (p->n_script == 0 && p->action == NULL) {
         return reject(c, -E_INVALID, "jobs[%zu]: no script", i);
     }
     if (needs_pipeline(p)) {
@@ -176,7 +176,8 @@ static bool same_class(const Pb__PlanJob *a, const Pb__PlanJob *b)
 {
     if (a->n_tags != b->n_tags || a->cpu_millis != b->cpu_millis ||
         a->memory_bytes != b->memory_bytes || a->disk_bytes != b->disk_bytes ||
-        strcmp(a->executor, b->executor) != 0 || strcmp(a->pool, b->pool) != 0) {
+        strcmp(a->executor, b->executor) != 0 || strcmp(a->pool, b->pool) != 0 ||
+        !action_same_executor(a->action, b->action)) {
         return false;
     }
     for (size_t i = 0; i < a->n_tags; i++) {
@@ -205,7 +206,7 @@ static Pb__JobRecord *make_job(struct core *c, uint64_t project_id, const Pb__En
     job->on_worker_lost = plan->on_worker_lost;
     job->retry_max = plan->retry_max;
     job->created_ms = c->now_ms;
-    job->timeout_ms = plan->timeout_ms != 0 ? plan->timeout_ms : CORE_DEFAULT_TIMEOUT_MS;
+    job->timeout_ms = plan->timeout_ms != 0 ? plan->timeout_ms : action_timeout_ms(plan);
     job->keep_ms = e->keep_ms;
     job->submitted_by = (char *)c->actor;
     return job;

@@ -3,6 +3,8 @@
 #include "broker/core/run.h"
 #include "common/limits.h"
 
+#define WORKER_JOBS_MAX (LIMIT_WORKER_SLOTS + LIMIT_WORKER_ACTIONS)
+
 /* A lost holder has a budget of its own: what happens to machines must not use up the retries that
  * were meant for the script. */
 void job_lose(struct run *run, Pb__JobRecord *job, Pb__Reason reason, const Pb__Outcome *o,
@@ -110,12 +112,12 @@ int apply_job_lost(struct core *c, const Pb__JobLost *cmd)
 void worker_lose_jobs(struct core *c, uint64_t worker_id)
 {
     const struct key prefix = key_u64(worker_id);
-    uint64_t *jobs = arena_array(c->arena, LIMIT_WORKER_SLOTS, sizeof(*jobs));
+    uint64_t *jobs = arena_array(c->arena, WORKER_JOBS_MAX, sizeof(*jobs));
     size_t count = 0;
     struct cursor cur;
 
     for (tx_seek(&cur, c->tx, T_WORKER_JOB, key_str(&prefix), NULL);
-         cur.valid && count < LIMIT_WORKER_SLOTS; tx_next(&cur)) {
+         cur.valid && count < WORKER_JOBS_MAX; tx_next(&cur)) {
         jobs[count++] = key_read_u64(cur.key, sizeof(uint64_t));
     }
     cursor_end(&cur);
@@ -140,7 +142,7 @@ int apply_job_returned(struct core *c, const Pb__JobReturned *cmd)
     if (r < 0) {
         return r;
     }
-    if (h.job->started_ms != 0) {
+    if (h.job->started_ms != 0 && run_plan_job(&h.run, h.job)->action == NULL) {
         r = reject(c, -E_CONFLICT, "a job that was started cannot be given back");
     } else if (h.job->state == JOB_CANCELING) {
         job_end_canceling(&h.run, h.job, NULL, "given back by the worker");

@@ -44,6 +44,9 @@ int outcome_check(struct core *c, const Pb__Outcome *o)
     if (r < 0) {
         return r;
     }
+    if (o->action != NULL && !action_result_ok(o->action)) {
+        return reject(c, -E_LIMIT, "the result of the action is too large");
+    }
     if (o->environment_url.len > LIMIT_URL) {
         return reject(c, -E_LIMIT, "the environment's URL has more than %u bytes", LIMIT_URL);
     }

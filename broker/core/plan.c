@@ -303,6 +303,8 @@ int plan_job_check(struct core *c, const Pb__Plan *plan, const Pb__PlanJob *job)
         wrong = "bad image or service";
     } else if (!published_ok(job)) {
         wrong = "bad report, release or pages";
+    } else {
+        wrong = plan_action_wrong(job);
     }
     if (wrong != NULL) {
         return reject(c, -E_INVALID, "job %.60s: %s", job->name, wrong);

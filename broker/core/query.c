@@ -167,16 +167,24 @@ const Pb__TokenRecord *token_get(struct tx *tx, const uint8_t hash[32])
     return (const Pb__TokenRecord *)tx_get_msg(tx, T_TOKEN, &k, &pb__token_record__descriptor);
 }
 
-uint32_t worker_job_count(struct tx *tx, uint64_t worker_id)
+struct worker_load worker_load(struct tx *tx, uint64_t worker_id)
 {
     const struct key k = key_u64(worker_id);
+    struct worker_load load = {0};
     struct cursor cur;
-    uint32_t n = 0;
 
     for (tx_seek(&cur, tx, T_WORKER_JOB, key_str(&k), NULL); cur.valid; tx_next(&cur)) {
-        n++;
+        *(cur.value.n > 0 ? &load.actions : &load.slots) += 1;
     }
-    return n;
+    cursor_end(&cur);
+    return load;
+}
+
+uint32_t worker_job_count(struct tx *tx, uint64_t worker_id)
+{
+    const struct worker_load load = worker_load(tx, worker_id);
+
+    return load.slots + load.actions;
 }
 
 static bool has_blob_ref(struct tx *tx, struct str prefix)

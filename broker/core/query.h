@@ -91,8 +91,20 @@ size_t artifacts_of(struct tx *tx, uint64_t job_id, uint64_t attempt, const char
 /* Whether `type` is what `artifacts:paths` makes, and not a report or pages. */
 bool artifact_is_archive(const char *type);
 
-/* Assignments of a worker: its used slots. */
+/* Assignments of a worker. */
 uint32_t worker_job_count(struct tx *tx, uint64_t worker_id);
+/* The same by what they take: slots, or places for actions. */
+struct worker_load {
+    uint32_t slots;
+    uint32_t actions;
+};
+struct worker_load worker_load(struct tx *tx, uint64_t worker_id);
+
+/* Actions take no slots: "action", "action/DRIVER". */
+bool executor_is_action(const char *executor);
+bool class_is_action(const Pb__ClassRecord *class);
+/* Whether it takes jobs that name no executor. */
+bool worker_runs_processes(const Pb__WorkerRecord *w);
 
 /* Executor, tags, untagged: could the worker ever take a job of the class? Of its pool: pool_bar.
  */

@@ -51,6 +51,7 @@ static void copy_plan(struct spec *s)
     out->n_services = plan->n_services;
     out->services = plan->services;
     out->executor = plan->executor;
+    out->action = plan->action;
     out->n_caches = plan->n_caches;
     out->caches = plan->caches;
     out->coverage = plan->coverage;

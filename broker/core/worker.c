@@ -36,6 +36,9 @@ static int hello_check(struct core *c, const Pb__WorkerHello *cmd)
     if (cmd->slots == 0 || cmd->slots > LIMIT_WORKER_SLOTS) {
         return reject(c, -E_INVALID, "a worker has 1 to %u slots", LIMIT_WORKER_SLOTS);
     }
+    if (cmd->actions > LIMIT_WORKER_ACTIONS) {
+        return reject(c, -E_INVALID, "a worker has at most %u actions", LIMIT_WORKER_ACTIONS);
+    }
     return 0;
 }
 
@@ -119,6 +122,7 @@ int apply_worker_hello(struct core *c, const Pb__WorkerHello *cmd)
     w->executors = sorted(c, cmd->executors, cmd->n_executors, &w->n_executors);
     w->tags = sorted(c, cmd->tags, cmd->n_tags, &w->n_tags);
     w->slots = cmd->slots;
+    w->actions = cmd->actions;
     w->run_untagged = cmd->run_untagged;
     w->version = cmd->version;
     w->host = cmd->host;

@@ -19,7 +19,7 @@ static bool admit(struct fleet *f, struct session *s, const Pb__Envelope *e)
         return false;
     }
     if (e->session != 0 || e->seq != 1 || e->ack != 0 || e->hello->worker == NULL ||
-        e->hello->n_jobs > LIMIT_HELD_JOBS) {
+        e->hello->n_jobs > LIMIT_HELD_LIST) {
         session_violation(f, s, "a bad Hello");
     } else if (s->secured && e->hello->worker->serial.len == 0) {
         session_refuse(f, s, -E_UNAUTHORIZED,

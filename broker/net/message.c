@@ -63,7 +63,7 @@ static void take_heartbeat(struct fleet *f, struct session *s, const Pb__Heartbe
 {
     struct peer *p = s->peer;
 
-    if (h->n_jobs > LIMIT_HELD_JOBS) {
+    if (h->n_jobs > LIMIT_HELD_LIST) {
         session_violation(f, s, "too many jobs in a heartbeat");
         return;
     }
@@ -76,7 +76,9 @@ static void take_heartbeat(struct fleet *f, struct session *s, const Pb__Heartbe
     take_health(f, p, h);
     s->beat_due = true;
     s->beat_sent_ms = h->sent_ms;
-    reconcile(f, s, h->jobs, h->n_jobs, false);
+    if (!h->no_list) {
+        reconcile(f, s, h->jobs, h->n_jobs, false);
+    }
 }
 
 static void take_log_chunk(struct fleet *f, struct session *s, const Pb__LogChunk *c)

@@ -69,7 +69,7 @@ void held_remove(struct sched *s, struct held *h, uint64_t now_ms, bool charge)
 static struct held holding(struct sched *s, uint64_t job_id, uint64_t worker_id,
                            struct class *class, uint64_t project_id)
 {
-    struct worker *w = worker_of(s, worker_id);
+    struct worker *w = worker_for(s, worker_id, class->record);
 
     return (struct held){
         .job_id = job_id,
@@ -205,8 +205,20 @@ static void forget_tables(struct sched *s)
 static void forget_worker(struct sched *s, struct worker *w)
 {
     HASH_DEL(s->workers, w);
-    arena_release(&w->arena);
-    free(w);
+    worker_free(w);
+}
+
+static void forget_place(struct worker *w)
+{
+    w->pool = NULL;
+    w->group = NULL;
+    w->changed = false;
+    w->shut = false;
+    w->node.at = 0;
+    w->yield.at = 0;
+    heap_release(&w->yields);
+    w->used = 0;
+    w->cpu_used = w->memory_used = w->disk_used = 0;
 }
 
 /* All but the workers, and what they say of themselves. */
@@ -225,15 +237,10 @@ static void forget(struct sched *s)
     s->proposed_count = 0;
     s->lane_count = 0;
     HASH_ITER (hh, s->workers, w, tmp) {
-        w->pool = NULL;
-        w->group = NULL;
-        w->changed = false;
-        w->shut = false;
-        w->node.at = 0;
-        w->yield.at = 0;
-        heap_release(&w->yields);
-        w->used = 0;
-        w->cpu_used = w->memory_used = w->disk_used = 0;
+        forget_place(w);
+        if (w->twin != NULL) {
+            forget_place(w->twin);
+        }
         if (w->gone) {
             forget_worker(s, w);
         }
@@ -320,20 +327,20 @@ void sched_worker(struct sched *s, uint64_t worker_id, const Pb__WorkerRecord *r
         return; /* it was never heard of */
     }
     if (w == NULL) {
-        w = xcalloc(1, sizeof(*w));
-        w->id = worker_id;
-        arena_init_small(&w->arena, WORKER_ROOM);
-        HASH_ADD(hh, s->workers, id, sizeof(w->id), w);
+        w = worker_new(s, worker_id);
     }
     worker_leave(s, w);
     w->gone = record == NULL;
     if (record != NULL) {
         s->stale |= w->pool != NULL && strcmp(w->pool->name, record->pool) != 0;
-        arena_release(&w->arena);
-        w->record = (const Pb__WorkerRecord *)pb_copy(&w->arena, &record->base);
+        worker_offers(w, record);
     }
     w->open = open;
     w->shut = false;
+    if (w->twin != NULL) {
+        w->twin->open = open;
+        w->twin->shut = false;
+    }
     if (!w->changed) {
         w->changed = true;
         LL_PREPEND2(s->changed, w, next_changed);

@@ -149,8 +149,12 @@ struct ask {
 
 #define WORKER_ROOM 512u /* of the record of most workers */
 
+/* Actions take no slots. What a worker takes of them stands in a worker of its own with the same
+ * id, its `twin`, in groups that offer nothing else; so each is counted and matched by itself. */
 struct worker {
     uint64_t id;
+    struct worker *twin; /* NULL: it has taken no actions yet, or is a twin */
+    bool is_twin;
     struct arena arena; /* of the record; outlives a reset */
     const Pb__WorkerRecord *record;
     struct pool *pool;   /* NULL: not placed yet */
@@ -249,6 +253,12 @@ int32_t band_at(int32_t priority, uint64_t queued_ms, uint64_t now_ms, uint64_t 
 
 /* supply.c: workers and their groups */
 struct worker *worker_of(struct sched *s, uint64_t id); /* loaded from the store if need be */
+/* The same, or its twin: whichever takes jobs of the class. */
+struct worker *worker_for(struct sched *s, uint64_t id, const Pb__ClassRecord *class);
+struct worker *worker_new(struct sched *s, uint64_t id);
+void worker_free(struct worker *w);
+/* What it offers from now on; the twin is made if need be. It stands in no group. */
+void worker_offers(struct worker *w, const Pb__WorkerRecord *record);
 void worker_regroup(struct sched *s, struct worker *w);
 void worker_update(struct sched *s, struct worker *w);
 /* Out of its group, before what it offers changes; workers_settle places all such again. */

@@ -62,6 +62,9 @@ void word_add(struct sched *s, const char *text)
         if (w->group != NULL && worker_has_word(w, text)) {
             worker_regroup(s, w);
         }
+        if (w->twin != NULL && w->twin->group != NULL && worker_has_word(w->twin, text)) {
+            worker_regroup(s, w->twin);
+        }
     }
 }
 
@@ -157,6 +160,9 @@ static void group_freedom(struct sched *s, struct group *g)
 
 void worker_leave(struct sched *s, struct worker *w)
 {
+    if (w->twin != NULL) {
+        worker_leave(s, w->twin);
+    }
     if (w->group != NULL) {
         worker_yields_not(w);
         heap_remove(&w->group->workers, &w->node);
@@ -231,7 +237,7 @@ void sched_refused(struct sched *s, uint64_t worker_id)
     struct worker *w;
 
     HASH_FIND(hh, s->workers, &worker_id, sizeof(worker_id), w);
-    if (w != NULL) {
+    for (; w != NULL; w = w->twin) {
         w->shut = true;
         worker_update(s, w);
     }
@@ -242,6 +248,87 @@ static void settle(struct sched *s, struct worker *w)
 {
     w->pool = pool_of(s, w->record->pool);
     worker_regroup(s, w);
+    if (w->twin != NULL) {
+        settle(s, w->twin);
+    }
+}
+
+static struct worker *make(uint64_t id)
+{
+    struct worker *w = xcalloc(1, sizeof(*w));
+
+    w->id = id;
+    arena_init_small(&w->arena, WORKER_ROOM);
+    return w;
+}
+
+struct worker *worker_new(struct sched *s, uint64_t id)
+{
+    struct worker *w = make(id);
+
+    HASH_ADD(hh, s->workers, id, sizeof(w->id), w);
+    return w;
+}
+
+void worker_free(struct worker *w)
+{
+    if (w != NULL) {
+        worker_free(w->twin);
+        arena_release(&w->arena);
+        free(w);
+    }
+}
+
+/* Only actions, or all but actions. */
+static void copy_offer(struct worker *w, const Pb__WorkerRecord *record)
+{
+    Pb__WorkerRecord *copy;
+    size_t n = 0;
+
+    arena_release(&w->arena);
+    copy = (Pb__WorkerRecord *)pb_copy(&w->arena, &record->base);
+    for (size_t i = 0; i < copy->n_executors; i++) {
+        if (executor_is_action(copy->executors[i]) == w->is_twin) {
+            copy->executors[n++] = copy->executors[i];
+        }
+    }
+    copy->n_executors = n;
+    copy->slots = w->is_twin ? copy->actions : copy->slots;
+    w->record = copy;
+}
+
+static void add_twin(struct worker *w, const Pb__WorkerRecord *record)
+{
+    if (w->twin == NULL) {
+        w->twin = make(w->id);
+        w->twin->is_twin = true;
+        w->twin->open = w->open;
+        w->twin->shut = w->shut;
+    }
+    copy_offer(w->twin, record);
+}
+
+void worker_offers(struct worker *w, const Pb__WorkerRecord *record)
+{
+    copy_offer(w, record);
+    if (w->twin != NULL || record->actions > 0) {
+        add_twin(w, record);
+    }
+}
+
+/* One that takes actions no more may still have some. */
+struct worker *worker_for(struct sched *s, uint64_t id, const Pb__ClassRecord *class)
+{
+    struct worker *w = worker_of(s, id);
+
+    if (!class_is_action(class)) {
+        return w;
+    }
+    if (w->twin == NULL) {
+        add_twin(w, w->record);
+        settle(s, w->twin);
+    }
+    return w->twin;
 }
 
 struct worker *worker_of(struct sched *s, uint64_t id)
@@ -252,15 +339,12 @@ struct worker *worker_of(struct sched *s, uint64_t id)
 
     HASH_FIND(hh, s->workers, &id, sizeof(id), w);
     if (w == NULL) {
-        w = xcalloc(1, sizeof(*w));
-        w->id = id;
-        arena_init_small(&w->arena, WORKER_ROOM);
-        HASH_ADD(hh, s->workers, id, sizeof(w->id), w);
+        w = worker_new(s, id);
     }
     if (w->record == NULL) {
         r = worker_get(s->tx, id);
         check(r != NULL || !tx_ok(s->tx));
-        w->record = (const Pb__WorkerRecord *)pb_copy(&w->arena, r != NULL ? &r->base : &none.base);
+        worker_offers(w, r != NULL ? r : &none);
     }
     if (w->group == NULL) {
         settle(s, w);

@@ -29,6 +29,9 @@ static const char *mismatch(struct arena *a, const Pb__WorkerRecord *w,
     if (class->executor[0] != '\0' && !listed(w->executors, w->n_executors, class->executor)) {
         return arena_printf(a, "no executor %s", class->executor);
     }
+    if (class->executor[0] == '\0' && !worker_runs_processes(w)) {
+        return "runs only actions";
+    }
     if (class->n_tags == 0) {
         return "runs no untagged jobs";
     }
@@ -228,7 +231,11 @@ static const char *not_now(struct asker *q, const Pb__WorkerRecord *w, const Pb_
     if (w->draining) {
         return "draining";
     }
-    if (worker_job_count(q->tx, w->id) >= w->slots) {
+    const struct worker_load load = worker_load(q->tx, w->id);
+    if (class_is_action(q->class) && load.actions >= w->actions) {
+        return arena_printf(tx_arena(q->tx), "has %u of %u actions", load.actions, w->actions);
+    }
+    if (!class_is_action(q->class) && load.slots >= w->slots) {
         return "no free slot";
     }
     text = not_enough_left(q, w);
@@ -343,7 +350,9 @@ size_t sched_why(struct tx *tx, const Pb__JobRecord *job,
         const char *text = reason(&q, w, on, &bad);
         o.never = o.never && bad;
         o.now = o.now || strcmp(text, CAN_TAKE_IT) == 0;
-        o.slots += !bad && on && !w->paused && !w->draining ? w->slots : 0;
+        o.slots += bad || !on || w->paused || w->draining ? 0
+                   : class_is_action(q.class)             ? w->actions
+                                                          : w->slots;
         pools_strike(&pools, w->pool);
         if (n < max) {
             ret[n++] = (struct sched_why){.worker_id = id, .worker = w->name, .reason = text};

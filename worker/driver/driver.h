@@ -43,7 +43,8 @@ struct driver {
     void (*release)(struct driver_call *call);
 };
 
-/* All that this worker has, in drivers.def; NULL: there is none of that name. */
+/* All that this worker has, in drivers.def; NULL: there is none of that name.
+ * The list ends with NULL, which is not counted. */
 const struct driver *driver_by_name(const char *name);
 const struct driver *const *driver_list(size_t *ret_count);
 

@@ -1,0 +1,43 @@
+/* What a driver has asked for and has not been answered yet. Private to worker/driver. */
+#ifndef DAVIT_WORKER_DRIVER_OP_H
+#define DAVIT_WORKER_DRIVER_OP_H
+
+#include <sys/types.h>
+
+#include "worker/action/state.h"
+
+#define OP_ERR_BYTES 4096u
+
+struct driver_op {
+    struct action *action;
+    struct driver_op *prev, *next;
+    driver_fn fn;
+    struct loop_timer timer; /* its own end, or all that it is */
+    size_t limit;            /* of `out` */
+    struct buf out;
+    struct buf err;
+    struct http_call *http;
+    int fd; /* of a socket, or of stdout; -1: none */
+    struct loop_watch *watch;
+    int err_fd; /* -1: none */
+    struct loop_watch *err_watch;
+    pid_t child; /* 0: none, or it has been reaped */
+    struct loop_watch *child_watch;
+    bool exited;
+    int status;
+    struct str text; /* to be sent, in the call's arena */
+    size_t sent;
+};
+
+struct driver_op *op_new(struct driver_call *call, driver_fn fn, size_t limit);
+/* Calls back, once, and frees it. */
+void op_done(struct driver_op *op, int status);
+void op_fail(struct driver_op *op, int error, const char *why);
+/* The same from the loop: for what fails at once. */
+void op_fail_soon(struct driver_op *op, int error);
+/* Ends with -E_TIMEOUT. */
+void op_set_end(struct driver_op *op, uint64_t timeout_ms);
+/* Reads what there is of a descriptor that does not block. 1: its end; 0: not yet; -E_TOO_BIG. */
+int op_read(int fd, struct buf *out, size_t limit);
+
+#endif
