@@ -18,6 +18,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+import blobs  # noqa: E402
 import generate  # noqa: E402
 import peer_compile  # noqa: E402
 import queue_bench  # noqa: E402
@@ -239,6 +240,7 @@ BENCHES = {
     "run": local_run,
     "compile": compile_files,
     "restart": restart,
+    "blobs": blobs.blobs,
     "queue": queue_bench.queue,
     "backlog": queue_bench.backlog,
     "fleet": queue_bench.fleet,
