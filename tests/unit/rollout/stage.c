@@ -203,7 +203,7 @@ static void check_invariants(const struct stage *s, const Pb__RolloutStep *step)
     assert_true(is->epoch >= was->epoch && is->epoch <= was->epoch + 1);
     if (is->weight_bp > was->weight_bp) { /* I4, I7 */
         assert_true((rollout_state_flags(is->state) & ROLLOUT_UP) != 0);
-        assert_true(is->verdict_ms > is->evidence_from_ms);
+        assert_true(is->verdict_ms > (s->routerless ? was : is)->evidence_from_ms);
         assert_false(was->abort_wanted);
     }
     for (size_t i = 0; i < step->n_begin; i++) { /* I2, I5 */
