@@ -201,6 +201,9 @@
 #define LIMIT_DRIVER_SETTING 4096u        /* bytes of one */
 #define LIMIT_FREEZES 50u                 /* of one target */
 #define LIMIT_NOTIFY 10u                  /* likewise */
+#define LIMIT_ROUTER_SERVERS 1000u        /* of both slots together */
+#define LIMIT_MAP_FILE (4u * MIB)         /* of a router */
+#define LIMIT_METRICS_PAGE (8u * MIB)     /* of one instance */
 #define LIMIT_ROLLOUT_PLAN_STEPS 200u
 #define LIMIT_ROLLOUT_PLACES 64u          /* of a target */
 #define LIMIT_ROLLOUT_INSTANCES 100u      /* of a version in one place */

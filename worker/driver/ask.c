@@ -137,6 +137,7 @@ static int connect_to(struct driver_op *op, const char *text)
 void driver_ask(struct driver_call *call, const struct driver_ask *ask, driver_fn fn)
 {
     struct driver_op *op = op_new(call, fn, ask->limit);
+    op->ctx = ask->ctx;
     op->text = arena_str(call->arena, ask->text);
     int r = connect_to(op, ask->address);
     if (r < 0) {

@@ -109,15 +109,21 @@ static void op_reply(struct driver_op *op, const struct driver_reply *reply)
 
 void op_done(struct driver_op *op, int status)
 {
-    struct driver_reply reply = {
-        .status = status, .why = "", .out = buf_str(&op->out), .err = buf_str(&op->err)};
+    struct driver_reply reply = {.status = status,
+                                 .why = "",
+                                 .ctx = op->ctx,
+                                 .out = buf_str(&op->out),
+                                 .err = buf_str(&op->err)};
     op_reply(op, &reply);
 }
 
 void op_fail(struct driver_op *op, int error, const char *why)
 {
-    struct driver_reply reply = {
-        .error = error, .why = why, .out = buf_str(&op->out), .err = buf_str(&op->err)};
+    struct driver_reply reply = {.error = error,
+                                 .why = why,
+                                 .ctx = op->ctx,
+                                 .out = buf_str(&op->out),
+                                 .err = buf_str(&op->err)};
     op_reply(op, &reply);
 }
 
@@ -191,6 +197,7 @@ static void on_answer(void *ctx, const struct http_call_end *end)
 void driver_http(struct driver_call *call, const struct driver_http *what, driver_fn fn)
 {
     struct driver_op *op = op_new(call, fn, what->limit);
+    op->ctx = what->ctx;
     struct http_call_request request = {
         .method = what->method != NULL ? what->method : "GET",
         .url = what->url,

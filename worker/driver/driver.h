@@ -76,6 +76,7 @@ struct driver_reply {
     int status;      /* of an HTTP answer; or the exit code, 128 + N after signal N */
     struct str out;  /* the answer, or what a program wrote to stdout */
     struct str err;  /* what a program wrote to stderr: its last 4 KiB */
+    void *ctx;       /* of what was asked */
 };
 typedef void (*driver_fn)(struct driver_call *call, const struct driver_reply *reply);
 
@@ -91,6 +92,7 @@ struct driver_http {
     bool insecure;
     size_t limit;        /* of the answer's body; above: -E_TOO_BIG */
     uint64_t timeout_ms; /* 0: 10 s */
+    void *ctx;           /* comes back in the reply */
 };
 /* Any status is an answer. Targets that --action-allow does not let be reached: -E_FORBIDDEN. */
 void driver_http(struct driver_call *call, const struct driver_http *request, driver_fn fn);
@@ -102,6 +104,7 @@ struct driver_ask {
     struct str text;
     size_t limit; /* of the answer; above: -E_TOO_BIG */
     uint64_t timeout_ms;
+    void *ctx; /* comes back in the reply */
 };
 void driver_ask(struct driver_call *call, const struct driver_ask *ask, driver_fn fn);
 
@@ -114,6 +117,7 @@ struct driver_exec {
     struct str in;           /* its stdin: at most 64 KiB */
     size_t limit;            /* of stdout; above it is killed: -E_TOO_BIG */
     uint64_t timeout_ms;     /* then it is killed: -E_TIMEOUT */
+    void *ctx;               /* comes back in the reply */
 };
 void driver_exec(struct driver_call *call, const struct driver_exec *exec, driver_fn fn);
 

@@ -171,6 +171,7 @@ void driver_exec(struct driver_call *call, const struct driver_exec *exec, drive
 {
     struct loop *loop = call->action->all->loop;
     struct driver_op *op = op_new(call, fn, exec->limit);
+    op->ctx = exec->ctx;
     int r = start(call, exec, op);
     if (r < 0) {
         op->child = 0;

@@ -12,6 +12,7 @@ struct driver_op {
     struct action *action;
     struct driver_op *prev, *next;
     driver_fn fn;
+    void *ctx;
     struct loop_timer timer; /* its own end, or all that it is */
     size_t limit;            /* of `out` */
     struct buf out;
