@@ -99,6 +99,7 @@ Pb__Plan *rig_plan(struct arena *a, const char *version)
     spec->analysis = arena_array(a, 1, sizeof(Pb__RolloutMetric *));
     spec->analysis[spec->n_analysis++] = m;
     spec->bake_ms = 30000;
+    spec->on_thin = spec->on_no_data = ROLLOUT_POLICY_PASS; /* it serves no errors at all */
     plan->jobs[0]->rollout = spec;
     plan->jobs[0]->n_script = 0;
     return plan;

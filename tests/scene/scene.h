@@ -7,10 +7,12 @@
 #ifndef DAVIT_SCENE_H
 #define DAVIT_SCENE_H
 
+#include "tests/kit/rig.h"
 #include "tests/kit/world.h"
 
-#define LEASE_MS   10000u
-#define ACTORS_MAX 16u
+#define LEASE_MS     10000u
+#define ACTORS_MAX   16u
+#define ROLLOUTS_MAX 16u
 
 struct actor { /* a worker */
     char name[32];
@@ -38,6 +40,8 @@ struct stage {
     size_t lone_count;
     uint64_t begin_ms;
     uint64_t seen_event;
+    struct rig rig; /* of rollouts; its world is NULL as long as there are none */
+    uint64_t notes_seen[ROLLOUTS_MAX];
     struct buf *out;
 };
 
@@ -59,6 +63,9 @@ void trace_show(struct stage *s);                                   /* all statu
 void trace_rows(struct stage *s); /* what the project demo has: environments, caches, ... */
 void trace_spec(struct stage *s, uint64_t job_id);
 void trace_why(struct stage *s, uint64_t job_id);
+
+/* rollout.c: a command that begins with "rollout". 0, or -E_USAGE. */
+int rollout_play(struct stage *s, const struct str *words, size_t count);
 
 /* fleet.c */
 struct actor *actor_find(struct stage *s, struct str name);

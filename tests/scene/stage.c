@@ -669,6 +669,8 @@ static int play_words(struct stage *s, const struct words *w, struct str plan)
     } else if (is(w, 0, "elapse") && w->count == 2 && str_to_duration_ms(w->items[1], &ms) == 0) {
         stage_elapse(s, ms);
         return 0;
+    } else if (is(w, 0, "rollout")) {
+        return rollout_play(s, w->items, w->count);
     } else if (is(w, 0, "restart")) {
         restart(s);
         return 0;

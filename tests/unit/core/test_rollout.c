@@ -131,6 +131,23 @@ static void a_bad_canary_goes_back(void **state)
     assert_false(f->rig.broken);
 }
 
+static void a_version_with_errors_goes_back(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t job_id, id;
+
+    first(f);
+    f->rig.bad_percent[ROLLOUT_SLOT_B] = 50;
+    job_id = rig_submit(&f->rig, "v2");
+    id = rig_rollout_of(&f->rig, job_id);
+    assert_true(rig_until(&f->rig, id, ROLLOUT_ROLLED_BACK, HOUR_MS));
+    assert_int_equal(rollout_get(f->w.tx, id)->why, ROLLOUT_WHY_METRIC);
+    assert_int_equal(f->rig.highest_bp, 500);
+    assert_int_equal(f->rig.weight_b_bp, 0);
+    assert_string_equal(job_state(f, job_id), "failed");
+    assert_false(f->rig.broken);
+}
+
 /* Has 5 % of the traffic. */
 static uint64_t second(struct fixture *f, uint64_t *ret_job_id)
 {
@@ -476,6 +493,7 @@ int main(void)
         TEST(a_first_version_goes_out_at_once),
         TEST(a_good_canary_becomes_stable),
         TEST(a_bad_canary_goes_back),
+        TEST(a_version_with_errors_goes_back),
         TEST(a_cancel_of_the_job_is_an_abort),
         TEST(a_retry_rolls_the_same_version_out_anew),
         TEST(an_undo_needs_no_steps),
