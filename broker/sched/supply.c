@@ -158,11 +158,9 @@ static void group_freedom(struct sched *s, struct group *g)
     g->is_free = is_free;
 }
 
-void worker_leave(struct sched *s, struct worker *w)
+/* It alone: its twin stays where it is. */
+static void leave(struct sched *s, struct worker *w)
 {
-    if (w->twin != NULL) {
-        worker_leave(s, w->twin);
-    }
     if (w->group != NULL) {
         worker_yields_not(w);
         heap_remove(&w->group->workers, &w->node);
@@ -171,12 +169,20 @@ void worker_leave(struct sched *s, struct worker *w)
     }
 }
 
+void worker_leave(struct sched *s, struct worker *w)
+{
+    leave(s, w);
+    if (w->twin != NULL) {
+        leave(s, w->twin);
+    }
+}
+
 void worker_regroup(struct sched *s, struct worker *w)
 {
     struct buf offer = BUF_INIT;
     struct group *g;
 
-    worker_leave(s, w);
+    leave(s, w);
     offer_text(s, w, &offer);
     HASH_FIND(hh, s->groups, offer.p, (unsigned)offer.n, g);
     w->group = g != NULL ? g : group_new(s, buf_str(&offer), w);

@@ -7,7 +7,7 @@
 static uint64_t worker_with(struct world *w, const char *name, const char *first, uint32_t slots,
                             uint32_t actions)
 {
-    char *executors[] = {(char *)first, (char *)"action"};
+    char *executors[] = {(char *)first, (char *)"action"}, *tags[] = {(char *)"big"};
     Pb__WorkerHello body = PB__WORKER_HELLO__INIT;
 
     body.name = (char *)name;
@@ -15,15 +15,18 @@ static uint64_t worker_with(struct world *w, const char *name, const char *first
     body.n_executors = 2;
     body.slots = slots;
     body.actions = actions;
+    body.tags = tags;
+    body.n_tags = 1;
     body.run_untagged = true;
     assert_int_equal(world_hello(w, &body), 0);
     sched_worker(w->sched, w->reply.worker_id, worker_get(w->tx, w->reply.worker_id), true);
     return w->reply.worker_id;
 }
 
-/* So many waits, or so many scripts. */
-static void enqueue(struct world *w, bool actions, size_t count)
+/* So many waits, or so many scripts; `tag` NULL: without. */
+static void enqueue_tagged(struct world *w, bool actions, size_t count, const char *tag)
 {
+    char **tags = arena_array(tx_arena(w->tx), 1, sizeof(*tags));
     struct arena *a = tx_arena(w->tx);
     Pb__JobsEnqueue body = PB__JOBS_ENQUEUE__INIT;
 
@@ -34,6 +37,9 @@ static void enqueue(struct world *w, bool actions, size_t count)
         pb__enqueue_job__init(job);
         job->plan = arena_alloc(a, sizeof(*job->plan));
         pb__plan_job__init(job->plan);
+        tags[0] = (char *)tag;
+        job->plan->tags = tags;
+        job->plan->n_tags = tag != NULL;
         job->plan->name = (char *)(actions ? "action" : "script");
         if (actions) {
             job->plan->action = arena_alloc(a, sizeof(*job->plan->action));
@@ -47,6 +53,26 @@ static void enqueue(struct world *w, bool actions, size_t count)
         }
     }
     assert_int_equal(WORLD_APPLY(w, "ann", JOBS_ENQUEUE, &body), 0);
+}
+
+static void enqueue(struct world *w, bool actions, size_t count)
+{
+    enqueue_tagged(w, actions, count, NULL);
+}
+
+/* Both halves of the worker are placed anew for it. */
+static void a_tag_that_is_new_takes_no_actions_away(void **state)
+{
+    struct world *w = *state;
+    const uint64_t id = worker_with(w, "w1", "shell", 2, 3);
+
+    enqueue(w, true, 1);
+    (void)assign_all(w);
+    enqueue_tagged(w, true, 1, "big");
+    enqueue_tagged(w, false, 1, "big");
+    (void)assign_all(w);
+    assert_int_equal(worker_load(w->tx, id).slots, 1);
+    assert_int_equal(worker_load(w->tx, id).actions, 2);
 }
 
 static void slots_and_actions_are_counted_apart(void **state)
@@ -113,9 +139,8 @@ static void why_names_what_is_missing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(slots_and_actions_are_counted_apart),
-        TEST(they_are_so_after_a_new_beginning),
-        TEST(a_worker_for_actions_alone_gets_no_script),
+        TEST(slots_and_actions_are_counted_apart), TEST(a_tag_that_is_new_takes_no_actions_away),
+        TEST(they_are_so_after_a_new_beginning),   TEST(a_worker_for_actions_alone_gets_no_script),
         TEST(why_names_what_is_missing),
     };
 
