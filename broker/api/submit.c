@@ -355,6 +355,20 @@ static Pb__Variable **predefined_list(struct arena *a, const struct vars *vars)
     return list;
 }
 
+/* Each of them ends with a line's end. */
+static void set_reach(const struct principal *who, struct arena *a, Pb__PipelineCreate *create)
+{
+    struct str rest = str_from(who->projects), name;
+
+    create->reach_some = who->some;
+    create->reach = arena_array(a, rest.n + 1, sizeof(*create->reach));
+    while (who->some && str_split(&rest, '\n', &name)) {
+        if (name.n > 0) {
+            create->reach[create->n_reach++] = arena_strdup(a, name);
+        }
+    }
+}
+
 static int fill_command(struct submit *s, struct post *post, const struct vars *predefined,
                         Pb__Plan *plan, struct str key, const uint8_t body_hash[SHA256_BYTES])
 {
@@ -371,6 +385,7 @@ static int fill_command(struct submit *s, struct post *post, const struct vars *
     create.n_predefined = predefined->count;
     create.submitted = s->variables;
     create.n_submitted = s->variable_count;
+    set_reach(&s->rq->who, a, &create);
     int r = bundle_of_submit(&s->files, &s->in, plan, &create.bundle);
     if (r < 0) {
         return r;

@@ -110,6 +110,16 @@ static bool is_protected(const Pb__PipelineCreate *cmd)
     return ref_is_protected(&p, &vars);
 }
 
+static bool reach_ok(const Pb__PipelineCreate *cmd)
+{
+    for (size_t i = 0; i < cmd->n_reach; i++) {
+        if (i == LIMIT_TOKEN_PROJECTS || !str_is_project_pattern(str_from(cmd->reach[i]))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static int create_check(struct core *c, const Pb__PipelineCreate *cmd)
 {
     int r;
@@ -118,7 +128,7 @@ static int create_check(struct core *c, const Pb__PipelineCreate *cmd)
         return reject(c, -E_INVALID, "bad project name");
     }
     if (!text_ok(cmd->ref, TEXT_BYTES) || !text_ok(cmd->sha, TEXT_BYTES) ||
-        !text_ok(cmd->origin, TEXT_BYTES)) {
+        !text_ok(cmd->origin, TEXT_BYTES) || !reach_ok(cmd)) {
         return reject(c, -E_INVALID, "bad ref, commit or origin");
     }
     if (cmd->idempotency_key.len != 0 &&
@@ -326,6 +336,21 @@ static Pb__StageRecord **make_stages(struct core *c, const Pb__PipelineRecord *p
     return stages;
 }
 
+/* Whoever submitted the first of a family, says it for all. */
+static void set_reach(struct core *c, const Pb__PipelineCreate *cmd,
+                      Pb__PipelineVariablesRecord *vars)
+{
+    const Pb__JobRecord *parent = cmd->parent_job_id != 0 ? job_get(c->tx, cmd->parent_job_id)
+                                                          : NULL;
+    const Pb__PipelineVariablesRecord *of = parent != NULL
+                                                ? pipeline_variables_get(c->tx, parent->pipeline_id)
+                                                : NULL;
+
+    vars->reach_some = of != NULL ? of->reach_some : cmd->reach_some;
+    vars->reach = of != NULL ? of->reach : cmd->reach;
+    vars->n_reach = of != NULL ? of->n_reach : cmd->n_reach;
+}
+
 static void put_references(struct core *c, const Pb__PipelineCreate *cmd,
                            const Pb__PipelineRecord *p)
 {
@@ -337,6 +362,7 @@ static void put_references(struct core *c, const Pb__PipelineCreate *cmd,
     vars.predefined = cmd->predefined;
     vars.n_submitted = cmd->n_submitted;
     vars.submitted = cmd->submitted;
+    set_reach(c, cmd, &vars);
     tx_put_msg(c->tx, T_PIPELINE_VARS, &k, &vars.base);
     tx_put(c->tx, T_PROJECT_PIPELINE, &of_project, STR_NULL);
     if (p->source != NULL && p->source->from_case == PB__SOURCE__FROM_SNAPSHOT) {

@@ -143,6 +143,23 @@ static const Pb__JobRecord *job_by_name(struct spec *s, const Pb__PipelineRecord
     return NULL;
 }
 
+/* A job takes nothing of a project that whoever submitted its pipeline may not see. */
+static bool reaches(struct spec *s, struct str project)
+{
+    const Pb__PipelineVariablesRecord *vars = pipeline_variables_get(s->tx, s->pipeline->id);
+    const char *name = arena_strdup(s->arena, project);
+
+    if (vars == NULL || !vars->reach_some || strcmp(name, s->project) == 0) {
+        return vars != NULL;
+    }
+    for (size_t i = 0; i < vars->n_reach; i++) {
+        if (project_matches(str_from(vars->reach[i]), name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static const Pb__JobRecord *outer_job(struct spec *s, const Pb__OuterNeed *need, struct str name)
 {
     struct str project = STR_NULL;
@@ -151,7 +168,9 @@ static const Pb__JobRecord *outer_job(struct spec *s, const Pb__OuterNeed *need,
         return job_by_name(s, ancestor(s, spec_expand(s, need->pipeline)), name);
     }
     project = need->project.len > 0 ? spec_expand(s, need->project) : str_from(s->project);
-    return job_by_name(s, newest_good(s, project, spec_expand(s, need->ref)), name);
+    return reaches(s, project)
+               ? job_by_name(s, newest_good(s, project, spec_expand(s, need->ref)), name)
+               : NULL;
 }
 
 /* What is not there is said to the worker, so that the job fails with a word on it. */

@@ -203,6 +203,20 @@ def a_developer_cannot_say_that_a_protected_ref_is_none(build):
             assert status == expected, (body, status, answer)
 
 
+def a_job_takes_no_artifacts_of_projects_that_its_submitter_does_not_see(build):
+    text = "make: {script: ['echo theirs > out'], artifacts: {paths: [out]}}"
+    taking = "take: {script: ['cat out'], needs: [{project: h/q, job: make, ref: main, artifacts: true}]}"
+    with Stack(build) as stack:
+        assert stack.wait_pipeline(stack.submit(text, project="h/q")["id"])["status"] == "success"
+        for projects, expected in (("g/*", "failed"), ("g/*,h/q", "success")):
+            token = create(stack, "of " + projects, "maintainer", "--project", projects)
+            status, answer = ask(stack, token, "POST", "/pipelines", submit_body("g/p") | {"files": {".gitlab-ci.yml": taking}})
+            assert status == 201, (status, answer)
+            assert stack.wait_pipeline(answer["id"])["status"] == expected, projects
+            if expected == "failed":
+                assert stack.job(answer["id"], "take")["reason"] == "artifact_missing"
+
+
 def lint_tells_a_developer_no_protected_variable(build):
     body = {"project": "g/p", "explain": True, "files": {".gitlab-ci.yml": """
 workflow: {name: 'it is $PROTECTED'}
@@ -368,6 +382,7 @@ if __name__ == "__main__":
           a_developer_stops_no_environment_of_a_protected_ref_by_its_job,
           artifacts_are_for_whom_their_access_names, a_developer_cannot_say_that_a_protected_ref_is_none,
           an_idempotency_key_opens_no_other_project_to_a_token_of_the_same_name, lint_tells_a_developer_no_protected_variable,
+          a_job_takes_no_artifacts_of_projects_that_its_submitter_does_not_see,
           a_token_of_some_projects_sees_no_others,
           a_token_ends_when_its_time_is_over_or_it_is_revoked, a_jobs_token_opens_its_own_pipeline_and_dies_with_the_job,
           what_people_change_is_written_down, an_option_of_another_kind_of_token_makes_none])
