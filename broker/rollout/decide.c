@@ -61,12 +61,32 @@ void rollout_note(struct decision *d, const char *kind, const char *fmt, ...)
     d->changed = true;
 }
 
+/* Whether two texts differ in their numbers alone. */
+static bool same_but_numbers(const char *a, const char *b)
+{
+    for (;;) {
+        while (*a >= '0' && *a <= '9') {
+            a++;
+        }
+        while (*b >= '0' && *b <= '9') {
+            b++;
+        }
+        if (*a != *b || *a == '\0') {
+            return *a == *b;
+        }
+        a++;
+        b++;
+    }
+}
+
+/* Numbers that go on with each look are shown, and noted once. */
 void rollout_holds(struct decision *d, const char *text)
 {
     if (strcmp(d->r->holds, text) != 0) {
+        const bool news = !same_but_numbers(d->r->holds, text);
         d->r->holds = (char *)text;
         d->changed = true;
-        if (text[0] != '\0') {
+        if (text[0] != '\0' && news) {
             rollout_note(d, "state", "waits: %s", text);
         }
     }

@@ -148,6 +148,26 @@ static void a_version_with_errors_goes_back(void **state)
     assert_false(f->rig.broken);
 }
 
+/* Counts that rise with each look would push all else out of the notes. */
+static void what_it_waits_for_is_noted_once(void **state)
+{
+    struct fixture *f = *state;
+    const Pb__RolloutNoteRecord *notes[LIMIT_ROLLOUT_NOTES];
+    Pb__Plan *plan;
+    uint64_t id;
+
+    first(f);
+    plan = rig_plan(tx_arena(f->w.tx), "v2");
+    plan->jobs[0]->rollout->on_thin = ROLLOUT_POLICY_DEFAULT;
+    assert_int_equal(world_submit(&f->w, plan, "main", "v2"), 0);
+    id = rig_rollout_of(&f->rig, world_job_id(&f->w, f->w.reply.pipeline_id, "deploy"));
+    rig_run(&f->rig, 180000);
+    assert_string_equal(rig_state(&f->rig, id), "stepping");
+    assert_int_equal(rollout_get(f->w.tx, id)->observed_bp, 500);
+    assert_non_null(strstr(rollout_get(f->w.tx, id)->holds, "thin"));
+    assert_in_range(rollout_notes_before(f->w.tx, id, 0, ARRAY_LEN(notes), notes), 5, 20);
+}
+
 /* Has 5 % of the traffic. */
 static uint64_t second(struct fixture *f, uint64_t *ret_job_id)
 {
@@ -494,6 +514,7 @@ int main(void)
         TEST(a_good_canary_becomes_stable),
         TEST(a_bad_canary_goes_back),
         TEST(a_version_with_errors_goes_back),
+        TEST(what_it_waits_for_is_noted_once),
         TEST(a_cancel_of_the_job_is_an_abort),
         TEST(a_retry_rolls_the_same_version_out_anew),
         TEST(an_undo_needs_no_steps),
