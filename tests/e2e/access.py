@@ -209,7 +209,7 @@ def a_job_takes_no_artifacts_of_projects_that_its_submitter_does_not_see(build):
     with Stack(build) as stack:
         assert stack.wait_pipeline(stack.submit(text, project="h/q")["id"])["status"] == "success"
         for projects, expected in (("g/*", "failed"), ("g/*,h/q", "success")):
-            token = create(stack, "of " + projects, "maintainer", "--project", projects)
+            token = create(stack, "of " + projects, "maintainer", "--projects", projects)
             status, answer = ask(stack, token, "POST", "/pipelines", submit_body("g/p") | {"files": {".gitlab-ci.yml": taking}})
             assert status == 201, (status, answer)
             assert stack.wait_pipeline(answer["id"])["status"] == expected, projects
