@@ -124,8 +124,13 @@ int counters_take(const struct counters *before, uint64_t taken_ms, const struct
     struct counters from = *before, out = {.taken_ms = taken_ms};
     struct fresh *fresh = NULL;
     struct tally t = {0};
-    int r = sort(readings, n, a, &fresh, ret_why);
+    int r;
 
+    if (taken_ms == 0) {
+        *ret_why = "the sample does not say when it was taken";
+        return -E_INVALID;
+    }
+    r = sort(readings, n, a, &fresh, ret_why);
     if (r < 0) {
         return r;
     }

@@ -2,13 +2,15 @@
  *
  * Each slot and instance has a counter of its own, so that one that restarts, comes or goes changes
  * nothing for the others:
- *   seen for the first time   where it stands is where counting begins: what it counted before is
- * of another time than what the other version is compared by less than before          it began
- * anew: all that it shows happened since missing                   stays as it was for
- * COUNTER_MISSED looks, then it is forgotten fewer bad ones, more in   the source contradicts
- * itself: counting begins anew where it stands all A sample that is not younger than the last one
- * says nothing; one that is older by more than COUNTER_CLOCK_MS is of a clock that was set:
- * counting begins anew.
+ *
+ * - One that is seen for the first time begins to count where it stands: what it counted before is
+ *   of another time than what it would be compared with.
+ * - One that is less than before began anew: all that it shows happened since.
+ * - One that is missing stays as it was for COUNTER_MISSED looks, then it is forgotten.
+ * - One with fewer bad ones but more in all contradicts itself: it counts on from where it stands.
+ *
+ * A sample that is not younger than the last one says nothing; one that is older by more than
+ * COUNTER_CLOCK_MS is of a clock that was set: all begin to count where they stand.
  *
  * Threads: pure. */
 #ifndef DAVIT_ROLLOUT_COUNTER_H

@@ -171,6 +171,42 @@ static double least(bool (*would)(const struct question *, double), const struct
     return high <= SEARCH_MAX ? high : 0;
 }
 
+bool metric_figures(const struct metric_rule *rule, const Pb__RolloutMetricRecord *row,
+                    struct arena *a, struct metric_figures *ret)
+{
+    const Pb__MetricState *state = metric_state_of(row, a);
+    struct metric_numbers n;
+    const struct question q = {rule, &n};
+    struct metric_figures f = {.needed_ln = metric_needed(rule)};
+    const struct tally *t = &f.counts;
+
+    if (!metric_counts_requests(rule)) {
+        return false;
+    }
+    metric_numbers_load(state, a, &n);
+    f.counts = n.compare.all;
+    f.slower_than_micros = state->upto_micros;
+    f.min_events = metric_min_events(rule);
+    f.bad_ln = metric_bad(rule, &n);
+    f.kill_ln = rule->kill > 0 ? level_bad(&n.kill) : 0;
+    f.alone = n.alone;
+    f.alone_share = n.alone_share;
+    f.ratio = t->stable_bad > 0 && t->canary > 0
+                  ? t->canary_bad / t->canary * t->stable / t->stable_bad
+                  : NAN;
+    if (metric_compares(rule)) {
+        f.good_ln = compare_good(&n.compare);
+        compare_interval(&n.compare, rule->alpha, &f.low, &f.high);
+    } else {
+        f.good_ln = level_good(&n.level, metric_share(rule));
+        level_interval(t->canary, t->canary_bad, rule->alpha, &f.low, &f.high);
+    }
+    f.bad_after = state->final ? 0 : least(would_be_bad, &q);
+    f.good_after = row->verdict == VERDICT_THIN ? least(would_be_good, &q) : 0;
+    *ret = f;
+    return true;
+}
+
 static void add_evidence(struct buf *out, const char *of, double ln, double needed)
 {
     buf_addf(out, "evidence of %s: e = ", of);
@@ -182,45 +218,30 @@ static void add_evidence(struct buf *out, const char *of, double ln, double need
     buf_addf(out, ", decides at %.4g\n", exp(needed));
 }
 
-static void add_evidences(const struct metric_rule *rule, const struct metric_numbers *n,
-                          struct buf *out)
+static void add_figures(const struct metric_rule *rule, const struct metric_figures *f,
+                        struct buf *out)
 {
-    const double needed = metric_needed(rule);
-
-    add_evidence(out, "bad", metric_bad(rule, n), needed);
-    if (metric_compares(rule)) {
-        add_evidence(out, "good", compare_good(&n->compare), needed);
-    } else {
-        add_evidence(out, "good", level_good(&n->level, metric_share(rule)), needed);
-    }
+    add_evidence(out, "bad", f->bad_ln, f->needed_ln);
+    add_evidence(out, "good", f->good_ln, f->needed_ln);
     if (rule->kill > 0) {
-        add_evidence(out, "being over the kill line", level_bad(&n->kill), needed);
+        add_evidence(out, "being over the kill line", f->kill_ln, f->needed_ln);
     }
-    if (n->alone_share > 0) {
+    if (f->alone_share > 0) {
         buf_addf(out,
                  "alone with all traffic: %.0f of %.0f bad, held against %.3g%%, which stable may "
                  "have had\n",
-                 n->alone.all_bad, n->alone.all, n->alone_share * 100);
-        add_evidence(out, "bad alone", level_bad(&n->alone), needed);
+                 f->alone.all_bad, f->alone.all, f->alone_share * 100);
+        add_evidence(out, "bad alone", level_bad(&f->alone), f->needed_ln + M_LN2);
     }
-    if (n->compare.all.canary_bad < metric_min_events(rule)) {
-        buf_addf(out, "never bad with fewer than %.0f bad requests\n", metric_min_events(rule));
+    if (f->counts.canary_bad < f->min_events) {
+        buf_addf(out, "never bad with fewer than %.0f bad requests\n", f->min_events);
     }
-}
-
-static void add_more(const struct metric_rule *rule, const struct metric_numbers *n,
-                     uint32_t verdict, struct buf *out)
-{
-    const struct question q = {rule, n};
-    const double bad = least(would_be_bad, &q);
-    const double good = verdict == VERDICT_THIN ? least(would_be_good, &q) : 0;
-
-    if (bad > 0) {
-        buf_addf(out, "bad after %.0f more requests, if all of them are bad\n", bad);
+    if (f->bad_after > 0) {
+        buf_addf(out, "bad after %.0f more requests, if all of them are bad\n", f->bad_after);
     }
-    if (good > 0) {
-        buf_addf(out, "good after about %.0f more requests, if they are as those of %s\n", good,
-                 metric_compares(rule) ? "stable" : "the new version so far");
+    if (f->good_after > 0) {
+        buf_addf(out, "good after about %.0f more requests, if they are as those of %s\n",
+                 f->good_after, metric_compares(rule) ? "stable" : "the new version so far");
     }
 }
 
@@ -228,11 +249,9 @@ void explain_metric(const struct metric_rule *rule, const Pb__RolloutMetricRecor
                     struct buf *out)
 {
     struct arena a;
-    struct metric_numbers n;
-    const Pb__MetricState *state;
+    struct metric_figures f;
 
     arena_init(&a, 0);
-    state = metric_state_of(row, &a);
     buf_addf(out, "%s%s\n", metric_rule_text(rule, &a),
              rule->metric == NULL     ? ""
              : rule->metric->dry_run  ? " (dry run: never counts)"
@@ -243,14 +262,10 @@ void explain_metric(const struct metric_rule *rule, const Pb__RolloutMetricRecor
     }
     buf_addf(out, "%s: %s\n", verdict_text(row->verdict), row->text);
     if (row->verdict == VERDICT_ERROR) {
-        buf_addf(out, "known before: %s\n", explain_line(rule, state, &a));
+        buf_addf(out, "known before: %s\n", explain_line(rule, metric_state_of(row, &a), &a));
     }
-    if (metric_counts_requests(rule)) {
-        metric_numbers_load(state, &a, &n);
-        add_evidences(rule, &n, out);
-        if (!state->final) {
-            add_more(rule, &n, row->verdict, out);
-        }
+    if (metric_figures(rule, row, &a, &f)) {
+        add_figures(rule, &f, out);
     }
     arena_release(&a);
 }

@@ -49,8 +49,10 @@ static void put(struct decision *d, uint32_t rule, const struct metric_look *loo
 
 static struct metric_look look_from(const struct decision *d)
 {
-    return (struct metric_look){
-        .now_ms = d->now_ms, .evidence_from_ms = d->r->evidence_from_ms, .canary = d->r->slot};
+    return (struct metric_look){.now_ms = d->now_ms,
+                                .evidence_from_ms = d->r->evidence_from_ms,
+                                .canary = d->r->slot,
+                                .alone = d->r->observed_bp >= ROLLOUT_FULL_BP};
 }
 
 static void fold_sample(struct decision *d, const Pb__RolloutActionRecord *a)

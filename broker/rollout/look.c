@@ -166,10 +166,14 @@ static bool has_canary(const struct look *l)
     return false;
 }
 
-static void add(const struct metric_rule *rule, struct metric_numbers *n, const struct tally *since)
+static void add(const struct look *l, struct metric_numbers *n, const struct tally *since)
 {
+    const struct metric_rule *rule = l->rule;
+
     if (metric_compares(rule)) {
-        metric_alone(rule, n, since);
+        if (l->in->alone) {
+            metric_alone(rule, n, since);
+        }
         compare_add(&n->compare, metric_tolerance(rule), since);
     } else {
         tally_add(&n->compare.all, since);
@@ -178,6 +182,17 @@ static void add(const struct metric_rule *rule, struct metric_numbers *n, const 
     }
     if (rule->kill > 0) {
         level_add(&n->kill, rule->kill, since->canary, since->canary_bad);
+    }
+}
+
+/* What came in since the last look is in part of before the weight changed: it is no evidence for
+ * GOOD. What is worse than tolerated is so at any weight. */
+static void renew(struct look *l, struct metric_numbers *n)
+{
+    if (l->state->evidence_from_ms != l->in->evidence_from_ms) {
+        compare_renew(&n->compare);
+        level_renew(&n->level);
+        l->state->evidence_from_ms = l->in->evidence_from_ms;
     }
 }
 
@@ -207,18 +222,14 @@ static enum verdict look_at_counts(struct look *l)
     enum verdict v = VERDICT_NO_DATA;
 
     metric_numbers_load(l->state, l->a, &n);
-    if (l->state->evidence_from_ms != l->in->evidence_from_ms) {
-        compare_renew(&n.compare);
-        level_renew(&n.level);
-        l->state->evidence_from_ms = l->in->evidence_from_ms;
-    }
     if (l->in->error == NULL) {
         readings = read_series(l);
         if (readings != NULL &&
             counters_take(&n.counters, l->in->answer->taken_ms, readings, l->in->answer->n_series,
                           l->in->canary, l->a, &n.counters, &since, &l->error) == 0) {
             l->state->no_data = !has_canary(l);
-            add(l->rule, &n, &since);
+            add(l, &n, &since);
+            renew(l, &n);
         }
         l->state->no_data = l->state->no_data || l->text != NULL;
         v = conclude(l, &n);

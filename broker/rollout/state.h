@@ -36,8 +36,8 @@ double metric_needed(const struct metric_rule *rule);
 const char *metric_name(const struct metric_rule *rule);
 /* Evidence, and whether it is enough, of a rule that counts requests. */
 double metric_bad(const struct metric_rule *rule, const struct metric_numbers *n);
-/* One look of a rule that compares. When all traffic is at the canary there is nothing to compare
- * with but what stable was: the highest share that its own counts do not refute, times the
+/* One look of a rule that compares, with all traffic at the canary: then there is nothing to
+ * compare with but what stable was: the highest share that its own counts do not refute, times the
  * tolerance, is what the canary is held against from then on. Half of this test's alpha is for that
  * bound, half for the test; so rules count it as one test more. It supposes that stable would be
  * now as it was. */

@@ -58,6 +58,8 @@ struct metric_look {
     uint64_t now_ms;
     uint64_t evidence_from_ms; /* of the rollout: what speaks for GOOD must be younger */
     Pb__RolloutSlot canary;
+    bool alone; /* the router was seen to send it all traffic: stable is silent for that, and not
+                 * because there are few requests */
     const char *error;                   /* the sample failed, one line; NULL: it did not, and: */
     const Pb__MetricAnswer *answer;      /* of a rule with a target metric */
     Pb__InstanceState *const *instances; /* of the others: the canary's, of all places */
@@ -99,7 +101,7 @@ struct judge_look {
     uint64_t evidence_from_ms; /* of the rollout: rows that are not younger were not looked at */
     bool until_good;           /* the step ends as soon as all are GOOD */
     bool over;                 /* its time is over */
-    bool last;                 /* and so is the most that it may be extended */
+    bool last;                 /* and so is the most that it may be extended: includes `over` */
 };
 
 /* KILL and BAD of a critical metric fail at once, in any state; BAD of another one when the step's

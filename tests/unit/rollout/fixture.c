@@ -81,6 +81,7 @@ const Pb__RolloutMetricRecord *look_at(struct numbers *n, size_t i, const char *
                 &(struct metric_look){.now_ms = n->now_ms,
                                       .evidence_from_ms = n->evidence_from_ms,
                                       .canary = ROLLOUT_SLOT_B,
+                                      .alone = n->alone,
                                       .error = error,
                                       .answer = &n->answer});
 }

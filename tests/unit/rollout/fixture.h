@@ -34,6 +34,7 @@ struct numbers {
     Pb__MetricAnswer answer; /* of both versions, one instance each: series 0 is stable's */
     uint64_t now_ms;
     uint64_t evidence_from_ms;
+    bool alone;
 };
 
 int numbers_setup(void **state);

@@ -175,6 +175,10 @@ static void nonsense_is_refused_and_changes_nothing(void **state)
         names[i][3] = (char)('0' + i / 1000);
     }
     assert_int_equal(take(w, many, ARRAY_LEN(many)), -E_LIMIT);
+    assert_int_equal(
+        counters_take(&w->counters, 0, many, 1, B, &w->arena, &w->counters, &w->since, &w->why),
+        -E_INVALID);
+    assert_non_null(strstr(w->why, "when it was taken"));
     TAKE(w, {A, "x", 1003, 1});
     assert_true(since(w, 0, 0, 3, 1));
     assert_int_equal(take(w, many, LIMIT_METRIC_SERIES), 0);

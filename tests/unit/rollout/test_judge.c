@@ -45,6 +45,8 @@ static void expect(struct numbers *n, enum judgement during, enum judgement over
     assert_int_equal(judge(&q, &n->arena).what, over);
     q.last = true;
     assert_int_equal(judge(&q, &n->arena).what, last);
+    q.over = false; /* says the same */
+    assert_int_equal(judge(&q, &n->arena).what, last);
 }
 
 static void what_is_good_passes_when_its_time_is_over(void **state)

@@ -147,9 +147,16 @@ static void good_is_proven_and_begins_anew_with_a_weight(void **state)
     }
     assert_int_equal(n->rows[0]->verdict, VERDICT_GOOD);
     n->evidence_from_ms = n->now_ms;
+    assert_int_equal(look_at(n, 0, "timeout")->verdict, VERDICT_ERROR);
+    /* In part of before: what began with it is not yet counted. */
+    assert_int_equal(look(n, 0, 400000, 4000, 400000, 4000)->verdict, VERDICT_NO_DATA);
     assert_int_equal(look(n, 0, 400, 4, 400, 4)->verdict, VERDICT_THIN);
+    for (int i = 0; i < 200; i++) {
+        look(n, 0, 400, 4, 400, 4);
+    }
+    assert_int_equal(n->rows[0]->verdict, VERDICT_GOOD);
     n->evidence_from_ms = n->now_ms;
-    assert_int_equal(look(n, 0, 400, 4, 0, 0)->verdict, VERDICT_NO_DATA);
+    assert_int_equal(look(n, 0, 400, 4, 20, 20)->verdict, VERDICT_BAD); /* bad at any weight */
 }
 
 static void a_service_without_any_error_is_good_in_the_end(void **state)
@@ -215,6 +222,24 @@ static void errors_keep_what_is_known(void **state)
     assert_int_equal(look_at(n, 0, NULL)->verdict, VERDICT_NO_DATA);
     n->answer.n_series = 0;
     assert_int_equal(look_at(n, 0, NULL)->verdict, VERDICT_NO_DATA);
+}
+
+/* At a few requests a look, stable often has none by chance: that is not being alone. */
+static void only_the_router_says_who_is_alone(void **state)
+{
+    struct numbers *n = *state;
+
+    judged_by(n, "error_rate", ROLLOUT_RULE_COMPARE);
+    must(n);
+    look(n, 0, 0, 0, 0, 0);
+    look(n, 0, 100000, 100, 10000, 10);
+    for (int i = 0; i < 100; i++) {
+        look(n, 0, 0, 0, 2, i % 2); /* all services are bad now; stable's requests are elsewhere */
+    }
+    assert_int_not_equal(n->rows[0]->verdict, VERDICT_BAD);
+    n->alone = true;
+    look(n, 0, 0, 0, 20, 10);
+    assert_int_equal(n->rows[0]->verdict, VERDICT_BAD);
 }
 
 /* A kill -9 at any look: the row that was stored is all that there is. */
@@ -359,6 +384,7 @@ static void instances_are_bad_when_not_ready_so_often(void **state)
 static void it_is_explained_with_numbers(void **state)
 {
     struct numbers *n = *state;
+    struct metric_figures f;
     struct buf b = BUF_INIT;
 
     judged_by(n, "error_rate", ROLLOUT_RULE_COMPARE)->critical = true;
@@ -378,6 +404,10 @@ static void it_is_explained_with_numbers(void **state)
                         "never bad with fewer than 5 bad requests\n"
                         "bad after 5 more requests, if all of them are bad\n"
                         "good after about 3375 more requests, if they are as those of stable\n");
+    assert_true(metric_figures(&n->rules[0], n->rows[0], &n->arena, &f));
+    assert_true(f.counts.canary == 400 && f.counts.stable_bad == 40 && f.bad_after == 5);
+    assert_true(fabs(f.ratio - 0.475) < 1e-9 && f.low == 0 && f.high > 5 && f.high < 6);
+    assert_true(fabs(f.needed_ln - log(100)) < 1e-12 && f.kill_ln == 0);
     buf_clear(&b);
     look_at(n, 0, "timeout");
     explain_metric(&n->rules[0], n->rows[0], &b);
@@ -399,6 +429,7 @@ int main(void)
         TEST(a_threshold_needs_more_than_three_requests),
         TEST(dry_runs_are_never_final),
         TEST(errors_keep_what_is_known),
+        TEST(only_the_router_says_who_is_alone),
         TEST(a_row_continues_bit_by_bit_whoever_made_it),
         TEST(bytes_that_are_no_state_count_as_none),
         TEST(latency_is_compared_at_the_bucket_that_stable_chose),
