@@ -80,7 +80,8 @@ static enum weight weigh(const struct judge_look *look, size_t i, struct arena *
     case ROLLOUT_POLICY_DEFAULT:
     case _PB__ROLLOUT_POLICY_IS_INT_SIZE:
     default:
-        return v == VERDICT_ERROR ? HOLDS : look->last ? PASSES : WAITS;
+        /* A service without errors never shows more than that nothing was bad. */
+        return v == VERDICT_ERROR ? HOLDS : v == VERDICT_THIN || look->last ? PASSES : WAITS;
     }
 }
 

@@ -106,7 +106,7 @@ struct judge_look {
 
 /* KILL and BAD of a critical metric fail at once, in any state; BAD of another one when the step's
  * time is over. Then ERROR (beyond the grace), NO_DATA and THIN follow their policies:
- *   default     ERROR: hold. NO_DATA, THIN: extend to the last, then pass, as nothing was bad
+ *   default     ERROR: hold. THIN: pass, as nothing was bad. NO_DATA: extend to the last, then pass
  *   extend      to the last, then hold
  *   synthetic   the same, with load asked for as long as there is too little
  *   approve, pass, fail */

@@ -158,7 +158,7 @@ static void what_it_waits_for_is_noted_once(void **state)
 
     first(f);
     plan = rig_plan(tx_arena(f->w.tx), "v2");
-    plan->jobs[0]->rollout->on_thin = ROLLOUT_POLICY_DEFAULT;
+    plan->jobs[0]->rollout->on_thin = ROLLOUT_POLICY_EXTEND;
     assert_int_equal(world_submit(&f->w, plan, "main", "v2"), 0);
     id = rig_rollout_of(&f->rig, world_job_id(&f->w, f->w.reply.pipeline_id, "deploy"));
     rig_run(&f->rig, 180000);

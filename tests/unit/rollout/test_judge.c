@@ -137,7 +137,8 @@ static void too_little_follows_its_policy(void **state)
         n->spec.on_thin = cases[i].policy;
         n->spec.on_no_data = ROLLOUT_POLICY_PASS;
         say(n, VERDICT_THIN, VERDICT_GOOD);
-        expect(n, JUDGE_WAIT, cases[i].over, cases[i].last);
+        expect(n, JUDGE_WAIT, cases[i].policy == ROLLOUT_POLICY_DEFAULT ? JUDGE_GO : cases[i].over,
+               cases[i].last);
         q = asked(n);
         assert_int_equal(judge(&q, &n->arena).synthetic,
                          cases[i].policy == ROLLOUT_POLICY_SYNTHETIC);
