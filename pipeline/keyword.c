@@ -47,6 +47,14 @@ const struct keyword *keyword_find(enum scope scope, struct str name)
     return NULL;
 }
 
+/* Nobody who writes `steps` or `group` somewhere else means these. */
+static bool is_of_rollouts(enum scope scope)
+{
+    return scope == SCOPE_ROLLOUT || scope == SCOPE_ROLLOUT_STEP ||
+           scope == SCOPE_ROLLOUT_APPROVE || scope == SCOPE_ROLLOUT_METRIC ||
+           scope == SCOPE_ROLLOUT_WAVES;
+}
+
 enum scope keyword_elsewhere(struct str word)
 {
     static const enum scope usual[] = {SCOPE_JOB, SCOPE_RULE, SCOPE_ARTIFACTS, SCOPE_TOP};
@@ -56,7 +64,7 @@ enum scope keyword_elsewhere(struct str word)
         }
     }
     for (size_t i = 0; i < keyword_count; i++) {
-        if (str_eq(word, keywords[i].name)) {
+        if (str_eq(word, keywords[i].name) && !is_of_rollouts(keywords[i].scope)) {
             return keywords[i].scope;
         }
     }

@@ -148,7 +148,7 @@ static void what_is_wrong_has_its_place(void **state)
     assert_wrong("pools:\n  a: {lease_ms: 9}\n",
                  "davitd.yml:2:3: error: pool `a`: heartbeat_ms is");
     assert_wrong("projects: {a: {weight: 1001}}\n", "`weight` is a number, 0 to 1000");
-    assert_wrong("projects: {a: {default_branch: [x]}}\n", "1:30: error: `default_branch` is");
+    assert_wrong("projects: {a: {default_branch: [x]}}\n", "1:32: error: `default_branch` is");
     assert_wrong("projects: {a: {protected_tags: v*}}\n", "`protected_tags` is a list of at most");
     assert_wrong("projects: {a: {protected_branches: [a, '']}}\n",
                  "`protected_branches` holds names");
