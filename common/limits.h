@@ -227,6 +227,10 @@
 #define LIMIT_TARGET (256u * KIB)         /* one of them */
 #define LIMIT_METRIC_SERIES 2000u         /* counters of one metric: instances of both versions */
 #define LIMIT_METRIC_BUCKETS 200u         /* of one histogram */
+#define LIMIT_LOAD_RATE 1000u             /* requests a second of synthetic load */
+#define LIMIT_LOAD_OPEN 200u              /* of these at a time without an answer */
+#define LIMIT_LOAD_MS 600000u             /* of one action */
+#define LIMIT_NGINX_FILE (256u * KIB)     /* that the router nginx writes */
 #define LIMIT_SNAPSHOT_FILES 1000000u    /* with folders, .git included */
 #define LIMIT_SNAPSHOT_BYTES (32ull * 1024 * MIB)
 

@@ -10,7 +10,8 @@
 #include "common/limits.h"
 #include "common/os.h"
 #include "proto/rollout.h"
-#include "worker/driver/driver.h"
+#include "worker/driver/notice.h"
+#include "worker/driver/op.h"
 
 #define ANSWER_BYTES  (1u << 20)
 #define COMMAND_MS    60000u
@@ -75,14 +76,6 @@ static json_t *metric_wish(const Pb__MetricArgs *a)
                      "kind", kinds[a->kind % ARRAY_LEN(kinds)], "servers_a",
                      names(a->servers_a, a->n_servers_a), "servers_b",
                      names(a->servers_b, a->n_servers_b));
-}
-
-static json_t *notice(const Pb__NotifyArgs *a)
-{
-    return json_pack("{s:s, s:I, s:I, s:s, s:s, s:s, s:I}", "service", a->service, "rollout",
-                     (json_int_t)a->rollout_id, "revision", (json_int_t)a->revision, "version",
-                     a->version, "state", a->state, "text", a->text, "time_ms",
-                     (json_int_t)a->time_ms);
 }
 
 /* ---- what is answered ---- */
@@ -298,21 +291,10 @@ static const struct verb *verb_of(const struct driver_call *call)
     return NULL;
 }
 
-static struct str last_line(struct str s)
-{
-    s = str_trim(s);
-    for (size_t i = s.n; i > 0; i--) {
-        if (s.p[i - 1] == '\n') {
-            return str_sub(s, i, s.n);
-        }
-    }
-    return s;
-}
-
 static void ended(struct driver_call *call, const struct driver_reply *reply)
 {
     const struct verb *verb = verb_of(call);
-    const struct str said = last_line(reply->err);
+    const struct str said = op_last_line(reply->err);
     json_error_t error;
     const char *why;
     json_t *root;
@@ -365,7 +347,7 @@ static json_t *wish_of(struct driver_call *call, const Pb__DriverConfig **ret_co
     }
     n = DRIVER_ARGS(call, notify_args);
     *ret_config = n != NULL ? n->driver : NULL;
-    return n != NULL ? notice(n) : NULL;
+    return n != NULL ? notice_json(n) : NULL;
 }
 
 static void act(struct driver_call *call)

@@ -18,6 +18,17 @@ static int exit_code(int status)
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
+struct str op_last_line(struct str s)
+{
+    s = str_trim(s);
+    for (size_t i = s.n; i > 0; i--) {
+        if (s.p[i - 1] == '\n') {
+            return str_sub(s, i, s.n);
+        }
+    }
+    return s;
+}
+
 /* Both pipes are at their end and the program has ended, whichever comes last. What it left in the
  * background and holds a pipe open goes with the program. */
 static void look(struct driver_op *op)
