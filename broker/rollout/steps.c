@@ -150,7 +150,7 @@ static bool router_is(const struct compiler *c, const char *driver)
 
 static void mirror(struct compiler *c, uint32_t bp)
 {
-    if (!router_is(c, "nginx") && !router_is(c, "exec")) {
+    if (!router_is(c, "exec")) {
         wrong(c, "the target's router cannot mirror requests");
     }
     add(c, ROLLOUT_STEP_MIRROR, "mirror")->weight_bp = bp;

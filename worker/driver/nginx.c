@@ -21,8 +21,8 @@
 #define POLL_MS      100u
 #define RELOAD_MS    30000u
 #define IN_FORCE_MS  20000u
-/* New workers are asked before the old ones are told to go, 100 ms later (nginx 1.22,
- * src/os/unix/ngx_process_cycle.c): after this time no old one takes a new connection. */
+/* New workers answer while old ones still take connections, for a moment: after this time it is
+ * asked once more. */
 #define OLD_GO_MS 250u
 
 struct route {

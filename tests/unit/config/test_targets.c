@@ -29,7 +29,7 @@ static char *read_text(struct options *o, const char *text)
     return buf_take(&out);
 }
 
-#define RUN "    run: {driver: process, ports: 9000-9009}\n"
+#define RUN "    run: {driver: exec, command: ./instances}\n"
 
 static const char whole[] =
     "targets:\n"
@@ -38,8 +38,7 @@ static const char whole[] =
     "    workers: {pool: edge, tags: [prod]}\n"
     "    places: [h1, h2]\n"
     "    instances: 3\n"
-    "    run: {driver: process, command: ./serve, ports: 9000-9009, health: /healthz, failures: "
-    "2}\n"
+    "    run: {driver: exec, command: ./instances --keep, timeout: 90s}\n"
     "    router: {driver: haproxy, socket: /run/h.sock, map: /etc/w.map, key: web, backend_a: a, "
     "backend_b: b}\n"
     "    metrics:\n"
@@ -75,8 +74,8 @@ static void a_target_has_all_that_is_written(void **state)
     assert_string_equal(t->tags[0], "prod");
     assert_int_equal(t->n_places, 2);
     assert_int_equal(t->instances, 3);
-    assert_string_equal(t->instance_driver->driver, "process");
-    assert_int_equal(t->instance_driver->n_settings, 4);
+    assert_string_equal(t->instance_driver->driver, "exec");
+    assert_int_equal(t->instance_driver->n_settings, 2);
     assert_string_equal(t->router_driver->driver, "haproxy");
     assert_int_equal(t->n_metrics, 2);
     assert_int_equal(t->metrics[1]->kind, TARGET_METRIC_HISTOGRAM);
@@ -111,12 +110,12 @@ static void what_is_wrong_has_its_place_and_what_there_is(void **state)
         {"targets:\n  p/w:\n" RUN "    instances: 0\n",
          "4:16: error: `instances` is a number, 1 to 100"},
         {"targets:\n  p/w:\n" RUN "    plases: [a]\n", "did you mean `places`?"},
-        {"targets:\n  p/w:\n    run: {driver: procss}\n", "there are: process, docker, exec"},
-        {"targets:\n  p/w:\n    run: {driver: process}\n", "the driver `process` needs `ports`"},
-        {"targets:\n  p/w:\n    run: {driver: process, ports: 1-2, port: 3}\n",
-         "there is no `port` of the driver `process`"},
-        {"targets:\n  p/w:\n    run: {driver: process, ports: 1-2, failures: many}\n",
-         "`failures` is a number from 1 on"},
+        {"targets:\n  p/w:\n    run: {driver: exce}\n", "there are: exec"},
+        {"targets:\n  p/w:\n    run: {driver: exec}\n", "the driver `exec` needs `command`"},
+        {"targets:\n  p/w:\n    run: {driver: exec, command: c, port: 3}\n",
+         "there is no `port` of the driver `exec`"},
+        {"targets:\n  p/w:\n" RUN "    synthetic: {driver: http, url: u, rate: many}\n",
+         "`rate` is a number from 1 on"},
         {"targets:\n  p/w:\n" RUN "    metrics: {e: {driver: http, total: t}}\n",
          "metric `e` needs `total` and `bad`"},
         {"targets:\n  p/w:\n" RUN "    metrics: {e: {driver: http, kind: guess, value: v}}\n",
@@ -149,7 +148,7 @@ static void every_driver_has_its_settings(void **state)
 
     (void)state;
     assert_int_equal(driver_names(DRIVER_ROUTER, names, ARRAY_LEN(names)), 4);
-    assert_true(driver_find(DRIVER_ROUTER, STR("process")) < 0);
+    assert_true(driver_find(DRIVER_ROUTER, STR("prometheus")) < 0);
     assert_null(driver_setting_at(driver_find(DRIVER_ROUTER, STR("none")), 0));
     assert_string_equal(driver_setting_at(driver_find(DRIVER_LOAD, STR("http")), 2)->name, "rate");
     assert_null(driver_setting_at(driver_find(DRIVER_LOAD, STR("http")), 3));
