@@ -122,8 +122,11 @@ def a_lease_that_is_reloaded_loses_no_job(build):
         stack.wait_job(p["id"], "a", "running")
         stack.write(FILE.replace("heartbeat_ms: 200, lease_ms: 1500", "heartbeat_ms: 300, lease_ms: 3000"))
         assert davit(stack, "reload").returncode == 0
-        with open(stack.broker.log, encoding="utf-8") as log:
-            assert "worker w0 comes anew for the times of its pool" in log.read()
+
+        def told():
+            with open(stack.broker.log, encoding="utf-8") as log:
+                return "worker w0 comes anew for the times of its pool" in log.read()
+        wait_for("the worker is sent to come anew", told)
         wait_for("the worker is back", lambda: stack.online() == 1)
         assert stack.wait_pipeline(p["id"])["status"] == "success"
         job = stack.job(p["id"], "a")
