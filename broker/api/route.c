@@ -149,6 +149,8 @@ static const struct {
     {"/api/v1/jobs/{id}", false, ABOUT_JOB},
     {"/api/v1/environments", true, ABOUT_QUERY},
     {"/api/v1/environments/{id}", false, ABOUT_ENVIRONMENT},
+    {"/api/v1/rollouts", true, ABOUT_QUERY},
+    {"/api/v1/rollouts/{id}", false, ABOUT_HANDLER},
     {"/api/v1/resource-groups", false, ABOUT_QUERY},
     {"/api/v1/releases", true, ABOUT_QUERY},
     {"/api/v1/caches", true, ABOUT_QUERY},

@@ -5,7 +5,9 @@
 
 #include <jansson.h>
 
+#include "broker/core/rollout.h"
 #include "broker/net/fleet.h"
+#include "broker/rollout/verdict.h"
 #include "broker/store/tx.h"
 #include "common/diag.h"
 
@@ -38,6 +40,11 @@ json_t *view_environment(struct tx *tx, const Pb__EnvironmentRecord *e);
 json_t *view_deployment(const Pb__DeploymentRecord *d);
 json_t *view_release(const char *project, const Pb__ReleaseRecord *r);
 json_t *view_cache(const Pb__CacheRecord *c);
+json_t *view_rollout(const struct rollout_view *v, uint64_t now_ms, struct arena *a);
+json_t *view_rollout_whole(const struct rollout_view *v, uint64_t now_ms, struct arena *a);
+json_t *view_rollout_note(const Pb__RolloutNoteRecord *n);
+json_t *view_rollout_metric(const struct metric_rule *rule, const Pb__RolloutMetricRecord *m,
+                            struct arena *a);
 json_t *view_event(const Pb__EventRecord *e);
 json_t *view_diags(const struct diags *d);
 

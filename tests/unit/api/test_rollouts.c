@@ -1,0 +1,185 @@
+/* Rollouts over HTTP: who sees them, who may do what, and what they answer. */
+#include "common/base.h"
+
+#include "tests/unit/api/fixture.h"
+
+#define PIPELINE                  \
+    "deploy:\n"                   \
+    "  environment: production\n" \
+    "  rollout: {target: web, version: v1}\n"
+
+static Pb__DriverConfig *driver(struct arena *a)
+{
+    Pb__DriverConfig *d = arena_alloc(a, sizeof(*d));
+    pb__driver_config__init(d);
+    d->driver = arena_strdup(a, STR("exec"));
+    return d;
+}
+
+/* The target web of every environment; two roles can let a rollout begin. */
+static void declare(struct fixture *x)
+{
+    struct post *p = post_new("config");
+    struct arena *a = post_arena(p);
+    Pb__Configure *c = arena_alloc(a, sizeof(*c));
+    Pb__RolloutTarget *t = arena_alloc(a, sizeof(*t));
+    struct reply reply;
+    pb__configure__init(c);
+    pb__rollout_target__init(t);
+    t->environment = arena_strdup(a, STR("*"));
+    t->name = arena_strdup(a, STR("web"));
+    t->instances = 2;
+    t->instance_driver = driver(a);
+    t->router_driver = driver(a);
+    t->gate = arena_array(a, 2, sizeof(*t->gate));
+    t->gate[t->n_gate++] = arena_strdup(a, STR("token:boss"));
+    t->gate[t->n_gate++] = arena_strdup(a, STR("admin"));
+    t->gate_approvals = 2;
+    c->targets = arena_array(a, 1, sizeof(Pb__RolloutTarget *));
+    c->targets[c->n_targets++] = t;
+    post_command(p)->body_case = PB__COMMAND__BODY_CONFIGURE;
+    post_command(p)->configure = c;
+    assert_int_equal(turn_call(x->turn, p, &reply), 0);
+}
+
+/* Submits; the id of the rollout once it waits for approvals. */
+static uint64_t begin(struct fixture *x)
+{
+    uint64_t id = 0;
+    declare(x);
+    submit(x, PIPELINE, NULL);
+    for (unsigned tries = 0; id == 0 && tries < 500; tries++) {
+        json_t *list = get_json(x, 200, "/api/v1/rollouts?project=group/test&state=gated");
+        id = id_of(json_array_get(json_object_get(list, "items"), 0), "id");
+        json_decref(list);
+        if (id == 0) {
+            os_sleep_ms(10);
+        }
+    }
+    assert_int_not_equal(id, 0);
+    return id;
+}
+
+static void rollouts_are_listed_and_shown(void **state)
+{
+    struct fixture *x = *state;
+    const uint64_t id = begin(x);
+    json_t *o = get_json(x, 200, "/api/v1/rollouts/%" PRIu64, id);
+    assert_string_equal(text_of(o, "project"), "group/test");
+    assert_string_equal(text_of(o, "environment"), "production");
+    assert_string_equal(text_of(o, "target"), "web");
+    assert_string_equal(text_of(o, "version"), "v1");
+    assert_string_equal(text_of(o, "state"), "gated");
+    assert_non_null(strstr(text_of(o, "waits_for"), "approval"));
+    assert_true(json_array_size(json_object_get(o, "notes")) > 0);
+    json_decref(o);
+    o = get_json(x, 200, "/api/v1/rollouts/%" PRIu64 "/explain", id);
+    assert_int_equal(json_array_size(json_object_get(o, "items")), 0);
+    json_decref(o);
+    static const struct {
+        const char *query;
+        size_t count;
+    } cases[] = {{"", 1}, {"&state=live", 1}, {"&state=done", 0}, {"&environment=production", 1}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        o = get_json(x, 200, "/api/v1/rollouts?project=group/test%s", cases[i].query);
+        assert_int_equal(json_array_size(json_object_get(o, "items")), cases[i].count);
+        assert_true(json_is_null(json_object_get(o, "next")));
+        json_decref(o);
+    }
+    json_decref(get_json(x, 400, "/api/v1/rollouts?project=group/test&state=good"));
+    json_decref(get_json(x, 404, "/api/v1/rollouts?project=group/test&environment=none"));
+    json_decref(get_json(x, 404, "/api/v1/rollouts/%" PRIu64, id + 1));
+}
+
+static void people_act_when_it_is_time(void **state)
+{
+    struct fixture *x = *state;
+    const uint64_t id = begin(x);
+    json_t *o = post_json(x, 202, "{}", "/api/v1/rollouts/%" PRIu64 "/pause", id);
+    assert_true(json_is_true(json_object_get(o, "paused")));
+    json_decref(o);
+    json_decref(post_json(x, 409, "{}", "/api/v1/rollouts/%" PRIu64 "/pause", id));
+    o = post_json(x, 202, "{}", "/api/v1/rollouts/%" PRIu64 "/resume", id);
+    assert_true(json_is_false(json_object_get(o, "paused")));
+    json_decref(o);
+    json_decref(post_json(x, 409, "{}", "/api/v1/rollouts/%" PRIu64 "/skip", id));
+    json_decref(post_json(x, 409, "{}", "/api/v1/rollouts/%" PRIu64 "/promote", id));
+    json_decref(post_json(x, 409, "{}", "/api/v1/rollouts/%" PRIu64 "/retry", id));
+    json_decref(post_json(x, 409, "{}", "/api/v1/rollouts/%" PRIu64 "/override", id));
+    json_decref(
+        post_json(x, 202, "{\"reason\":\"urgent\"}", "/api/v1/rollouts/%" PRIu64 "/override", id));
+    json_decref(post_json(x, 400, "{\"because\":\"x\"}", "/api/v1/rollouts/%" PRIu64 "/abort", id));
+    o = post_json(x, 202, "{\"reason\":\"not today\"}", "/api/v1/rollouts/%" PRIu64 "/abort", id);
+    assert_string_equal(text_of(o, "why_text"), "not today");
+    json_decref(o);
+    json_decref(post_json(x, 409, "{}", "/api/v1/rollouts/%" PRIu64 "/abort", id));
+    json_decref(post_json(x, 404, "{}", "/api/v1/rollouts/%" PRIu64 "/abort", id + 1));
+}
+
+static void approvals_need_the_role_and_another_person(void **state)
+{
+    struct fixture *x = *state;
+    const uint64_t id = begin(x);
+    char path[80];
+    json_t *boss = post_json(x, 201, "{\"name\":\"boss\",\"role\":\"user\"}", "/api/v1/tokens");
+    char *token = str_dup(str_from(text_of(boss, "token")));
+    struct answer a;
+    json_decref(boss);
+    snprintf(path, sizeof(path), "/api/v1/rollouts/%" PRIu64 "/approve", id);
+    struct call c = {.path = path, .token = USER_TOKEN, .body = "{}"};
+    assert_problem(x, &c, 403, "forbidden");
+    json_t *o = post_json(x, 202, "{}", "%s", path);
+    assert_string_equal(text_of(o, "state"), "gated");
+    assert_string_equal(text_of(json_array_get(json_object_get(o, "approvals"), 0), "role"),
+                        "admin");
+    json_decref(o);
+    json_decref(post_json(x, 409, "{}", "%s", path));
+    c.token = token;
+    call(x, &c, &a);
+    assert_int_equal(a.status, 202);
+    assert_int_equal(json_array_size(json_object_get(a.json, "approvals")), 2);
+    answer_release(&a);
+    free(token);
+    for (unsigned tries = 0;; tries++) {
+        o = get_json(x, 200, "/api/v1/rollouts/%" PRIu64, id);
+        const bool moved = strcmp(text_of(o, "state"), "provision") == 0;
+        json_decref(o);
+        if (moved) {
+            break;
+        }
+        assert_true(tries < 500);
+        os_sleep_ms(10);
+    }
+}
+
+static void tokens_of_other_projects_see_none(void **state)
+{
+    struct fixture *x = *state;
+    const uint64_t id = begin(x);
+    json_t *o = post_json(
+        x, 201, "{\"name\":\"other\",\"role\":\"developer\",\"projects\":[\"other/one\"]}",
+        "/api/v1/tokens");
+    char *token = str_dup(str_from(text_of(o, "token")));
+    char path[80];
+    json_decref(o);
+    snprintf(path, sizeof(path), "/api/v1/rollouts/%" PRIu64, id);
+    struct call c = {.path = path, .token = token};
+    assert_problem(x, &c, 404, "not_found");
+    c.path = "/api/v1/rollouts?project=group/test";
+    assert_problem(x, &c, 404, "not_found");
+    snprintf(path, sizeof(path), "/api/v1/rollouts/%" PRIu64 "/abort", id);
+    c = (struct call){.path = path, .token = token, .body = "{}"};
+    assert_problem(x, &c, 404, "not_found");
+    free(token);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(rollouts_are_listed_and_shown),
+        TEST(people_act_when_it_is_time),
+        TEST(approvals_need_the_role_and_another_person),
+        TEST(tokens_of_other_projects_see_none),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
