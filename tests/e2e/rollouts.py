@@ -199,6 +199,34 @@ def whoever_is_killed_the_rollout_ends_as_it_should(build):
             assert set(versions(load.since(time.monotonic() - 0.4))) == {"v2"}
 
 
+def people_see_it_stop_it_and_take_it_back(build):
+    with Town(build) as town:
+        def rollout(*args, code=0):
+            done = subprocess.run([town.program("davit"), "rollout", *args, "-p", "e2e", "--data", town.data],
+                                  capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == code, (args, done)
+            return done.stdout + done.stderr
+
+        town.deployed("v1")
+        with Load(town.port) as load:
+            ident = town.deploy("v2")
+            wait_for("v2 has traffic", lambda: "v2" in versions(load.seen), 60)
+            seen = rollout("status", "production/web")
+            assert "> hold 3 s" in seen and "wanted 20.00 %" in seen and "error_rate" in seen, seen
+            assert "decides at" in rollout("explain", "production/web")
+            assert "paused" in rollout("pause", "production/web")
+            time.sleep(5)
+            assert "20.00 %" in rollout("status", "production/web")  # the hold is long over
+            rollout("resume", "production/web")
+            rollout("abort", "production/web", "--reason", "enough")
+            assert town.wait_pipeline(ident)["status"] == "failed"
+            assert all(status == 200 for _, _, status in load.seen)
+        listed = rollout("list")
+        assert "v2  rolled_back  0.00 %" in listed and "v1  done  100.00 %" in listed, listed
+        assert "no live rollout" in rollout("abort", "production/web", code=66)
+        assert "no rollout" in rollout("status", "production/other", code=66)
+
+
 if __name__ == "__main__":
     if not shutil.which("haproxy"):
         print("skipped: no haproxy")
@@ -206,4 +234,5 @@ if __name__ == "__main__":
     main([
         a_version_is_promoted_and_a_bad_one_is_taken_back,
         whoever_is_killed_the_rollout_ends_as_it_should,
+        people_see_it_stop_it_and_take_it_back,
     ])
