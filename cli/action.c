@@ -10,7 +10,7 @@
 
 static bool any_of_http(const struct action_options *o)
 {
-    return o->method != NULL || o->headers.count > 0 || o->data != NULL || o->expect != NULL ||
+    return o->method != NULL || o->headers.count > 0 || o->body != NULL || o->expect != NULL ||
            o->expect_body != NULL || o->redirects > 0;
 }
 
@@ -52,7 +52,7 @@ static int fill_http(const struct cli *c, const struct action_options *o, json_t
     }
     if (r < 0 || (r = set_text(c, http, "url", o->http)) < 0 ||
         (r = set_text(c, http, "method", o->method)) < 0 ||
-        (r = set_text(c, http, "body", o->data)) < 0 ||
+        (r = set_text(c, http, "body", o->body)) < 0 ||
         (r = set_text(c, http, "expect_body", o->expect_body)) < 0) {
         return r;
     }
@@ -93,7 +93,7 @@ int action_from_options(const struct cli *c, const struct action_options *o, jso
     if (count > 1 || (o->http == NULL && any_of_http(o))) {
         return cli_fail(c, -E_USAGE,
                         count > 1 ? "one of --http, --tcp and --wait"
-                                  : "--method, --header, --data, --expect, --expect-body and "
+                                  : "--method, --header, --body, --expect, --expect-body and "
                                     "--redirects are for --http");
     }
     if (count == 0) {

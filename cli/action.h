@@ -8,7 +8,7 @@ struct action_options {
     const char *http;
     const char *method;
     struct opt_list headers;
-    const char *data;
+    const char *body;
     const char *expect;
     const char *expect_body;
     uint64_t redirects;

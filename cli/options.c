@@ -100,6 +100,16 @@ static int take_option(struct cli *c, const struct opt *opts, const struct opt *
     return opt_set(c, o, value);
 }
 
+/* An option of a command that has the name of one of all commands would take its place. */
+static void check_apart(const struct opt *opts, const struct opt *common)
+{
+    for (; opts->name != NULL; opts++) {
+        for (const struct opt *o = common; o->name != NULL; o++) {
+            check(strcmp(opts->name, o->name) != 0);
+        }
+    }
+}
+
 int cli_options(struct cli *c, const struct opt *opts, int argc, char **argv, size_t min,
                 size_t max, const char ***ret_args, size_t *ret_count)
 {
@@ -114,6 +124,7 @@ int cli_options(struct cli *c, const struct opt *opts, int argc, char **argv, si
         {"help", 'h', OPT_FLAG, NULL, NULL, "this text"},
         {NULL, 0, OPT_FLAG, NULL, NULL, NULL},
     };
+    check_apart(opts, common);
     const char **args = xcalloc((size_t)argc + 1, sizeof(*args));
     size_t count = 0;
     bool only_args = false;
