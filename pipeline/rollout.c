@@ -120,6 +120,13 @@ static void read_policy_of(struct compile *c, const struct node *m, const char *
     }
 }
 
+/* Whom the API lets approve (broker/api/rollout.c): another name could never be met. */
+static bool is_role(struct str s)
+{
+    return str_eqz(s, "developer") || str_eqz(s, "user") || str_eqz(s, "maintainer") ||
+           str_eqz(s, "admin") || (str_starts(s, STR("token:")) && s.n > strlen("token:"));
+}
+
 /* approve: [ROLE], or { roles: [ROLE], count: 2 } */
 static void read_approve(struct compile *c, const struct node *n, Pb__RolloutStepWish *w)
 {
@@ -142,6 +149,12 @@ static void read_approve(struct compile *c, const struct node *n, Pb__RolloutSte
     }
     if (roles.count == 0) {
         report(c, n, "bad-value", "approve: [maintainer]", "`approve` names no role");
+    }
+    for (size_t i = 0; i < roles.count; i++) {
+        if (!is_role(roles.items[i])) {
+            report(c, n, "bad-value", "developer, user, maintainer, admin, or token:NAME",
+                   "`approve`: `" STR_FMT "` is no role", STR_ARG(roles.items[i]));
+        }
     }
     w->approve = texts_to_strings(c->arena, roles);
     w->n_approve = roles.count;
@@ -441,16 +454,13 @@ static void read_flags(struct compile *c, const struct node *n, Pb__RolloutSpec 
     static const char *const failures[] = {"rollback", "hold"};
     const struct node *on_failure = key_of(n, "on_failure");
     bool safe = true;
-    bool broken = false;
     size_t i;
     if (on_failure &&
         read_choice(c, on_failure, "rollout:on_failure", failures, ARRAY_LEN(failures), &i)) {
         spec->on_failure = (Pb__OnRolloutFailure)i;
     }
     read_bool_of(c, n, "rollout:rollback_safe", &safe);
-    read_bool_of(c, n, "rollout:replace_broken", &broken);
     spec->rollback_unsafe = !safe;
-    spec->replace_broken = broken;
     read_policy_of(c, n, "rollout:on_thin", &spec->on_thin);
     read_policy_of(c, n, "rollout:on_no_data", &spec->on_no_data);
     read_policy_of(c, n, "rollout:on_error", &spec->on_error);

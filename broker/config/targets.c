@@ -377,12 +377,31 @@ static void read_freezes(struct target_reader *r, const struct node *n)
     }
 }
 
+/* Whom the API lets approve (broker/api/rollout.c): another name could never be met. */
+static void check_roles(struct target_reader *r, const struct node *n)
+{
+    static const char *const known[] = {"developer", "user", "maintainer", "admin"};
+
+    for (size_t i = 0; i < r->t->n_gate; i++) {
+        const struct str role = str_from(r->t->gate[i]);
+        bool good = str_starts(role, STR("token:")) && role.n > strlen("token:");
+        for (size_t k = 0; k < ARRAY_LEN(known) && !good; k++) {
+            good = str_eqz(role, known[k]);
+        }
+        if (!good) {
+            file_wrong(r->f, n, "wrong-value", "developer, user, maintainer, admin, or token:NAME",
+                       "`gate`: `" STR_FMT "` is no role", STR_ARG(role));
+        }
+    }
+}
+
 static void read_gate(struct target_reader *r, const struct node *n)
 {
     static const char *const names[] = {"roles", "count"};
 
     if (n->kind == NODE_LIST) {
         read_names(r, n, "gate", LIMIT_TAGS, &r->t->gate, &r->t->n_gate);
+        check_roles(r, n);
         return;
     }
     if (!file_mapping(r->f, n, "`gate`")) {
@@ -392,6 +411,7 @@ static void read_gate(struct target_reader *r, const struct node *n)
         const struct pair *p = &n->pairs[i];
         if (str_eqz(p->key->text, "roles")) {
             read_names(r, p->value, "gate:roles", LIMIT_TAGS, &r->t->gate, &r->t->n_gate);
+            check_roles(r, p->value);
         } else if (str_eqz(p->key->text, "count")) {
             read_count(r, p->value, "gate:count", 100, &r->t->gate_approvals);
         } else {

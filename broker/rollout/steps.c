@@ -315,6 +315,10 @@ static void spec_check(struct compiler *c)
     if (router_is(c, "none") && s->strategy != ROLLOUT_ROLLING) {
         wrong(c, "the target has no router: only rolling can be done");
     }
+    if (c->target->synthetic == NULL &&
+        (s->on_thin == ROLLOUT_POLICY_SYNTHETIC || s->on_no_data == ROLLOUT_POLICY_SYNTHETIC)) {
+        wrong(c, "the target has no `synthetic` load");
+    }
     if (c->places > LIMIT_ROLLOUT_PLACES || c->each > LIMIT_ROLLOUT_INSTANCES) {
         wrong(c, arena_printf(c->a, "at most %u places with %u instances each",
                               LIMIT_ROLLOUT_PLACES, LIMIT_ROLLOUT_INSTANCES));

@@ -209,9 +209,9 @@ static void add_rollout(struct buf *out, const Pb__PlanJob *job)
              strategies[r->strategy], r->target, r->version, r->group, r->instances);
     buf_addf(out, "    bake %" PRIu64 " progress %" PRIu64 " tick %" PRIu64 " alpha %u\n",
              r->bake_ms, r->progress_ms, r->tick_ms, r->alpha_millionths);
-    buf_addf(out, "    on failure %d%s%s, thin %d, no data %d, error %d\n", (int)r->on_failure,
-             r->rollback_unsafe ? " unsafe" : "", r->replace_broken ? " replaces broken" : "",
-             (int)r->on_thin, (int)r->on_no_data, (int)r->on_error);
+    buf_addf(out, "    on failure %d%s, thin %d, no data %d, error %d\n", (int)r->on_failure,
+             r->rollback_unsafe ? " unsafe" : "", (int)r->on_thin, (int)r->on_no_data,
+             (int)r->on_error);
     add_field(out, "    image", r->image);
     add_field(out, "    command", r->command);
     for (size_t i = 0; i < r->n_steps; i++) {

@@ -241,6 +241,20 @@ static int slot_of(const struct settings *s, struct str backend)
     return str_eqz(backend, s->backend[0]) ? 0 : str_eqz(backend, s->backend[1]) ? 1 : -1;
 }
 
+/* False: the call has been ended. */
+static bool has_stat(struct driver_call *call, const struct driver_reply *reply,
+                     struct haproxy_stat *ret)
+{
+    if (!answered(call, reply)) {
+        return false;
+    }
+    if (!haproxy_stat_begin(reply->out, ret)) {
+        driver_fail(call, "invalid", "haproxy: `show stat` answers something else");
+        return false;
+    }
+    return true;
+}
+
 static void read_back(struct driver_call *call, const struct driver_reply *reply)
 {
     struct route *r = call->state;
@@ -248,11 +262,7 @@ static void read_back(struct driver_call *call, const struct driver_reply *reply
     struct haproxy_stat stat;
     struct haproxy_row row;
 
-    if (!answered(call, reply)) {
-        return;
-    }
-    if (!haproxy_stat_begin(reply->out, &stat)) {
-        driver_fail(call, "invalid", "haproxy: `show stat` answers something else");
+    if (!has_stat(call, reply, &stat)) {
         return;
     }
     answer.servers = arena_array(call->arena, LIMIT_ROUTER_SERVERS, sizeof(*answer.servers));
@@ -472,11 +482,7 @@ static void sampled(struct driver_call *call, const struct driver_reply *reply)
     struct haproxy_stat stat;
     struct haproxy_row row;
 
-    if (!answered(call, reply)) {
-        return;
-    }
-    if (!haproxy_stat_begin(reply->out, &stat)) {
-        driver_fail(call, "invalid", "haproxy: `show stat` answers something else");
+    if (!has_stat(call, reply, &stat)) {
         return;
     }
     answer.series = arena_array(call->arena, 2, sizeof(*answer.series));

@@ -127,6 +127,8 @@ static void what_is_wrong_has_its_place_and_what_there_is(void **state)
         {"targets:\n  p/w:\n" RUN "    freezes: {x: {cron: '0 0 * * *', for: 1h, zone: Nowhere}}\n",
          "`zone` is a time zone"},
         {"targets:\n  p/w:\n" RUN "    kill_ratio: 0.2\n", "`kill_ratio` is a share as 20%"},
+        {"targets:\n  p/w:\n" RUN "    gate: [release-managers]\n",
+         "4:11: error: `gate`: `release-managers` is no role"},
         {"targets:\n  p/w:\n" RUN "    projects: [/web]\n", "a project is group/name, or group/*"},
     };
 

@@ -400,6 +400,18 @@ static void an_analysis_until_good_ends_when_it_is(void **state)
     assert_int_equal(s->metrics[0]->verdict, VERDICT_GOOD);
 }
 
+static void load_that_the_target_does_not_have_is_no_policy(void **state)
+{
+    struct stage *s = *state;
+    Pb__RolloutPlanRecord *plan;
+    const char *why = NULL;
+
+    s->spec.on_thin = ROLLOUT_POLICY_SYNTHETIC;
+    assert_int_equal(rollout_compile(&s->spec, &s->target, false, &s->arena, &plan, &why),
+                     -E_INVALID);
+    assert_string_equal(why, "the target has no `synthetic` load");
+}
+
 static void without_data_the_policy_decides(void **state)
 {
     struct stage *s = *state;
@@ -489,6 +501,7 @@ int main(void)
         TEST(an_outage_of_what_measures_neither_promotes_nor_rolls_back),
         TEST(an_abort_needs_no_metrics),
         TEST(an_analysis_until_good_ends_when_it_is),
+        TEST(load_that_the_target_does_not_have_is_no_policy),
         TEST(without_data_the_policy_decides),
         TEST(without_data_and_policy_it_goes_on_as_nothing_was_bad),
         cmocka_unit_test(the_end_is_the_same_after_a_kill_at_any_step),
