@@ -5,7 +5,8 @@
 
 /* What people do to rollouts: wishes, which the decider takes. And what a start does to all. */
 
-#define GATE UINT32_MAX /* the step of approvals before anything moves */
+#define GATE    UINT32_MAX /* the step of approvals before anything moves */
+#define AWAY_MS 120000u    /* workers come back within a minute of a start */
 
 static const char *const verbs[] = {
     [ROLLOUT_VERB_ABORT] = "abort",   [ROLLOUT_VERB_PAUSE] = "pause",
@@ -212,7 +213,8 @@ int apply_rollout_act(struct core *c, const Pb__RolloutAct *cmd)
     return tx_error(c->tx);
 }
 
-/* A start: all that was known of the outside is to be read again, under a new epoch. */
+/* A start: all that was known of the outside is to be read again, under a new epoch. What became
+ * late while nobody looked may show first that it is well. */
 static void read_again(struct core *c, uint64_t rollout_id)
 {
     Pb__RolloutRecord *r = rollout_row(c, rollout_id);
@@ -223,6 +225,9 @@ static void read_again(struct core *c, uint64_t rollout_id)
     r->observed_ms = 0;
     r->zero_ms = 0;
     r->evidence_from_ms = MAX(r->evidence_from_ms, c->now_ms);
+    if (r->deadline_ms != 0) {
+        r->deadline_ms = MAX(r->deadline_ms, c->now_ms + AWAY_MS);
+    }
     r->next_look_ms = c->now_ms;
     rollout_put(c, r, was_look_ms);
     rollout_actions_fence(c, rollout_id, epoch);

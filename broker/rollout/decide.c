@@ -373,21 +373,48 @@ static bool scaled(struct decision *d, uint32_t *by_place)
     return seen.ready >= seen.wanted;
 }
 
-/* More only after a look that was good; less at once. */
-static bool weighed(struct decision *d, uint32_t bp)
+/* What it waits for is no fault of the new version: its time counts from when that is over. */
+static void no_hurry(struct decision *d, uint64_t from_ms)
+{
+    const uint64_t ms = progress_ms(d);
+
+    if (d->r->deadline_ms != 0 && d->r->deadline_ms < from_ms + ms / 2) {
+        d->r->deadline_ms = from_ms + ms;
+        d->changed = true;
+    }
+}
+
+/* More only outside of freezes and after a look that was good. Where metrics cannot be had it
+ * stays: an outage of what measures neither promotes nor rolls back. */
+static bool may_rise(struct decision *d)
 {
     uint64_t until_ms;
+    const Pb__FreezeWindow *w = d->r->undo ? NULL : gate_frozen(d, &until_ms);
 
-    if (bp > d->r->weight_bp) {
-        const Pb__FreezeWindow *w = d->r->undo ? NULL : gate_frozen(d, &until_ms);
-        if (w != NULL) {
-            rollout_holds(d, arena_printf(d->a, "frozen: %s", w->name));
-            rollout_look_at(d, until_ms);
-            return false;
-        }
-        if (!is_good(d)) {
-            return false;
-        }
+    if (w != NULL) {
+        rollout_holds(d, arena_printf(d->a, "frozen: %s", w->name));
+        rollout_look_at(d, until_ms);
+        no_hurry(d, until_ms);
+        return false;
+    }
+    if (is_good(d)) {
+        return true;
+    }
+    const struct judged j = judge_now(d, false, true, false);
+    if (j.what == JUDGE_FAIL) {
+        fail(d, j.why, j.text);
+    } else if (j.what == JUDGE_HOLD || j.what == JUDGE_APPROVE) {
+        rollout_holds(d, arena_printf(d->a, "%s; skip or abort", j.text));
+        no_hurry(d, d->now_ms);
+    }
+    return false;
+}
+
+/* Less at once. */
+static bool weighed(struct decision *d, uint32_t bp)
+{
+    if (bp > d->r->weight_bp && !may_rise(d)) {
+        return false;
     }
     const bool moved = d->r->weight_bp != bp;
     if (moved) {
@@ -551,7 +578,7 @@ static void stepping(struct decision *d)
         d->r->deadline_ms = d->r->phase_ms + step_within_ms(d, s);
         d->changed = true;
     }
-    if (step_is_done(d, s) || d->r->skip_wanted) {
+    if (d->r->skip_wanted || step_is_done(d, s)) {
         next_step(d);
     } else if (d->r->state == ROLLOUT_STEPPING && !d->r->held) {
         is_late(d, arena_printf(d->a, "step %u (%s) did not end in time", d->r->step, s->name));
@@ -594,8 +621,9 @@ static void bake(struct decision *d)
             fail(d, j.why, j.text);
             return;
         }
-        if (j.what == JUDGE_HOLD && !d->r->skip_wanted && !d->r->promote_wanted) {
-            rollout_holds(d, j.text);
+        if ((j.what == JUDGE_HOLD || j.what == JUDGE_APPROVE) && !d->r->skip_wanted &&
+            !d->r->promote_wanted) {
+            rollout_holds(d, arena_printf(d->a, "%s; skip or abort", j.text));
             return;
         }
         enter(d, ROLLOUT_RETIRE, progress_ms(d));

@@ -466,6 +466,9 @@ void stage_restart(struct stage *s)
         s->record->revision++;
         s->record->observed_ms = 0;
         s->record->evidence_from_ms = s->now_ms;
+        if (s->record->deadline_ms != 0) {
+            s->record->deadline_ms = MAX(s->record->deadline_ms, s->now_ms + 120000);
+        }
         s->record->next_look_ms = s->now_ms;
     }
 }

@@ -233,16 +233,32 @@ static void a_freeze_holds_what_goes_up_and_nothing_that_goes_back(void **state)
     pb__freeze_window__init(&window);
     window.name = (char *)"weekend";
     window.from_ms = s->now_ms + 30000;
-    window.until_ms = s->now_ms + 600000;
+    window.until_ms = s->now_ms + HOUR_MS;
     s->target.freezes = windows;
     s->target.n_freezes = 1;
     canary(s);
-    stage_run(s, 300000);
+    stage_run(s, HOUR_MS / 4);
     assert_int_equal(s->weight_b_bp, 500);
     assert_string_equal(s->record->holds, "frozen: weekend");
     stage_abort(s);
     assert_true(stage_run_until(s, ROLLOUT_ROLLED_BACK, 60000));
     assert_true(s->now_ms < window.until_ms);
+}
+
+static void after_a_freeze_it_goes_on(void **state)
+{
+    static Pb__FreezeWindow window, *windows[] = {&window};
+    struct stage *s = *state;
+
+    pb__freeze_window__init(&window);
+    window.name = (char *)"weekend";
+    window.from_ms = s->now_ms + 30000;
+    window.until_ms = s->now_ms + HOUR_MS / 4;
+    s->target.freezes = windows;
+    s->target.n_freezes = 1;
+    canary(s);
+    assert_true(stage_run_until(s, ROLLOUT_DONE, HOUR_MS));
+    assert_true(s->now_ms > window.until_ms);
 }
 
 static void approve(struct stage *s, const char *by)
@@ -359,10 +375,55 @@ static void an_outage_of_what_measures_neither_promotes_nor_rolls_back(void **st
     stage_run(s, 20000);
     assert_int_equal(s->weight_b_bp, 500);
     s->metrics_dead = true;
-    stage_run(s, 9 * 60000);
+    stage_run(s, HOUR_MS / 3);
     assert_int_equal(s->weight_b_bp, 500);
     assert_int_equal(s->record->state, ROLLOUT_STEPPING);
+    assert_non_null(strstr(s->record->holds, "error_rate: error"));
     s->metrics_dead = false;
+    assert_true(stage_run_until(s, ROLLOUT_DONE, HOUR_MS));
+}
+
+static void without_metrics_the_policy_may_say_that_it_fails(void **state)
+{
+    struct stage *s = *state;
+
+    s->spec.on_error = ROLLOUT_POLICY_FAIL;
+    measured(s, 0.005, 0.005);
+    canary(s);
+    assert_true(stage_run_until(s, ROLLOUT_STEPPING, HOUR_MS));
+    stage_run(s, 20000);
+    s->metrics_dead = true;
+    assert_true(stage_run_until(s, ROLLOUT_ROLLED_BACK, HOUR_MS));
+    assert_int_equal(s->record->why, ROLLOUT_WHY_INCONCLUSIVE);
+}
+
+static void a_bake_that_cannot_tell_is_asked_about(void **state)
+{
+    struct stage *s = *state;
+
+    s->spec.on_error = ROLLOUT_POLICY_APPROVE;
+    measured(s, 0.005, 0.005);
+    canary(s);
+    assert_true(stage_run_until(s, ROLLOUT_BAKE, HOUR_MS));
+    s->metrics_dead = true;
+    stage_run(s, HOUR_MS / 4);
+    assert_int_equal(s->record->state, ROLLOUT_BAKE);
+    s->record->skip_wanted = true;
+    s->record->revision++;
+    s->record->next_look_ms = s->now_ms;
+    assert_true(stage_run_until(s, ROLLOUT_DONE, HOUR_MS));
+}
+
+static void nothing_is_late_because_the_broker_was_away(void **state)
+{
+    struct stage *s = *state;
+
+    canary(s);
+    assert_true(stage_run_until(s, ROLLOUT_STEPPING, HOUR_MS));
+    stage_run(s, 70000);
+    assert_int_equal(s->weight_b_bp, 2500);
+    s->now_ms += 3 * HOUR_MS;
+    stage_restart(s);
     assert_true(stage_run_until(s, ROLLOUT_DONE, HOUR_MS));
 }
 
@@ -493,12 +554,16 @@ int main(void)
         TEST(without_a_router_it_goes_back_too),
         TEST(the_first_version_gets_all_traffic_without_steps),
         TEST(a_freeze_holds_what_goes_up_and_nothing_that_goes_back),
+        TEST(after_a_freeze_it_goes_on),
         TEST(two_approvals_are_of_two_persons),
         TEST(hold_on_failure_stays_until_a_person_says),
         TEST(errors_of_the_new_version_take_it_back),
         TEST(errors_that_the_stable_version_has_too_do_not),
         TEST(errors_in_the_bake_go_back_by_one_change_of_weight),
         TEST(an_outage_of_what_measures_neither_promotes_nor_rolls_back),
+        TEST(without_metrics_the_policy_may_say_that_it_fails),
+        TEST(a_bake_that_cannot_tell_is_asked_about),
+        TEST(nothing_is_late_because_the_broker_was_away),
         TEST(an_abort_needs_no_metrics),
         TEST(an_analysis_until_good_ends_when_it_is),
         TEST(load_that_the_target_does_not_have_is_no_policy),
