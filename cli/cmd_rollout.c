@@ -1,10 +1,12 @@
-/* davit rollout: list, status, watch, explain, and what people do to a rollout. */
+/* davit rollout: list, status, watch, explain, what people do to a rollout, and the history of
+ * services. */
 #include "common/base.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "cli/list.h"
+#include "cli/service.h"
 #include "common/os.h"
 #include "common/str.h"
 
@@ -17,7 +19,18 @@ static const char *const verbs[] = {"abort", "pause",   "resume", "approve",
 
 static const char usage[] =
     "davit rollout list | status | watch | explain | abort | pause | resume | approve | skip | "
-    "promote | retry | override, but for `list` with ROLLOUT or ENVIRONMENT/TARGET";
+    "promote | retry | override, but for `list` with ROLLOUT or ENVIRONMENT/TARGET; "
+    "undo ENVIRONMENT/TARGET [--to VERSION] | history [ENVIRONMENT/TARGET] | "
+    "diff ROLLOUT | diff ENVIRONMENT/TARGET [--from VERSION] [--to VERSION]";
+
+struct wish {
+    const char *verb;
+    const char *name; /* NULL: none */
+    const char *project;
+    const char *reason;
+    const char *from;
+    const char *to;
+};
 
 static bool is_verb(const char *text)
 {
@@ -36,25 +49,25 @@ static bool is_verb(const char *text)
 static int find_by_name(struct cli *c, const struct client *cl, const char *project,
                         const char *name, bool live, uint64_t *ret)
 {
-    const char *slash = strrchr(name, '/');
     struct buf filter = BUF_INIT;
     json_t *list = NULL;
     json_t *o;
     size_t i;
-    if (slash == NULL || slash == name || slash[1] == '\0') {
-        return cli_fail(c, -E_USAGE, "a rollout is a number, or ENVIRONMENT/TARGET, not `%s`",
-                        name);
+    const char *target;
+    char *environment;
+    int r = service_name(c, name, &environment, &target);
+    if (r < 0) {
+        return r;
     }
-    char *environment = str_dup(str_of(name, (size_t)(slash - name)));
     buf_addz(&filter, live ? "&state=live&environment=" : "&environment=");
     list_escape(&filter, environment);
-    int r = list_of_project(c, cl, "rollouts", project, buf_cstr(&filter), &list);
+    r = list_of_project(c, cl, "rollouts", project, buf_cstr(&filter), &list);
     *ret = 0;
     json_array_foreach(list, i, o)
     {
         /* The newest first: one that waits comes before the live one. */
         const bool waits = live && strcmp(json_text(o, "state"), "queued") == 0;
-        if (strcmp(json_text(o, "target"), slash + 1) == 0 && (*ret == 0 || live) && !waits) {
+        if (strcmp(json_text(o, "target"), target) == 0 && (*ret == 0 || live) && !waits) {
             *ret = json_number(o, "id");
         }
     }
@@ -255,28 +268,91 @@ static int act(struct cli *c, const struct client *cl, uint64_t id, const char *
     return r;
 }
 
-static int run(struct cli *c, const struct client *cl, const char *named, const char *verb,
-               const char *name, const char *reason)
+/* --- services --- */
+
+static bool is_of_services(const char *verb)
+{
+    return strcmp(verb, "undo") == 0 || strcmp(verb, "history") == 0 || strcmp(verb, "diff") == 0;
+}
+
+static int undo(struct cli *c, const struct client *cl, const char *project, const struct wish *w)
+{
+    json_t *o = NULL;
+    const int r = service_undo(c, cl, project, w->name, w->to, w->reason, &o);
+    if (r == 0 && c->json) {
+        cli_print_json(o);
+    } else if (r == 0) {
+        print_line(c, o);
+        json_decref(o);
+    }
+    return r;
+}
+
+static int run_of_services(struct cli *c, const struct client *cl, const struct wish *w)
 {
     uint64_t id;
-    int r = find(c, cl, named, name, is_verb(verb), &id);
+    if (strcmp(w->verb, "diff") == 0 && str_to_u64(str_from(w->name), &id) == 0) {
+        return w->from == NULL && w->to == NULL
+                   ? service_diff_rollout(c, cl, id)
+                   : cli_fail(c, -E_USAGE, "--from and --to are of ENVIRONMENT/TARGET");
+    }
+    char *project = list_project(c, w->project);
+    const int r = project == NULL                ? -E_NOT_FOUND
+                  : strcmp(w->verb, "undo") == 0 ? undo(c, cl, project, w)
+                  : strcmp(w->verb, "diff") == 0
+                      ? service_diff(c, cl, project, w->name, w->from, w->to)
+                  : w->name == NULL ? service_list(c, cl, project)
+                                    : service_history(c, cl, project, w->name);
+    free(project);
+    return r;
+}
+
+/* --- the command --- */
+
+static int run(struct cli *c, const struct client *cl, const struct wish *w)
+{
+    const bool acts = is_verb(w->verb);
+    uint64_t id;
+    if (is_of_services(w->verb)) {
+        return run_of_services(c, cl, w);
+    }
+    if (strcmp(w->verb, "list") == 0) {
+        return list(c, cl, w->project);
+    }
+    const int r = find(c, cl, w->project, w->name, acts, &id);
     if (r < 0) {
         return r;
     }
-    return is_verb(verb)                ? act(c, cl, id, verb, reason)
-           : strcmp(verb, "watch") == 0 ? watch(c, cl, id)
-                                        : show(c, cl, id, strcmp(verb, "explain") == 0);
+    return acts                            ? act(c, cl, id, w->verb, w->reason)
+           : strcmp(w->verb, "watch") == 0 ? watch(c, cl, id)
+                                           : show(c, cl, id, strcmp(w->verb, "explain") == 0);
+}
+
+/* What was asked for is something that there is. */
+static bool is_asked_well(const struct wish *w)
+{
+    const char *v = w->verb;
+    const bool shows = strcmp(v, "status") == 0 || strcmp(v, "watch") == 0 ||
+                       strcmp(v, "explain") == 0;
+    const bool undoes = strcmp(v, "undo") == 0;
+    const bool diffs = strcmp(v, "diff") == 0;
+    const bool history = strcmp(v, "history") == 0;
+    const bool lists = strcmp(v, "list") == 0;
+    return (lists || history || shows || undoes || diffs || is_verb(v)) &&
+           (history || lists == (w->name == NULL)) && (w->reason == NULL || undoes || is_verb(v)) &&
+           (w->from == NULL || diffs) && (w->to == NULL || undoes || diffs);
 }
 
 int cmd_rollout(struct cli *c, int argc, char **argv)
 {
-    const char *named = NULL;
-    const char *reason = NULL;
+    struct wish w = {0};
     const char **args;
     size_t count;
     const struct opt opts[] = {
-        {"project", 'p', OPT_TEXT, &named, "NAME", "the project (that of this folder)"},
-        {"reason", 'r', OPT_TEXT, &reason, "TEXT", "why, for those who read it later"},
+        {"project", 'p', OPT_TEXT, &w.project, "NAME", "the project (that of this folder)"},
+        {"reason", 'r', OPT_TEXT, &w.reason, "TEXT", "why, for those who read it later"},
+        {"to", 0, OPT_TEXT, &w.to, "VERSION", "undo: a kept version; diff: (the stable one)"},
+        {"from", 0, OPT_TEXT, &w.from, "VERSION", "diff: (the one before)"},
         {NULL, 0, OPT_FLAG, NULL, NULL, NULL},
     };
     struct client cl;
@@ -284,17 +360,14 @@ int cmd_rollout(struct cli *c, int argc, char **argv)
     if (r < 0) {
         return r;
     }
-    const char *verb = args[0];
-    const bool lists = strcmp(verb, "list") == 0;
-    const bool shows = strcmp(verb, "status") == 0 || strcmp(verb, "watch") == 0 ||
-                       strcmp(verb, "explain") == 0;
-    if (count != (lists ? 1u : 2u) || !(lists || shows || is_verb(verb)) ||
-        (reason != NULL && !is_verb(verb))) {
+    w.verb = args[0];
+    w.name = count > 1 ? args[1] : NULL;
+    if (!is_asked_well(&w)) {
         r = cli_fail(c, -E_USAGE, "%s", usage);
     }
     r = r < 0 ? r : client_open(c, &cl);
     if (r == 0) {
-        r = lists ? list(c, &cl, named) : run(c, &cl, named, verb, args[1], reason);
+        r = run(c, &cl, &w);
         client_release(&cl);
     }
     free(args);

@@ -8,6 +8,7 @@
 int answer_pipeline(struct request *rq, unsigned status, uint64_t id);
 int answer_job(struct request *rq, unsigned status, uint64_t id);
 int answer_environment(struct request *rq, unsigned status, uint64_t id);
+int answer_rollout(struct request *rq, unsigned status, uint64_t id);
 int answer_worker(struct request *rq, unsigned status, uint64_t id);
 
 #endif

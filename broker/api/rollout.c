@@ -4,6 +4,7 @@
 #include "broker/api/answer.h"
 #include "broker/api/body.h"
 #include "broker/api/handlers.h"
+#include "broker/api/object.h"
 #include "broker/api/scope.h"
 #include "broker/api/server.h"
 #include "broker/api/view.h"
@@ -119,20 +120,21 @@ int get_rollouts(struct request *rq)
 /* --- one of them --- */
 
 /* Opens a transaction, unless it fails. What the token does not see is not there. */
-static int open_rollout(struct request *rq, struct tx **ret_tx, struct rollout_view *ret)
+static int open_rollout(struct request *rq, uint64_t id, struct tx **ret_tx,
+                        struct rollout_view *ret)
 {
     struct tx *tx;
     int r = api_read(rq->api, &tx);
     if (r < 0) {
         return r;
     }
-    if (rollout_view_load(tx, rq->args.id, ret) && scope_sees(rq, tx, ret->record->project_id)) {
+    if (rollout_view_load(tx, id, ret) && scope_sees(rq, tx, ret->record->project_id)) {
         *ret_tx = tx;
         return 0;
     }
     r = tx_error(tx);
     tx_abort(tx);
-    return r < 0 ? r : request_fail(rq, -E_NOT_FOUND, "there is no rollout %" PRIu64, rq->args.id);
+    return r < 0 ? r : request_fail(rq, -E_NOT_FOUND, "there is no rollout %" PRIu64, id);
 }
 
 static int close_with(struct request *rq, struct tx *tx, unsigned status, json_t *answer)
@@ -146,12 +148,12 @@ static int close_with(struct request *rq, struct tx *tx, unsigned status, json_t
     return answer_json(rq, status, answer);
 }
 
-static int answer_rollout(struct request *rq, unsigned status)
+int answer_rollout(struct request *rq, unsigned status, uint64_t id)
 {
     const Pb__RolloutNoteRecord *rows[SHOWN_NOTES];
     struct rollout_view v;
     struct tx *tx;
-    int r = open_rollout(rq, &tx, &v);
+    int r = open_rollout(rq, id, &tx, &v);
     if (r < 0) {
         return r;
     }
@@ -167,7 +169,7 @@ static int answer_rollout(struct request *rq, unsigned status)
 
 int get_rollout(struct request *rq)
 {
-    return answer_rollout(rq, MHD_HTTP_OK);
+    return answer_rollout(rq, MHD_HTTP_OK, rq->args.id);
 }
 
 int get_rollout_explain(struct request *rq)
@@ -177,7 +179,7 @@ int get_rollout_explain(struct request *rq)
     size_t count = 0;
     const char *why;
     struct tx *tx;
-    int r = open_rollout(rq, &tx, &v);
+    int r = open_rollout(rq, rq->args.id, &tx, &v);
     if (r < 0) {
         return r;
     }
@@ -266,7 +268,7 @@ static int may_act(struct request *rq, Pb__RolloutVerb verb, struct arena *a, ch
     const char *role = "";
     struct rollout_view v;
     struct tx *tx;
-    int r = open_rollout(rq, &tx, &v);
+    int r = open_rollout(rq, rq->args.id, &tx, &v);
     if (r < 0) {
         return r;
     }
@@ -289,7 +291,7 @@ static int act_done(struct request *rq)
         return rq->reply.text[0] != '\0' ? request_fail(rq, rq->result, "%s", rq->reply.text)
                                          : rq->result;
     }
-    return answer_rollout(rq, MHD_HTTP_ACCEPTED);
+    return answer_rollout(rq, MHD_HTTP_ACCEPTED, rq->args.id);
 }
 
 /* `{"reason":"..."}`, which an override needs: the core sees to that. */

@@ -45,6 +45,13 @@ json_t *view_rollout_whole(const struct rollout_view *v, uint64_t now_ms, struct
 json_t *view_rollout_note(const Pb__RolloutNoteRecord *n);
 json_t *view_rollout_metric(const struct metric_rule *rule, const Pb__RolloutMetricRecord *m,
                             struct arena *a);
+json_t *view_service(struct tx *tx, const Pb__ServiceRecord *s);
+/* With the versions that it keeps, and its newest rollouts. */
+json_t *view_service_whole(struct tx *tx, const Pb__ServiceRecord *s, uint64_t now_ms);
+json_t *view_snapshot(const Pb__SnapshotRecord *s); /* no value of a variable, nor of a setting */
+/* What `to` has that `from` has not, and the other way round. */
+json_t *view_snapshot_diff(const Pb__SnapshotRecord *from, const Pb__SnapshotRecord *to,
+                           struct arena *a);
 json_t *view_event(const Pb__EventRecord *e);
 json_t *view_diags(const struct diags *d);
 

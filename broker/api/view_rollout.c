@@ -21,6 +21,8 @@ json_t *view_rollout(const struct rollout_view *v, uint64_t now_ms, struct arena
         json_text(r->version), "state", rollout_state_text(r->state), "state_since",
         json_time(r->state_ms), "created_by", json_text(r->created_by), "created_at",
         json_time(r->created_ms));
+    json_object_set_new(o, "snapshot_id", json_id(r->snapshot_id));
+    json_object_set_new(o, "from_snapshot_id", json_id(r->from_snapshot_id));
     json_object_set_new(o, "ended_at", json_time(r->ended_ms));
     json_object_set_new(o, "step", number(r->step));
     json_object_set_new(o, "step_count", number(v->plan->n_steps));

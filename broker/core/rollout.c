@@ -37,6 +37,25 @@ const Pb__ServiceRecord *service_by_name(struct tx *tx, uint64_t environment_id,
     return tx_get(tx, T_SERVICE_NAME, &k, &id) ? service_get(tx, key_read_u64(id, 0)) : NULL;
 }
 
+size_t services_after(struct tx *tx, uint64_t environment_id, const char *after, size_t max,
+                      const Pb__ServiceRecord **ret)
+{
+    const struct key prefix = key_u64(environment_id);
+    const struct key from = service_name_key(environment_id, after != NULL ? after : "");
+    struct cursor cur;
+    size_t n = 0;
+
+    for (tx_seek(&cur, tx, T_SERVICE_NAME, key_str(&prefix), &from); cur.valid && n < max;
+         tx_next(&cur)) {
+        if (after == NULL || !str_eq(cur.key, key_str(&from))) {
+            ret[n] = service_get(tx, key_read_u64(cur.value, 0));
+            n += ret[n] != NULL;
+        }
+    }
+    cursor_end(&cur);
+    return n;
+}
+
 const Pb__SnapshotRecord *snapshot_get(struct tx *tx, uint64_t id)
 {
     const struct key k = key_u64(id);

@@ -95,6 +95,9 @@ bool rollout_needs_blob(struct tx *tx, const Pb__JobRecord *job, struct str dige
 const Pb__ServiceRecord *service_get(struct tx *tx, uint64_t id);
 const Pb__ServiceRecord *service_by_name(struct tx *tx, uint64_t environment_id,
                                          const char *target);
+/* By target, those behind `after` (NULL: from the first on). */
+size_t services_after(struct tx *tx, uint64_t environment_id, const char *after, size_t max,
+                      const Pb__ServiceRecord **ret);
 const Pb__SnapshotRecord *snapshot_get(struct tx *tx, uint64_t id);
 /* The declared target that the environment's name and the project fit, the most exact name first;
  * NULL: none. `others`: one fits but for the project. */

@@ -239,21 +239,56 @@ static const Pb__RolloutTarget *target_of(struct core *c, const Pb__ServiceRecor
     return t;
 }
 
-static int undo_check(struct core *c, const Pb__ServiceRecord *s, uint64_t snapshot_id)
+/* The newest good version that is not the stable one; 0: there is none. */
+static uint64_t before_stable(const Pb__ServiceRecord *s)
+{
+    for (size_t i = s->n_snapshot_ids; i > 0; i--) {
+        if (s->snapshot_ids[i - 1] != s->stable_snapshot_id) {
+            return s->snapshot_ids[i - 1];
+        }
+    }
+    return 0;
+}
+
+/* Nothing is named: what stood before. While a rollout is live that would be one too far. */
+static int undo_default(struct core *c, const Pb__ServiceRecord *s, uint64_t *ret)
+{
+    if (s->live_rollout_id != 0) {
+        return reject(c, -E_CONFLICT,
+                      "rollout %" PRIu64 " is live: abort it, or name the version to go back to",
+                      s->live_rollout_id);
+    }
+    *ret = before_stable(s);
+    return *ret != 0 ? 0
+                     : reject(c, -E_NOT_FOUND,
+                              "service %.100s keeps no version before its stable one", s->target);
+}
+
+/* A `*snapshot_id` of 0 becomes that of the version before the stable one. */
+static int undo_check(struct core *c, const Pb__ServiceRecord *s, const char *reason,
+                      uint64_t *snapshot_id)
 {
     bool good = false;
+    int r = 0;
 
     if (s == NULL) {
         return tx_ok(c->tx) ? reject(c, -E_NOT_FOUND, "no such service") : tx_error(c->tx);
     }
+    if (!text_ok(reason, LIMIT_ROLLOUT_TEXT)) {
+        return reject(c, -E_INVALID, "a reason is one line of at most %u bytes",
+                      LIMIT_ROLLOUT_TEXT);
+    }
+    if (*snapshot_id == 0 && (r = undo_default(c, s, snapshot_id)) < 0) {
+        return r;
+    }
     for (size_t i = 0; i < s->n_snapshot_ids; i++) {
-        good = good || s->snapshot_ids[i] == snapshot_id;
+        good = good || s->snapshot_ids[i] == *snapshot_id;
     }
     if (!good) {
         return reject(c, -E_NOT_FOUND, "service %.100s keeps no good version %" PRIu64, s->target,
-                      snapshot_id);
+                      *snapshot_id);
     }
-    if (s->stable_snapshot_id == snapshot_id) {
+    if (s->stable_snapshot_id == *snapshot_id) {
         return reject(c, -E_CONFLICT,
                       s->live_rollout_id != 0
                           ? "it is the stable version: abort the rollout instead"
@@ -270,12 +305,13 @@ static int undo(struct core *c, const Pb__RolloutBegin *cmd)
     const Pb__SnapshotRecord *snapshot;
     const Pb__RolloutTarget *target;
     Pb__RolloutRecord *r;
-    const int wrong = undo_check(c, s, cmd->snapshot_id);
+    uint64_t snapshot_id = cmd->snapshot_id;
+    const int wrong = undo_check(c, s, cmd->reason, &snapshot_id);
 
     if (wrong < 0) {
         return wrong;
     }
-    snapshot = snapshot_get(c->tx, cmd->snapshot_id);
+    snapshot = snapshot_get(c->tx, snapshot_id);
     target = target_of(c, s);
     if (snapshot == NULL || target == NULL) {
         return tx_ok(c->tx) ? reject(c, -E_CONFLICT, "target %.100s is not declared", s->target)

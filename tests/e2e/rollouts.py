@@ -141,6 +141,12 @@ class Town(Configured):
     def deploy(self, version):
         return self.submit(PIPELINE.format(version=version))["id"]
 
+    def rollout(self, *args, code=0):
+        done = subprocess.run([self.program("davit"), "rollout", *args, "-p", "e2e", "--data", self.data],
+                              capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == code, (args, done)
+        return done.stdout + done.stderr
+
     def deployed(self, version, timeout_s=60):
         ident = self.deploy(version)
         done = self.wait_pipeline(ident, timeout_s)
@@ -201,12 +207,7 @@ def whoever_is_killed_the_rollout_ends_as_it_should(build):
 
 def people_see_it_stop_it_and_take_it_back(build):
     with Town(build) as town:
-        def rollout(*args, code=0):
-            done = subprocess.run([town.program("davit"), "rollout", *args, "-p", "e2e", "--data", town.data],
-                                  capture_output=True, text=True, timeout=60, check=False)
-            assert done.returncode == code, (args, done)
-            return done.stdout + done.stderr
-
+        rollout = town.rollout
         town.deployed("v1")
         with Load(town.port) as load:
             ident = town.deploy("v2")
@@ -227,6 +228,33 @@ def people_see_it_stop_it_and_take_it_back(build):
         assert "no rollout" in rollout("status", "production/other", code=66)
 
 
+def an_older_version_comes_back_at_once(build):
+    with Town(build) as town:
+        town.deployed("v1")
+        assert "no version before" in town.rollout("undo", "production/web", code=66)
+        town.deployed("v2")
+        with Load(town.port) as load:
+            began = time.monotonic()
+            assert "v1" in town.rollout("undo", "production/web", "--reason", "the old one was better")
+            assert "done" in town.rollout("watch", "production/web")
+            print(f"     back after {time.monotonic() - began:.2f} s")
+            assert time.monotonic() - began < 15  # no step, no bake
+            assert all(status == 200 for _, _, status in load.seen)
+            time.sleep(0.5)
+            assert set(versions(load.since(time.monotonic() - 0.4))) == {"v1"}
+        history = town.rollout("history", "production/web")
+        assert "production/web  v1  stable since" in history and ", an undo" in history, history
+        assert "production/web  v1" in town.rollout("history")
+        diff = town.rollout("diff", "production/web", "--from", "v1", "--to", "v2")
+        assert "~ version: v1 -> v2" in diff and "command" not in diff, diff
+        town.rollout("undo", "production/web", "--to", "v2")
+        assert "done" in town.rollout("watch", "production/web")
+        assert "keeps no version" in town.rollout("undo", "production/web", "--to", "v7", code=66)
+        assert "stable version already" in town.rollout("undo", "production/web", "--to", "v2", code=73)
+        town.stop()
+        town.fsck()
+
+
 if __name__ == "__main__":
     if not shutil.which("haproxy"):
         print("skipped: no haproxy")
@@ -235,4 +263,5 @@ if __name__ == "__main__":
         a_version_is_promoted_and_a_bad_one_is_taken_back,
         whoever_is_killed_the_rollout_ends_as_it_should,
         people_see_it_stop_it_and_take_it_back,
+        an_older_version_comes_back_at_once,
     ])

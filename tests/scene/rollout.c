@@ -109,7 +109,6 @@ static int undo(struct stage *s)
     }
     service = service_get(s->world.tx, newest->service_id);
     body.service_id = service->id;
-    body.snapshot_id = service->n_snapshot_ids > 0 ? service->snapshot_ids[0] : 0;
     if (WORLD_APPLY(&s->world, "ann", ROLLOUT_BEGIN, &body) < 0) {
         trace_refused(s);
     }

@@ -271,6 +271,7 @@ static void answers_are_what_the_document_says(void **state)
     answers_as_said(x, "get_releases", "/api/v1/releases?project=group/test", NULL);
     answers_as_said(x, "get_caches", "/api/v1/caches?project=group/test", NULL);
     answers_as_said(x, "delete_caches", "/api/v1/caches?project=group/test", NULL);
+    answers_as_said(x, "get_services", "/api/v1/services?project=group/test", NULL);
     answers_as_said(x, "get_workers", "/api/v1/workers", NULL);
     answers_as_said(x, "post_blob", "/api/v1/blobs", "bytes");
     answers_as_said(x, "post_lint", "/api/v1/lint", "{\"files\":{\".gitlab-ci.yml\":\"a: [\"}}");

@@ -173,6 +173,82 @@ static void tokens_of_other_projects_see_none(void **state)
     free(token);
 }
 
+static void services_show_what_stood_and_go_back(void **state)
+{
+    struct fixture *x = *state;
+    const uint64_t rollout = begin(x);
+    char path[96];
+    json_t *o = get_json(x, 200, "/api/v1/rollouts/%" PRIu64, rollout);
+    const uint64_t snapshot = id_of(o, "snapshot_id");
+    assert_int_equal(id_of(o, "from_snapshot_id"), 0);
+    json_decref(o);
+    o = get_json(x, 200, "/api/v1/services?project=group/test");
+    const json_t *line = json_array_get(json_object_get(o, "items"), 0);
+    const uint64_t id = id_of(line, "id");
+    assert_string_equal(text_of(line, "target"), "web");
+    assert_int_equal(id_of(line, "live_rollout_id"), rollout);
+    assert_int_equal(id_of(line, "snapshot_id"), 0);
+    assert_true(json_is_null(json_object_get(o, "next")));
+    json_decref(o);
+    static const struct {
+        const char *query;
+        size_t count;
+    } cases[] = {{"&environment=production", 1},
+                 {"&after=production/", 0},
+                 {"&after=production/a", 1},
+                 {"&after=production/web", 0},
+                 {"&environment=production&after=production/web", 0}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        o = get_json(x, 200, "/api/v1/services?project=group/test%s", cases[i].query);
+        assert_int_equal(json_array_size(json_object_get(o, "items")), cases[i].count);
+        json_decref(o);
+    }
+    json_decref(get_json(x, 400, "/api/v1/services?project=group/test&after=web"));
+    json_decref(get_json(x, 404, "/api/v1/services?project=group/test&environment=none"));
+    o = get_json(x, 200, "/api/v1/services/%" PRIu64, id);
+    assert_int_equal(json_array_size(json_object_get(o, "rollouts")), 1);
+    assert_int_equal(json_array_size(json_object_get(o, "snapshots")), 0);
+    json_decref(o);
+    o = get_json(x, 200, "/api/v1/snapshots/%" PRIu64, snapshot);
+    assert_string_equal(text_of(o, "version"), "v1");
+    assert_true(json_is_array(json_object_get(o, "variables")));
+    json_decref(o);
+    o = get_json(x, 200, "/api/v1/snapshots/%" PRIu64 "/diff?from=%" PRIu64, snapshot, snapshot);
+    assert_int_equal(json_array_size(json_object_get(o, "items")), 0);
+    json_decref(o);
+    json_decref(get_json(x, 404, "/api/v1/snapshots/%" PRIu64 "/diff?from=1", snapshot));
+    json_decref(get_json(x, 404, "/api/v1/snapshots/%" PRIu64, id));
+    snprintf(path, sizeof(path), "/api/v1/services/%" PRIu64 "/undo", id);
+    json_decref(post_json(x, 409, "{}", "%s", path));
+    json_decref(post_json(x, 404, "{\"version\":\"v1\"}", "%s", path));
+    json_decref(post_json(x, 404, "{\"snapshot_id\":77}", "%s", path));
+    json_decref(post_json(x, 400, "{\"snapshot_id\":77,\"version\":\"v1\"}", "%s", path));
+    json_decref(post_json(x, 404, "{}", "/api/v1/services/%" PRIu64 "/undo", id + 1));
+}
+
+static void developers_do_not_undo_and_others_see_no_service(void **state)
+{
+    struct fixture *x = *state;
+    char path[80];
+    begin(x);
+    json_t *o = get_json(x, 200, "/api/v1/services?project=group/test");
+    const uint64_t id = id_of(json_array_get(json_object_get(o, "items"), 0), "id");
+    json_decref(o);
+    o = post_json(x, 201, "{\"name\":\"dev\",\"role\":\"developer\"}", "/api/v1/tokens");
+    struct call c = {.path = path, .token = text_of(o, "token"), .body = "{}"};
+    snprintf(path, sizeof(path), "/api/v1/services/%" PRIu64 "/undo", id);
+    assert_problem(x, &c, 403, "forbidden");
+    json_decref(o);
+    o = post_json(x, 201, "{\"name\":\"other\",\"role\":\"user\",\"projects\":[\"other/one\"]}",
+                  "/api/v1/tokens");
+    c.token = text_of(o, "token");
+    assert_problem(x, &c, 404, "not_found");
+    c.body = NULL;
+    snprintf(path, sizeof(path), "/api/v1/services/%" PRIu64, id);
+    assert_problem(x, &c, 404, "not_found");
+    json_decref(o);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -180,6 +256,8 @@ int main(void)
         TEST(people_act_when_it_is_time),
         TEST(approvals_need_the_role_and_another_person),
         TEST(tokens_of_other_projects_see_none),
+        TEST(services_show_what_stood_and_go_back),
+        TEST(developers_do_not_undo_and_others_see_no_service),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
