@@ -84,7 +84,9 @@ static int set_limits(const struct launch *launch)
 static int become_main(const struct launch *launch, const char *cgroup, int error_fd)
 {
     signals_reset();
-    raise_oom_score();
+    if (!launch->service) {
+        raise_oom_score();
+    }
     if (cgroup != NULL && !cgroup_join(cgroup)) {
         return -1;
     }

@@ -35,6 +35,7 @@ struct launch {
     const char *cwd;
     int output_fd;
     uint64_t open_files; /* at most; 0: as many as the shim */
+    bool service;        /* the kernel is not to take it before the worker for want of memory */
 };
 
 /* Takes the best method that works here; `wanted` (may be NULL) names the only one to take. The
