@@ -58,6 +58,7 @@ const struct driver_setting_info *driver_setting_at(int driver, size_t i)
 
 const char *driver_setting_check(const struct driver_setting_info *s, struct str value)
 {
+    uint32_t first, last;
     uint64_t n;
 
     switch (s->kind) {
@@ -67,6 +68,23 @@ const char *driver_setting_check(const struct driver_setting_info *s, struct str
         return str_to_u64(value, &n) == 0 && n > 0 && n <= UINT32_MAX ? NULL : "a number from 1 on";
     case SETTING_TIME:
         return str_to_duration_ms(value, &n) == 0 && n > 0 ? NULL : "a time as 5s";
+    case SETTING_PORTS:
+        return driver_ports_parse(value, &first, &last) == 0 ? NULL
+                                                             : "a range of ports as 8100-8199";
     }
     return "nothing";
+}
+
+int driver_ports_parse(struct str text, uint32_t *ret_first, uint32_t *ret_last)
+{
+    struct str part;
+    uint64_t first, last;
+
+    if (!str_split(&text, '-', &part) || str_to_u64(part, &first) < 0 ||
+        str_to_u64(text, &last) < 0 || first == 0 || first >= last || last > UINT16_MAX) {
+        return -E_INVALID;
+    }
+    *ret_first = (uint32_t)first;
+    *ret_last = (uint32_t)last;
+    return 0;
 }

@@ -7,7 +7,7 @@
 
 enum driver_role { DRIVER_INSTANCES, DRIVER_ROUTER, DRIVER_METRIC, DRIVER_NOTIFY, DRIVER_LOAD };
 
-enum setting_kind { SETTING_TEXT, SETTING_COUNT, SETTING_TIME };
+enum setting_kind { SETTING_TEXT, SETTING_COUNT, SETTING_TIME, SETTING_PORTS };
 
 struct driver_setting_info {
     const char *name;
@@ -25,5 +25,8 @@ const struct driver_setting_info *driver_setting_at(int driver, size_t i);
 
 /* NULL: the value is one of that kind; else what is expected: "a number". */
 const char *driver_setting_check(const struct driver_setting_info *s, struct str value);
+
+/* "8100-8199": two ports at least, one for each slot. 0 or -E_INVALID. */
+int driver_ports_parse(struct str text, uint32_t *ret_first, uint32_t *ret_last);
 
 #endif

@@ -207,6 +207,9 @@
 #define LIMIT_ROLLOUT_PLAN_STEPS 200u
 #define LIMIT_ROLLOUT_PLACES 64u          /* of a target */
 #define LIMIT_ROLLOUT_INSTANCES 100u      /* of a version in one place */
+#define LIMIT_INSTANCE_LOG (4u * MIB)     /* that the driver process keeps, twice */
+#define LIMIT_PROCESS_FOLDERS 1000u       /* of one slot of a service */
+#define LIMIT_INSTANCE_DETAIL 200u        /* bytes of a line that an instance said */
 #define LIMIT_ROLLOUT_METRICS 20u         /* of one rollout */
 #define LIMIT_ROLLOUT_STEPS 16u           /* decided of one rollout in one round */
 #define LIMIT_ROLLOUT_ROUND 256u          /* rollouts that are decided in one round */

@@ -364,6 +364,7 @@ void loop_run(struct loop *l)
         fire_timers(l);
         bury(l);
     }
+    l->stopped = false;
 }
 
 void loop_stop(struct loop *l)

@@ -22,7 +22,7 @@ typedef void (*loop_signal_fn)(void *ctx, int signal_number);
  * before any thread is made. Ended children are reaped before any other callback of a round. */
 int loop_new(loop_signal_fn on_signal, void *ctx, struct loop **ret);
 void loop_free(struct loop *l);
-void loop_run(struct loop *l); /* until loop_stop */
+void loop_run(struct loop *l); /* until loop_stop; may be run again */
 void loop_stop(struct loop *l);
 
 /* Readable descriptor; it stays the caller's. */

@@ -67,6 +67,18 @@ static bool admits(void *ctx, const struct sockaddr *address)
     return reach_admits(as->reach, address);
 }
 
+static void begin_drivers(struct actions *as)
+{
+    for (const struct driver *const *d = as->drivers; *d != NULL; d++) {
+        if ((*d)->begin != NULL) {
+            struct buf dir = BUF_INIT;
+            buf_addf(&dir, "%s/drivers/%s", as->state_dir, (*d)->name);
+            (*d)->begin(dir.p);
+            buf_release(&dir);
+        }
+    }
+}
+
 struct actions *actions_new(struct loop *loop, const struct reach *reach, const char *state_dir)
 {
     struct actions *as = xcalloc(1, sizeof(*as));
@@ -78,6 +90,7 @@ struct actions *actions_new(struct loop *loop, const struct reach *reach, const 
     fences_init(&as->fences, state_dir);
     struct http_loop http = {.want = want_io, .wake = wake, .admits = admits, .ctx = as};
     as->http = http_multi_new(&http);
+    begin_drivers(as);
     return as;
 }
 
@@ -185,8 +198,7 @@ void action_end_ok(struct action *a)
     }
 }
 
-/* One line that is good UTF-8. */
-static char *line_of(struct arena *arena, struct str text)
+char *action_line(struct arena *arena, struct str text)
 {
     size_t bad;
     char *line = arena_strdup(arena, str_sub(text, 0, LIMIT_ACTION_TEXT));
@@ -202,8 +214,8 @@ static char *line_of(struct arena *arena, struct str text)
 static void end_bad(struct action *a, Pb__Reason reason, const char *code, struct str text)
 {
     if (!a->ended) {
-        a->result.code = line_of(&a->arena, str_from(code));
-        a->result.text = line_of(&a->arena, text);
+        a->result.code = action_line(&a->arena, str_from(code));
+        a->result.text = action_line(&a->arena, text);
         a->reason = reason;
         end_soon(a);
     }

@@ -50,6 +50,8 @@ void action_end_bad(struct action *a, Pb__Reason reason, const char *code, const
 /* What went wrong beneath: -E_TIMEOUT and such. */
 void action_end_error(struct action *a, int error, const char *why);
 
+/* One line that is good UTF-8, of at most LIMIT_ACTION_TEXT bytes. */
+char *action_line(struct arena *arena, struct str text);
 /* With the job's variables in place, in the action's arena, NUL-terminated. False: it is too long,
  * or holds a NUL; the action has ended. */
 bool action_expand(struct action *a, ProtobufCBinaryData text, size_t limit, struct str *ret);

@@ -92,6 +92,10 @@ static void on_socket(void *ctx, unsigned events)
         op_fail(op, -E_UNREACHABLE, strerror(error));
         return;
     }
+    if (op->connects) {
+        op_done(op, 0);
+        return;
+    }
     if ((events & LOOP_WRITE) != 0 && op->sent < op->text.n) {
         int r = send_more(op);
         if (r < 0) {
@@ -138,6 +142,7 @@ void driver_ask(struct driver_call *call, const struct driver_ask *ask, driver_f
 {
     struct driver_op *op = op_new(call, fn, ask->limit);
     op->ctx = ask->ctx;
+    op->connects = ask->connects;
     op->text = arena_str(call->arena, ask->text);
     int r = connect_to(op, ask->address);
     if (r < 0) {

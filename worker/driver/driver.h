@@ -41,6 +41,8 @@ struct driver {
     void (*act)(struct driver_call *call);
     /* NULL, or gives `state` back: once, at the end of every call that was begun. */
     void (*release)(struct driver_call *call);
+    /* NULL, or called once as the worker starts: `state_dir` as in calls, if it is there yet. */
+    void (*begin)(const char *state_dir);
 };
 
 /* All that this worker has, in drivers.def; NULL: there is none of that name.
@@ -101,6 +103,7 @@ void driver_http(struct driver_call *call, const struct driver_http *request, dr
  * closes: the runtime socket of HAProxy. */
 struct driver_ask {
     const char *address;
+    bool connects; /* that is all: nothing is sent or read */
     struct str text;
     size_t limit; /* of the answer; above: -E_TOO_BIG */
     uint64_t timeout_ms;

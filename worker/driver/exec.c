@@ -136,7 +136,7 @@ static int open_pipes(struct driver_op *op, struct str in, struct ends *e)
 
 static char **environment(struct driver_call *call, const struct driver_exec *exec)
 {
-    static const char *const kept[] = {"PATH", "HOME", "LANG"};
+    static const char *const kept[] = OP_KEPT_NAMES;
     size_t count = ARRAY_LEN(kept) + call->job->n_variables + 1;
     size_t n = 0;
     for (const char *const *e = exec->env; e != NULL && *e != NULL; e++) {

@@ -7,6 +7,11 @@
 #include "worker/action/state.h"
 
 #define OP_ERR_BYTES 4096u
+/* What a program of the user's own gets of the worker's environment. */
+#define OP_KEPT_NAMES          \
+    {                          \
+        "PATH", "HOME", "LANG" \
+    }
 
 struct driver_op {
     struct action *action;
@@ -25,6 +30,7 @@ struct driver_op {
     pid_t child; /* 0: none, or it has been reaped */
     struct loop_watch *child_watch;
     bool exited;
+    bool connects; /* and no more */
     int status;
     struct str text; /* to be sent, in the call's arena */
     size_t sent;

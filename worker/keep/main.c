@@ -29,6 +29,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "davit-keep: %s: %s\n", folder, err_text(r));
         return err_exit_code(r);
     }
+    keep_begin(&keep);
     leave_announce();
     r = keep_run(&keep);
     if (r < 0) {

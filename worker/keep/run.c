@@ -284,11 +284,15 @@ static int poll_timeout_ms(const struct keep *k)
     return k->due_ms > now_ms ? (int)MIN(k->due_ms - now_ms, POLL_MAX_MS) : 0;
 }
 
+void keep_begin(struct keep *k)
+{
+    start(k);
+}
+
 int keep_run(struct keep *k)
 {
     enum { OUT, SIGNAL, REPORT, COUNT };
 
-    start(k);
     while (k->state.what != KEEP_STOPPED) {
         struct pollfd fds[COUNT] = {
             [OUT] = {.fd = k->out_fd, .events = POLLIN},

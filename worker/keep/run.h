@@ -23,7 +23,9 @@ struct keep {
 
 /* Reads the conf, takes the lock, writes pid and method. -E_BUSY: another one has the folder. */
 int keep_open(struct keep *k, const char *folder);
-/* Runs the command again and again until SIGTERM; then nothing of it is left, or -E_BUSY. */
+/* Starts the command, or tries to: the file `state` says. */
+void keep_begin(struct keep *k);
+/* Starts it again and again until SIGTERM; then nothing of it is left, or -E_BUSY. */
 int keep_run(struct keep *k);
 void keep_release(struct keep *k);
 

@@ -77,14 +77,25 @@ static int read_pid(const char *folder, pid_t *ret_pid, uint64_t *ret_start_tick
     return r;
 }
 
-bool shim_alive(const char *folder)
+static bool find_alive(const char *folder, pid_t *ret_pid)
 {
-    pid_t pid;
     uint64_t start;
     uint64_t now_start;
     struct proc p;
-    return read_pid(folder, &pid, &start) == 0 && proc_read(pid, &p, &now_start) == 0 &&
+    return read_pid(folder, ret_pid, &start) == 0 && proc_read(*ret_pid, &p, &now_start) == 0 &&
            start == now_start && p.state != 'Z' && p.state != 'X';
+}
+
+bool shim_alive(const char *folder)
+{
+    pid_t pid;
+    return find_alive(folder, &pid);
+}
+
+bool shim_signal(const char *folder, int signal_number)
+{
+    pid_t pid;
+    return find_alive(folder, &pid) && kill(pid, signal_number) == 0;
 }
 
 int shim_control(const char *folder, char command)

@@ -146,6 +146,8 @@ int shim_conf_write(struct shim_conf *c, const char *folder); /* frees c */
 int shim_start(const char *program, const char *folder, pid_t *ret_pid);
 /* Is the folder's shim alive? By (pid, start time). */
 bool shim_alive(const char *folder);
+/* To the folder's shim, if it is alive: else false. */
+bool shim_signal(const char *folder, int signal_number);
 int shim_control(const char *folder, char command); /* -E_NOT_FOUND: no shim reads it */
 /* Kills every process that belonged to a folder whose shim is dead; returns how many there were. It
  * knows them by the shim's cgroup, by DAVIT_JOB_FOLDER in their environment, and as descendants of
