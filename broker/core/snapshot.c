@@ -73,10 +73,17 @@ static const char *take_artifacts(struct core *c, Pb__SnapshotRecord *s, const s
     return NULL;
 }
 
-static char *version_of(struct core *c, const struct spec *from, const Pb__RolloutSpec *spec)
+static char *version_of(struct core *c, struct spec *from, const Pb__RolloutSpec *spec)
 {
-    if (spec->version[0] != '\0') {
-        return spec->version;
+    const struct str text = str_from(spec->version);
+    struct str version = str_sub(str_trim(spec_expand(from, pb_bytes_ref(text))), 0, LIMIT_NAME);
+    size_t whole;
+
+    if (!str_is_utf8(version, &whole)) {
+        version.n = whole; /* cut within a character */
+    }
+    if (version.n > 0) {
+        return arena_strdup(c->arena, version);
     }
     return from->pipeline->sha[0] != '\0'
                ? from->pipeline->sha

@@ -143,6 +143,23 @@ def what_crashes_gets_no_traffic(build):
         wait_for("v4 is removed", lambda: not host.of_slot("b"), 20)
 
 
+def the_example_plays(build):
+    play = os.path.join(HERE, "../../../examples/rollout/play")
+    done = subprocess.run([play, build], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert any("v2 done 100.00 %" in line for line in lines), done.stdout
+    assert any("v3 rolled_back 0.00 %" in line for line in lines), done.stdout
+    assert any(line.endswith(", 0 of them without an answer") for line in lines), done.stdout
+    assert not any(b"davit-rollout-" in argv for argv in command_lines()), "something of it is left"
+
+
+def command_lines():
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as f:
+            yield f.read()
+
+
 if __name__ == "__main__":
     if not shutil.which("haproxy"):
         print("skipped: no haproxy")
@@ -150,4 +167,5 @@ if __name__ == "__main__":
     main([
         a_killed_worker_changes_nothing_and_a_bad_version_goes,
         what_crashes_gets_no_traffic,
+        the_example_plays,
     ])

@@ -387,6 +387,7 @@ static void instances_get_the_variables_and_files_of_their_version(void **state)
 
     build->jobs[1]->rollout = plan->jobs[0]->rollout;
     build->jobs[1]->rollout->command = pb_bytes_ref(STR("serve --color $COLOR"));
+    build->jobs[1]->rollout->version = (char *)"v1-$COLOR";
     build->jobs[1]->n_script = 0;
     assert_int_equal(world_submit(&f->w, build, "main", "1"), 0);
     pipeline_id = f->w.reply.pipeline_id;
@@ -408,7 +409,7 @@ static void instances_get_the_variables_and_files_of_their_version(void **state)
     assert_int_equal(world_assign(&f->w, job->id, f->rig.worker_id), 0);
     assert_int_equal(core_job_spec(f->w.tx, job->id, "token", &spec), 0);
     assert_true(has_variable(spec, "COLOR", "red"));
-    assert_true(has_variable(spec, "DAVIT_VERSION", "v1"));
+    assert_true(has_variable(spec, "DAVIT_VERSION", "v1-red"));
     assert_int_equal(spec->n_artifacts_in, 1);
     assert_memory_equal(spec->artifacts_in[0]->digest.data, digest, sizeof(digest));
     assert_string_equal(spec->action->driver->target, "demo/production/web");
