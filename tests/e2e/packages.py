@@ -19,6 +19,7 @@ cd /packages
 fail() { echo "failed: $*"; exit 1; }
 dpkg -i ./*.deb >/tmp/install.log 2>&1 || { cat /tmp/install.log; exit 1; }
 for file in /usr/bin/davitd /usr/bin/davit-worker /usr/bin/davit /usr/libexec/davit/davit-shim \
+    /usr/libexec/davit/davit-keep \
     /usr/share/davit/templates/C.gitlab-ci.yml /usr/include/davit.h /etc/davit/davitd.yml \
     /etc/davit/worker.env /lib/systemd/system/davitd.service /lib/systemd/system/davit-worker.service \
     /usr/share/doc/davitd/operating.md; do

@@ -18,7 +18,7 @@
 #include "worker/keep/keep.h"
 #include "worker/shim/shim.h"
 
-#define PATIENCE_MS 15000u
+#define PATIENCE_MS 60000u
 #define SERVE       "exec /usr/bin/python3 -m http.server --bind 127.0.0.1 $PORT"
 
 struct world {
