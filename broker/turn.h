@@ -59,6 +59,17 @@ struct turn_pool {
 size_t turn_get_pools(struct turn *t, struct turn_pool *ret, size_t max);
 
 /* Counters since the start, for /metrics. Any thread. */
+/* What rollouts have come to since the start. */
+#define TURN_ROLLOUT_STATES   15u
+#define TURN_ROLLOUT_WHYS     10u
+#define TURN_ROLLOUT_VERDICTS 6u
+struct turn_rollouts {
+    uint64_t entered[TURN_ROLLOUT_STATES];    /* how often */
+    uint64_t state_ms[TURN_ROLLOUT_STATES];   /* how long, of those that have left it */
+    uint64_t back[TURN_ROLLOUT_WHYS];         /* ways back that were begun, by RolloutWhy */
+    uint64_t verdicts[TURN_ROLLOUT_VERDICTS]; /* of metrics, each time it became another */
+};
+
 struct turn_stats {
     uint64_t turns; /* that changed something */
     uint64_t commands;
@@ -74,7 +85,8 @@ struct turn_stats {
     bool stuck;          /* the store cannot commit now; the journal has what was acknowledged */
     uint64_t inbox;      /* waiting now */
     uint64_t assignments;
-    uint64_t expired;  /* pipelines and jobs that were deleted for their age */
+    uint64_t expired; /* pipelines and jobs that were deleted for their age */
+    struct turn_rollouts rollouts;
     uint64_t alive_ms; /* monotonic, when it last went around: once a second at least */
 };
 void turn_get_stats(struct turn *t, struct turn_stats *ret);

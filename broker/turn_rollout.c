@@ -127,6 +127,42 @@ static void put_off(struct turn *t, uint64_t id, const char *why)
     }
 }
 
+static uint32_t verdict_before(const struct rollout_view *v, uint32_t index)
+{
+    for (size_t i = 0; i < v->metric_count; i++) {
+        if (v->metrics[i]->index == index) {
+            return v->metrics[i]->verdict;
+        }
+    }
+    return UINT32_MAX;
+}
+
+/* Of a step that was applied to what the view shows. */
+static void count(struct turn *t, const struct rollout_view *v, const Pb__RolloutStep *step)
+{
+    struct turn_rollouts *s = &t->stats.rollouts;
+    const Pb__RolloutRecord *was = v->record;
+    const Pb__RolloutRecord *next = step->next;
+
+    _Static_assert(TURN_ROLLOUT_STATES == (unsigned)ROLLOUT_REFUSED + 1, "each has its count");
+    _Static_assert(TURN_ROLLOUT_WHYS == (unsigned)ROLLOUT_WHY_ACTION + 1, "each has its count");
+    if (next->state != was->state) {
+        check((unsigned)was->state < TURN_ROLLOUT_STATES &&
+              (unsigned)next->state < TURN_ROLLOUT_STATES &&
+              (unsigned)next->why < TURN_ROLLOUT_WHYS);
+        s->entered[next->state]++;
+        s->state_ms[was->state] += t->now_ms - MIN(was->state_ms, t->now_ms);
+        s->back[next->why] += next->state == ROLLOUT_ROLLBACK &&
+                              (rollout_state_flags(was->state) & ROLLOUT_BACK) == 0;
+    }
+    for (size_t i = 0; i < step->n_metrics; i++) {
+        const Pb__RolloutMetricRecord *m = step->metrics[i];
+        if (m->verdict < TURN_ROLLOUT_VERDICTS && m->verdict != verdict_before(v, m->index)) {
+            s->verdicts[m->verdict]++;
+        }
+    }
+}
+
 static void decide(struct turn *t, uint64_t id)
 {
     for (unsigned n = 0; n < LIMIT_ROLLOUT_STEPS && tx_ok(t->tx); n++) {
@@ -146,6 +182,9 @@ static void decide(struct turn *t, uint64_t id)
         if (r < 0 && tx_ok(t->tx)) {
             put_off(t, id, reply.text[0] != '\0' ? reply.text : err_text(r));
             return;
+        }
+        if (r == 0) {
+            count(t, &view, step);
         }
     }
 }

@@ -37,18 +37,19 @@ static void print_line(const struct cli *c, const json_t *j)
 }
 
 static int list_jobs(struct cli *c, const struct client *cl, const char *project,
-                     const char *status, uint64_t limit)
+                     const char *status, bool actions, uint64_t limit)
 {
     struct buf query = BUF_INIT;
     json_t *list = NULL;
     size_t i;
     json_t *j;
+    buf_addz(&query, actions ? "actions=true" : "actions=false");
     if (project != NULL) {
-        buf_addz(&query, "project=");
+        buf_addz(&query, "&project=");
         list_escape(&query, project);
     }
     if (status != NULL) {
-        buf_addz(&query, project != NULL ? "&status=" : "status=");
+        buf_addz(&query, "&status=");
         list_escape(&query, status);
     }
     int r = list_fetch(c, cl, "jobs", buf_cstr(&query), limit, &list);
@@ -158,11 +159,13 @@ int cmd_jobs(struct cli *c, int argc, char **argv)
     const char *project = NULL;
     const char *status = NULL;
     uint64_t limit = 20;
+    bool actions = false;
     const char **args;
     size_t count;
     const struct opt opts[] = {
         {"project", 0, OPT_TEXT, &project, "NAME", "only of this project"},
         {"status", 0, OPT_TEXT, &status, "STATUS", "only those that are pending, running, ..."},
+        {"actions", 0, OPT_FLAG, &actions, NULL, "also what rollouts ask of drivers"},
         {"limit", 'n', OPT_NUMBER, &limit, "N", "how many to list (20)"},
         {NULL, 0, OPT_FLAG, NULL, NULL, NULL},
     };
@@ -176,7 +179,8 @@ int cmd_jobs(struct cli *c, int argc, char **argv)
     }
     r = r < 0 ? r : client_open(c, &cl);
     if (r == 0) {
-        r = count == 1 ? show_job(c, &cl, args[0]) : list_jobs(c, &cl, project, status, limit);
+        r = count == 1 ? show_job(c, &cl, args[0])
+                       : list_jobs(c, &cl, project, status, actions, limit);
         client_release(&cl);
     }
     free(args);

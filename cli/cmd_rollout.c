@@ -44,42 +44,6 @@ static bool is_verb(const char *text)
 
 /* --- which one --- */
 
-/* The newest rollout of ENVIRONMENT/TARGET, whose own name may have slashes; live ones only where
- * something is to be done to it. */
-static int find_by_name(struct cli *c, const struct client *cl, const char *project,
-                        const char *name, bool live, uint64_t *ret)
-{
-    struct buf filter = BUF_INIT;
-    json_t *list = NULL;
-    json_t *o;
-    size_t i;
-    const char *target;
-    char *environment;
-    int r = service_name(c, name, &environment, &target);
-    if (r < 0) {
-        return r;
-    }
-    buf_addz(&filter, live ? "&state=live&environment=" : "&environment=");
-    list_escape(&filter, environment);
-    r = list_of_project(c, cl, "rollouts", project, buf_cstr(&filter), &list);
-    *ret = 0;
-    json_array_foreach(list, i, o)
-    {
-        /* The newest first: one that waits comes before the live one. */
-        const bool waits = live && strcmp(json_text(o, "state"), "queued") == 0;
-        if (strcmp(json_text(o, "target"), target) == 0 && (*ret == 0 || live) && !waits) {
-            *ret = json_number(o, "id");
-        }
-    }
-    if (r == 0 && *ret == 0) {
-        r = cli_fail(c, -E_NOT_FOUND, "%s: no %srollout of %s", project, live ? "live " : "", name);
-    }
-    json_decref(list);
-    buf_release(&filter);
-    free(environment);
-    return r;
-}
-
 static int find(struct cli *c, const struct client *cl, const char *named, const char *name,
                 bool live, uint64_t *ret)
 {
@@ -87,7 +51,7 @@ static int find(struct cli *c, const struct client *cl, const char *named, const
         return 0;
     }
     char *project = list_project(c, named);
-    const int r = project == NULL ? -E_NOT_FOUND : find_by_name(c, cl, project, name, live, ret);
+    const int r = project == NULL ? -E_NOT_FOUND : service_rollout(c, cl, project, name, live, ret);
     free(project);
     return r;
 }

@@ -8,11 +8,14 @@
 #include "cli/list.h"
 #include "common/str.h"
 
-int service_name(struct cli *c, const char *name, char **ret_environment, const char **ret_target)
+/* The environment's own name may have slashes; it is on the heap. */
+static int split_name(struct cli *c, const char *name, char **ret_environment,
+                      const char **ret_target)
 {
     const char *slash = strrchr(name, '/');
     if (slash == NULL || slash == name || slash[1] == '\0') {
-        return cli_fail(c, -E_USAGE, "a service is ENVIRONMENT/TARGET, not `%s`", name);
+        return cli_fail(c, -E_USAGE, "a rollout is a number, or ENVIRONMENT/TARGET, not `%s`",
+                        name);
     }
     *ret_environment = str_dup(str_of(name, (size_t)(slash - name)));
     *ret_target = slash + 1;
@@ -28,7 +31,7 @@ static int find(struct cli *c, const struct client *cl, const char *project, con
     json_t *list = NULL;
     json_t *o;
     size_t i;
-    int r = service_name(c, name, &environment, &target);
+    int r = split_name(c, name, &environment, &target);
     if (r < 0) {
         return r;
     }
@@ -63,6 +66,22 @@ static int get(struct cli *c, const struct client *cl, const char *project, cons
     }
     snprintf(path, sizeof(path), "/services/%" PRIu64, id);
     return client_call(c, cl, "GET", path, NULL, NULL, ret);
+}
+
+int service_rollout(struct cli *c, const struct client *cl, const char *project, const char *name,
+                    bool live, uint64_t *ret)
+{
+    json_t *o = NULL;
+    const int r = get(c, cl, project, name, &o);
+    if (r < 0) {
+        return r;
+    }
+    *ret = live ? json_number(o, "live_rollout_id")
+                : json_number(json_array_get(json_object_get(o, "rollouts"), 0), "id");
+    json_decref(o);
+    return *ret != 0 ? 0
+                     : cli_fail(c, -E_NOT_FOUND, "%s: no %srollout of %s", project,
+                                live ? "live " : "", name);
 }
 
 /* --- history --- */

@@ -6,9 +6,9 @@
 
 #include "cli/client.h"
 
-/* The environment's part of ENVIRONMENT/TARGET, whose own name may have slashes, heap, and the
- * target; -E_USAGE. */
-int service_name(struct cli *c, const char *name, char **ret_environment, const char **ret_target);
+/* The newest rollout of the service; where something is to be done to it the live one. */
+int service_rollout(struct cli *c, const struct client *cl, const char *project, const char *name,
+                    bool live, uint64_t *ret);
 
 /* All services of the project; or one with its versions and rollouts. */
 int service_list(struct cli *c, const struct client *cl, const char *project);

@@ -63,6 +63,12 @@ struct pipeline_value {
     bool json; /* `text` is a JSON value; else it is read as the input's type asks */
 };
 
+/* What the target of a rollout has against it in that environment: an error, a warning, each one
+ * line in `arena`; untouched: nothing. */
+typedef void (*pipeline_rollout_fn)(void *ctx, const char *environment, const Pb__RolloutSpec *spec,
+                                    struct arena *arena, const char **ret_error,
+                                    const char **ret_warning);
+
 struct explain;
 
 struct pipeline_input {
@@ -72,6 +78,8 @@ struct pipeline_input {
     void *include_ctx;
     const struct pipeline_value *inputs;
     size_t input_count;
+    pipeline_rollout_fn rollout; /* NULL: nobody knows targets */
+    void *rollout_ctx;
     pipeline_compare_fn compare; /* NULL: nobody knows: `changes` with compare_to hold then */
     void *compare_ctx;
     /* For rules:exists and include with wildcards: all files of the repository. */

@@ -3,6 +3,7 @@
  * made. */
 #include "common/base.h"
 
+#include "common/approver.h"
 #include "pipeline/compile.h"
 #include "proto/rollout.h"
 
@@ -120,13 +121,6 @@ static void read_policy_of(struct compile *c, const struct node *m, const char *
     }
 }
 
-/* Whom the API lets approve (broker/api/rollout.c): another name could never be met. */
-static bool is_role(struct str s)
-{
-    return str_eqz(s, "developer") || str_eqz(s, "user") || str_eqz(s, "maintainer") ||
-           str_eqz(s, "admin") || (str_starts(s, STR("token:")) && s.n > strlen("token:"));
-}
-
 /* approve: [ROLE], or { roles: [ROLE], count: 2 } */
 static void read_approve(struct compile *c, const struct node *n, Pb__RolloutStepWish *w)
 {
@@ -151,9 +145,9 @@ static void read_approve(struct compile *c, const struct node *n, Pb__RolloutSte
         report(c, n, "bad-value", "approve: [maintainer]", "`approve` names no role");
     }
     for (size_t i = 0; i < roles.count; i++) {
-        if (!is_role(roles.items[i])) {
-            report(c, n, "bad-value", "developer, user, maintainer, admin, or token:NAME",
-                   "`approve`: `" STR_FMT "` is no role", STR_ARG(roles.items[i]));
+        if (!approver_ok(roles.items[i])) {
+            report(c, n, "bad-value", APPROVER_HINT, "`approve`: `" STR_FMT "` is no role",
+                   STR_ARG(roles.items[i]));
         }
     }
     w->approve = texts_to_strings(c->arena, roles);
@@ -543,6 +537,25 @@ void rollout_read(struct compile *c, const struct node *n, struct job *job)
     job->plan.rollout = spec;
 }
 
+/* What the target has against it, where whoever compiles knows targets. */
+static void ask_target(struct compile *c, const struct job *job)
+{
+    const struct node *at = key_of(job->body, "rollout");
+    const char *error = NULL;
+    const char *warning = NULL;
+    if (!c->in->rollout || !job->plan.environment) {
+        return;
+    }
+    c->in->rollout(c->in->rollout_ctx, job->plan.environment->name, job->plan.rollout, c->arena,
+                   &error, &warning);
+    if (error) {
+        report(c, at ? at : job->at, "rollout-target", NULL, "`rollout`: %s", error);
+    }
+    if (warning) {
+        report_warning(c, at ? at : job->at, "rollout-workers", NULL, "`rollout`: %s", warning);
+    }
+}
+
 void rollout_select(struct compile *c, struct job *job, const struct vars *env)
 {
     Pb__RolloutSpec *spec;
@@ -558,6 +571,7 @@ void rollout_select(struct compile *c, struct job *job, const struct vars *env)
                "`rollout:target` has no good name once it is expanded: `%s`", spec->target);
     }
     job->plan.rollout = spec;
+    ask_target(c, job);
 }
 
 /* What a job without a script and a worker can do nothing with, and what it needs. */

@@ -107,6 +107,7 @@ struct list {
     uint64_t after;
     const char *status;  /* pipelines, jobs: only these; NULL: all */
     uint64_t project_id; /* jobs: only of this one; 0: all */
+    bool actions;        /* jobs: also what rollouts ask of drivers */
     json_t *items;
     uint64_t next; /* 0: that was all */
 };
@@ -205,10 +206,18 @@ static json_t *list_pipeline(struct list *l, uint64_t id)
     return view_pipeline(l->tx, p);
 }
 
+/* A rollout's script is a job of people. */
+static bool is_driver_action(struct tx *tx, const Pb__JobRecord *j)
+{
+    const Pb__ClassRecord *class = j->rollout_action != 0 ? class_get(tx, j->class_id) : NULL;
+    return class && class_is_action(class);
+}
+
 static json_t *list_job(struct list *l, uint64_t id)
 {
     const Pb__JobRecord *j = job_get(l->tx, id);
-    if (!j || (l->status && strcmp(job_state_text(j->state), l->status) != 0) ||
+    if (!j || (!l->actions && is_driver_action(l->tx, j)) ||
+        (l->status && strcmp(job_state_text(j->state), l->status) != 0) ||
         (l->project_id > 0 && j->project_id != l->project_id) ||
         !scope_sees(l->rq, l->tx, j->project_id)) {
         return NULL;
@@ -238,16 +247,21 @@ int get_jobs(struct request *rq)
 {
     const char *status = request_query(rq, "status");
     const char *project = request_query(rq, "project");
+    const char *actions = request_query(rq, "actions");
     Pb__JobState wanted = JOB_SUCCESS;
     struct list l;
     if (status && job_state_from_text(status, &wanted) < 0) {
         return request_fail(rq, -E_INVALID, "there is no status `%.64s`", status);
+    }
+    if (actions && strcmp(actions, "true") != 0 && strcmp(actions, "false") != 0) {
+        return request_fail(rq, -E_INVALID, "`actions` is true or false");
     }
     int r = list_begin(rq, status && is_held(wanted) ? T_ASSIGNMENT : T_JOB, &l);
     if (r < 0) {
         return r;
     }
     l.status = status;
+    l.actions = actions && strcmp(actions, "true") == 0;
     if (project) {
         const Pb__ProjectRecord *p;
         if ((r = scope_project(rq, l.tx, project, &p)) < 0) {

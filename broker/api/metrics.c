@@ -10,6 +10,7 @@
 
 #include "broker/api/answer.h"
 #include "broker/api/handlers.h"
+#include "broker/api/metrics_rollout.h"
 #include "broker/core/query.h"
 #include "broker/core/state.h"
 #include "common/os.h"
@@ -32,6 +33,7 @@ struct sample {
     struct store_stat store;
     struct process process;
     uint64_t live_pipelines;
+    struct rollout_sample rollouts;
     uint64_t live_rollouts;
     uint64_t services;
     uint64_t known_workers;
@@ -113,7 +115,7 @@ static void read_process(struct process *p, uint64_t start_ms)
     p->start_seconds = (double)start_ms / 1000;
 }
 
-/* Counts that are kept and sizes of indexes: nothing here grows with history. */
+/* Counts that are kept, sizes of indexes, and rollouts that live: nothing here grows with history. */
 static int take_sample(struct api *a, struct sample *m)
 {
     struct tx *tx;
@@ -123,6 +125,7 @@ static int take_sample(struct api *a, struct sample *m)
     }
     m->live_pipelines = tx_count(tx, T_PIPELINE_LIVE);
     m->live_rollouts = tx_count(tx, T_ROLLOUT_LIVE);
+    rollout_sample_take(tx, &m->rollouts);
     m->services = tx_count(tx, T_SERVICE);
     m->known_workers = tx_count(tx, T_WORKER);
     const Pb__MetaRecord *meta = meta_get(tx);
@@ -254,6 +257,7 @@ int get_metrics(struct request *rq)
 #include "broker/api/metrics.def"
 #undef METRIC
     add_jobs(&out, m);
+    rollout_sample_add(&out, &m->rollouts, &m->turn.rollouts);
     add_times(&out, m);
     add_answers(rq->api, &out);
     free(sample.pools);

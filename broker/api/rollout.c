@@ -11,6 +11,7 @@
 #include "broker/core/query.h"
 #include "broker/core/rollout.h"
 #include "broker/rollout/explain.h"
+#include "common/approver.h"
 #include "common/os.h"
 
 #define SHOWN_NOTES  100u  /* of a rollout shown alone */
@@ -57,7 +58,9 @@ static json_t *list_page(struct tx *tx, const struct wanted *w, uint64_t limit, 
     size_t n = LIMIT_PAGE;
 
     for (size_t seen = 0; n == LIMIT_PAGE && seen < SCANNED_ROWS; seen += n) {
-        n = rollouts_before(tx, 0, *at, LIMIT_PAGE, rows);
+        n = w->state && strcmp(w->state, "live") == 0
+                ? rollouts_live_before(tx, *at, LIMIT_PAGE, rows)
+                : rollouts_before(tx, 0, *at, LIMIT_PAGE, rows);
         for (size_t i = 0; i < n; i++) {
             if (json_array_size(items) == limit) {
                 return items;
@@ -203,37 +206,13 @@ int get_rollout_explain(struct request *rq)
 
 /* --- verbs --- */
 
-/* Whoever may more may this, too. 0: it is no role of people. */
-static int rank_of(enum role role)
+static const char *role_name(enum role role)
 {
-    return role == ROLE_ADMIN        ? 4
-           : role == ROLE_MAINTAINER ? 3
-           : role == ROLE_USER       ? 2
-           : role == ROLE_DEVELOPER  ? 1
-                                     : 0;
-}
-
-static int rank_named(const char *name)
-{
-    static const char *const names[] = {"developer", "user", "maintainer", "admin"};
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        if (strcmp(names[i], name) == 0) {
-            return (int)i + 1;
-        }
-    }
-    return 0;
-}
-
-/* A role, or `token:NAME`. */
-static bool has_role(const struct principal *who, const char *role)
-{
-    const struct str token = STR("token:");
-    const struct str name = str_from(role);
-    if (str_starts(name, token)) {
-        return str_eqz(str_sub(name, token.n, name.n), who->name);
-    }
-    const int rank = rank_named(role);
-    return rank > 0 && rank_of(who->role) >= rank;
+    return role == ROLE_ADMIN        ? "admin"
+           : role == ROLE_MAINTAINER ? "maintainer"
+           : role == ROLE_USER       ? "user"
+           : role == ROLE_DEVELOPER  ? "developer"
+                                     : "";
 }
 
 /* Of the roles that the rollout waits for now, the first that the token has. */
@@ -248,7 +227,7 @@ static int approval_role(struct request *rq, const struct rollout_view *v, const
         count = v->plan->steps[rec->step]->n_roles;
     }
     for (size_t i = 0; i < count; i++) {
-        if (has_role(&rq->who, roles[i])) {
+        if (approver_is(str_from(roles[i]), rq->who.name, role_name(rq->who.role))) {
             *ret = roles[i];
             buf_release(&all);
             return 0;

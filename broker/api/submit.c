@@ -12,6 +12,7 @@
 #include "broker/api/object.h"
 #include "broker/api/scope.h"
 #include "broker/api/server.h"
+#include "broker/api/targets.h"
 #include "broker/api/variables.h"
 #include "broker/api/view.h"
 #include "broker/core/query.h"
@@ -36,6 +37,7 @@ struct submit {
     bool closed;  /* to developers */
     bool settled; /* the default branch is, by the project's settings */
     struct files files;
+    struct targets targets;
     struct pipeline_input in;
     Pb__Variable **variables;
     size_t variable_count;
@@ -319,6 +321,9 @@ static int compile(struct submit *s, struct vars *predefined, struct arena *aren
     s->in.file = s->facts.config_path;
     s->in.include = files_include;
     s->in.include_ctx = &s->files;
+    s->targets = (struct targets){s->rq->api, s->project};
+    s->in.rollout = targets_ask;
+    s->in.rollout_ctx = &s->targets;
     s->in.compare = files_compare;
     s->in.compare_ctx = &s->files;
     s->in.predefined = predefined->items;

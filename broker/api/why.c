@@ -6,7 +6,10 @@
 #include "broker/api/server.h"
 #include "broker/api/view.h"
 #include "broker/core/query.h"
+#include "broker/core/rollout.h"
+#include "broker/rollout/decide.h"
 #include "broker/sched/sched.h"
+#include "common/os.h"
 
 #define NAMES_SHOWN 10u
 /* What is looked at to find a job's place among those that wait for a resource group. */
@@ -209,12 +212,30 @@ static void say_pending(struct why *w)
     say_pools(w, &o);
 }
 
+/* A job with `rollout` has no worker. */
+static void say_rollout(struct why *w)
+{
+    struct rollout_view v;
+    if (w->job->rollout_id == 0) {
+        buf_addz(&w->summary, "its rollout is about to begin");
+    } else if (rollout_view_load(w->tx, w->job->rollout_id, &v)) {
+        buf_addf(&w->summary, "its rollout %" PRIu64 " of %s is %s", v.record->id,
+                 v.record->version, rollout_state_text(v.record->state));
+        const char *waits = rollout_waits_for(&v, os_realtime_ms(), tx_arena(w->tx));
+        if (strcmp(waits, rollout_state_text(v.record->state)) != 0) {
+            buf_addf(&w->summary, ": %s", waits);
+        }
+    }
+}
+
 static void say_held(struct why *w)
 {
     const Pb__AssignmentRecord *a = assignment_get(w->tx, w->job->id);
     const char *name = worker_name(w);
     char since[32];
-    if (w->job->trigger && w->job->child_pipeline_id == 0) {
+    if (w->job->rollout) {
+        say_rollout(w);
+    } else if (w->job->trigger && w->job->child_pipeline_id == 0) {
         buf_addz(&w->summary, "its child pipeline is being made");
     } else if (w->job->trigger) {
         buf_addf(&w->summary, "waits for its child pipeline %" PRIu64, w->job->child_pipeline_id);

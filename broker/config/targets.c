@@ -1,6 +1,7 @@
 /* `targets:` of the configuration file: where services run that are rolled out, by
  * ENVIRONMENT/NAME. What a rollout may ask of one is said in the pipeline file (docs/pipeline.md).
  */
+#include "common/approver.h"
 #include "common/base.h"
 
 #include "broker/config/file.h"
@@ -377,20 +378,14 @@ static void read_freezes(struct target_reader *r, const struct node *n)
     }
 }
 
-/* Whom the API lets approve (broker/api/rollout.c): another name could never be met. */
+/* A name that no token could have would never be met. */
 static void check_roles(struct target_reader *r, const struct node *n)
 {
-    static const char *const known[] = {"developer", "user", "maintainer", "admin"};
-
     for (size_t i = 0; i < r->t->n_gate; i++) {
         const struct str role = str_from(r->t->gate[i]);
-        bool good = str_starts(role, STR("token:")) && role.n > strlen("token:");
-        for (size_t k = 0; k < ARRAY_LEN(known) && !good; k++) {
-            good = str_eqz(role, known[k]);
-        }
-        if (!good) {
-            file_wrong(r->f, n, "wrong-value", "developer, user, maintainer, admin, or token:NAME",
-                       "`gate`: `" STR_FMT "` is no role", STR_ARG(role));
+        if (!approver_ok(role)) {
+            file_wrong(r->f, n, "wrong-value", APPROVER_HINT, "`gate`: `" STR_FMT "` is no role",
+                       STR_ARG(role));
         }
     }
 }

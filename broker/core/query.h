@@ -63,6 +63,14 @@ size_t stored_of(struct tx *tx, Pb__VariableLevel level, const char *owner, size
                  const Pb__StoredVariableRecord **ret);
 /* Those whose keys are wrapped by another master key, from behind *at on (n 0: from the first),
  * which moves on. */
+/* Copies of stored variables that versions of services hold, likewise; *ret_more: it has not come to
+ * the end, even if it found few. */
+struct held_variable {
+    uint64_t snapshot_id;
+    const Pb__SealedVariable *variable;
+};
+size_t snapshots_wrapped_by_others(struct tx *tx, struct str master_key_id, struct key *at,
+                                   size_t max, struct held_variable *ret, bool *ret_more);
 size_t stored_wrapped_by_others(struct tx *tx, struct str master_key_id, struct key *at, size_t max,
                                 const Pb__StoredVariableRecord **ret);
 /* Calls `fn` with what a job of the project gets, the weakest first, as GitLab has it: of the

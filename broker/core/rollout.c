@@ -115,6 +115,18 @@ static size_t ids_before(struct tx *tx, enum table t, const struct key *prefix, 
     return n;
 }
 
+static size_t get_all(struct tx *tx, const uint64_t *ids, size_t count,
+                      const Pb__RolloutRecord **ret)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        ret[n] = rollout_get(tx, ids[i]);
+        n += ret[n] != NULL;
+    }
+    return n;
+}
+
 size_t rollouts_before(struct tx *tx, uint64_t service_id, uint64_t before, size_t max,
                        const Pb__RolloutRecord **ret)
 {
@@ -124,13 +136,17 @@ size_t rollouts_before(struct tx *tx, uint64_t service_id, uint64_t before, size
     const size_t found = service_id != 0
                              ? ids_before(tx, T_SERVICE_ROLLOUT, &of_service, before, max, ids)
                              : ids_before(tx, T_ROLLOUT, &all, before, max, ids);
-    size_t n = 0;
 
-    for (size_t i = 0; i < found; i++) {
-        ret[n] = rollout_get(tx, ids[i]);
-        n += ret[n] != NULL;
-    }
-    return n;
+    return get_all(tx, ids, found, ret);
+}
+
+size_t rollouts_live_before(struct tx *tx, uint64_t before, size_t max,
+                            const Pb__RolloutRecord **ret)
+{
+    const struct key all = {.n = 0};
+    uint64_t *ids = arena_array(tx_arena(tx), max + 1, sizeof(*ids));
+
+    return get_all(tx, ids, ids_before(tx, T_ROLLOUT_LIVE, &all, before, max, ids), ret);
 }
 
 size_t rollout_notes_before(struct tx *tx, uint64_t rollout_id, uint64_t before, size_t max,

@@ -106,6 +106,8 @@ const Pb__RolloutTarget *target_find(struct tx *tx, const char *environment, con
 /* The newest first, those before the id `before` (0: from the newest on); service_id 0: of all. */
 size_t rollouts_before(struct tx *tx, uint64_t service_id, uint64_t before, size_t max,
                        const Pb__RolloutRecord **ret);
+size_t rollouts_live_before(struct tx *tx, uint64_t before, size_t max,
+                            const Pb__RolloutRecord **ret); /* likewise, that have not ended */
 size_t rollout_notes_before(struct tx *tx, uint64_t rollout_id, uint64_t before, size_t max,
                             const Pb__RolloutNoteRecord **ret);
 

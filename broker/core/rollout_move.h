@@ -66,6 +66,8 @@ int snapshot_make(struct core *c, const Pb__JobRecord *job, const Pb__RolloutPla
 void snapshot_store(struct core *c, Pb__SnapshotRecord *s, uint64_t service_id); /* a new one */
 /* One more needs it, or one less: the last one takes it away. */
 void snapshot_use(struct core *c, uint64_t snapshot_id, int delta);
+/* Of a copy of a stored variable that it holds; nothing if it holds none with that old key. */
+void snapshot_rewrap(struct core *c, const Pb__RewrappedKey *w);
 struct key snapshot_digest_key(uint64_t service_id, struct str digest);
 
 /* target.c */

@@ -39,7 +39,7 @@ static Pb__RolloutRecord as_it_was(const Pb__RolloutRecord *next, const Pb__Roll
     KEEP(weight_changed_ms), KEEP(zero_ms), KEEP(verdict_ms), KEEP(evidence_from_ms);
     KEEP(n_wanted), KEEP(wanted), KEEP(n_wanted_old), KEEP(wanted_old);
     KEEP(unready_looks), KEEP(ready), KEEP(ready_old), KEEP(next_action), KEEP(next_look_ms);
-    KEEP(next_sample_ms), KEEP(error_since_ms), KEEP(holds), KEEP(held), KEEP(why);
+    KEEP(holds), KEEP(held), KEEP(why);
     KEEP(why_text), KEEP(skip_wanted), KEEP(promote_wanted), KEEP(retry_wanted);
     KEEP(ended_ms), KEEP(bad_since_ms), KEEP(counted_ms), KEEP(mirror_bp), KEEP(ready_ms);
 #undef KEEP

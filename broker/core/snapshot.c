@@ -1,5 +1,6 @@
 #include "common/base.h"
 
+#include "broker/core/query.h"
 #include "broker/core/rollout_move.h"
 #include "broker/core/spec.h"
 #include "common/crypto.h"
@@ -90,13 +91,55 @@ static char *version_of(struct core *c, struct spec *from, const Pb__RolloutSpec
                : arena_printf(c->arena, "pipeline %" PRIu64, from->pipeline->id);
 }
 
+/* NULL: it is no stored one, or was left out. */
+static Pb__SealedVariable *sealed_of(struct arena *a, const Pb__Variable *v)
+{
+    Pb__SealedVariable *sealed;
+
+    return v->sealed.len > 0 && PB_UNPACK(a, sealed_variable, v->sealed.data, v->sealed.len,
+                                          LIMIT_COMMAND, &sealed) == 0
+               ? sealed
+               : NULL;
+}
+
+static ProtobufCBinaryData pack_sealed(struct arena *a, const Pb__SealedVariable *sealed)
+{
+    struct buf b = BUF_INIT;
+    ProtobufCBinaryData packed;
+
+    PB_PACK(sealed, &b);
+    packed = pb_bytes(a, buf_str(&b));
+    buf_release(&b);
+    return packed;
+}
+
+/* Of stored variables what was sealed counts, not which master key wraps their keys today. */
+static Pb__Variable *without_key(struct core *c, const Pb__Variable *v)
+{
+    Pb__Variable *bare = arena_alloc(c->arena, sizeof(*bare));
+    Pb__SealedVariable *sealed = sealed_of(c->arena, v);
+
+    *bare = *v;
+    if (sealed != NULL) {
+        sealed->wrapped_key.len = 0;
+        sealed->master_key_id.len = 0;
+        bare->sealed = pack_sealed(c->arena, sealed);
+    }
+    return bare;
+}
+
 /* Of what makes a version: not who made it, nor when. */
 static void set_digest(struct core *c, Pb__SnapshotRecord *s)
 {
+    Pb__SnapshotRecord bare = *s;
     struct buf b = BUF_INIT;
     uint8_t hash[SHA256_BYTES];
 
-    PB_PACK(s, &b);
+    bare.variables = arena_array(c->arena, s->n_variables + 1, sizeof(*bare.variables));
+    for (size_t i = 0; i < s->n_variables; i++) {
+        bare.variables[i] = without_key(c, s->variables[i]);
+    }
+    PB_PACK(&bare, &b);
     crypto_sha256(b.p, b.n, hash);
     buf_release(&b);
     s->digest = pb_bytes(c->arena, str_of(hash, sizeof(hash)));
@@ -206,4 +249,68 @@ void snapshot_use(struct core *c, uint64_t snapshot_id, int delta)
     } else {
         put(c, s);
     }
+}
+
+/* Its digest stays: it does not cover the keys. */
+void snapshot_rewrap(struct core *c, const Pb__RewrappedKey *w)
+{
+    Pb__SnapshotRecord *s = (Pb__SnapshotRecord *)snapshot_get(c->tx, w->snapshot_id);
+    bool changed = false;
+
+    for (size_t i = 0; s != NULL && i < s->n_variables; i++) {
+        Pb__SealedVariable *sealed = sealed_of(c->arena, s->variables[i]);
+        if (sealed != NULL && sealed->wrapped_key.len > 0 &&
+            str_eq(pb_str(sealed->wrapped_key), pb_str(w->old_wrapped_key))) {
+            sealed->wrapped_key = w->wrapped_key;
+            sealed->master_key_id = w->master_key_id;
+            s->variables[i]->sealed = pack_sealed(c->arena, sealed);
+            changed = true;
+        }
+    }
+    if (changed) {
+        put(c, s);
+    }
+}
+
+#define SCANNED_SNAPSHOTS 64u /* at once: they are large */
+
+/* `*at` is the snapshot and the number of the variable behind the last one that was looked at. */
+static bool add_held(struct tx *tx, const Pb__SnapshotRecord *s, struct str master_key_id,
+                     struct key *at, size_t from, size_t max, size_t *n, struct held_variable *ret)
+{
+    for (size_t i = from; i < s->n_variables; i++) {
+        const Pb__SealedVariable *sealed = sealed_of(tx_arena(tx), s->variables[i]);
+        if (*n == max) {
+            return false;
+        }
+        *at = key_u64_u64(s->id, i + 1);
+        if (sealed != NULL && !str_eq(pb_str(sealed->master_key_id), master_key_id)) {
+            ret[(*n)++] = (struct held_variable){s->id, sealed};
+        }
+    }
+    *at = key_u64_u64(s->id, s->n_variables);
+    return true;
+}
+
+size_t snapshots_wrapped_by_others(struct tx *tx, struct str master_key_id, struct key *at,
+                                   size_t max, struct held_variable *ret, bool *ret_more)
+{
+    const uint64_t first = at->n > 0 ? key_read_u64(key_str(at), 0) : 0;
+    const size_t from = at->n > 0 ? (size_t)key_read_u64(key_str(at), sizeof(uint64_t)) : 0;
+    const struct key begin = key_u64(first);
+    struct cursor cur;
+    size_t n = 0;
+    size_t seen = 0;
+    bool whole = true;
+
+    for (tx_seek(&cur, tx, T_SNAPSHOT, STR_NULL, &begin);
+         cur.valid && whole && seen < SCANNED_SNAPSHOTS; tx_next(&cur), seen++) {
+        const uint64_t id = key_read_u64(cur.key, 0);
+        const Pb__SnapshotRecord *s = snapshot_get(tx, id);
+        whole = s != NULL &&
+                add_held(tx, s, master_key_id, at, id == first ? from : 0, max, &n, ret);
+    }
+    *ret_more = tx_ok(tx) && (cur.valid || !whole);
+    cursor_end(&cur);
+    return n;
 }

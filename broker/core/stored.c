@@ -1,6 +1,7 @@
 #include "common/base.h"
 
 #include "broker/core/apply.h"
+#include "broker/core/rollout_move.h"
 #include "broker/core/spec.h"
 #include "common/crypto.h"
 #include "common/expand.h"
@@ -386,6 +387,10 @@ static void rewrap(struct core *c, const Pb__RewrappedKey *w)
         c->tx, w->level, w->owner, w->name, w->environment_scope);
     struct key k;
 
+    if (w->snapshot_id != 0) {
+        snapshot_rewrap(c, w);
+        return;
+    }
     if (row == NULL || !str_eq(pb_str(row->variable->wrapped_key), pb_str(w->old_wrapped_key))) {
         return;
     }

@@ -893,7 +893,7 @@ const char *rollout_waits_for(const struct rollout_view *v, uint64_t now_ms, str
         return r->holds;
     }
     if (r->state == ROLLOUT_STEPPING && r->step < v->plan->n_steps) {
-        return arena_printf(a, "step %u of %zu: %s", r->step, v->plan->n_steps - 1,
+        return arena_printf(a, "step %u of %zu: %s", r->step + 1, v->plan->n_steps,
                             v->plan->steps[r->step]->name);
     }
     if (r->n_wanted > 0 && v->snapshot != NULL) {

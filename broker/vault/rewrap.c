@@ -12,11 +12,42 @@ static int begin(struct store *store, struct turn *turn, struct tx **ret)
     return r < 0 ? r : tx_begin(store, false, ret);
 }
 
-/* Fills the command with what comes behind *at. */
-static int fill(struct store *store, struct turn *turn, struct vault *vault, struct post *post,
-                struct key *at, struct rewrap_result *result)
+/* Wherever a stored variable is: first the rows of their own, then those that versions hold, which
+ * are copies of the former. */
+struct walk {
+    struct key at;
+    bool held; /* by versions */
+    bool over;
+};
+
+/* Those behind *w that another key wraps; STR_NULL: all. The count. */
+static size_t next(struct tx *tx, struct str master_key_id, struct walk *w,
+                   struct held_variable ret[LIMIT_REWRAP_BATCH])
 {
     const Pb__StoredVariableRecord *rows[LIMIT_REWRAP_BATCH];
+    size_t n;
+
+    if (w->held) {
+        bool more;
+        n = snapshots_wrapped_by_others(tx, master_key_id, &w->at, LIMIT_REWRAP_BATCH, ret, &more);
+        w->over = !more;
+        return n;
+    }
+    n = stored_wrapped_by_others(tx, master_key_id, &w->at, LIMIT_REWRAP_BATCH, rows);
+    for (size_t i = 0; i < n; i++) {
+        ret[i] = (struct held_variable){0, rows[i]->variable};
+    }
+    if (n < LIMIT_REWRAP_BATCH) {
+        *w = (struct walk){.held = true};
+    }
+    return n;
+}
+
+/* Fills the command with what comes behind *w. */
+static int fill(struct store *store, struct turn *turn, struct vault *vault, struct post *post,
+                struct walk *w, struct rewrap_result *result)
+{
+    struct held_variable rows[LIMIT_REWRAP_BATCH];
     uint8_t id[MASTER_KEY_ID_BYTES];
     struct arena *a = post_arena(post);
     Pb__VariablesRewrap *cmd = arena_alloc(a, sizeof(*cmd));
@@ -29,11 +60,10 @@ static int fill(struct store *store, struct turn *turn, struct vault *vault, str
     vault_current_id(vault, id);
     pb__variables_rewrap__init(cmd);
     cmd->keys = arena_array(a, LIMIT_REWRAP_BATCH, sizeof(Pb__RewrappedKey *));
-    const size_t n = stored_wrapped_by_others(tx, str_of(id, sizeof(id)), at, LIMIT_REWRAP_BATCH,
-                                              rows);
+    const size_t n = next(tx, str_of(id, sizeof(id)), w, rows);
     for (size_t i = 0; i < n; i++) {
-        if (vault_rewrap(vault, a, rows[i]->variable, &cmd->keys[cmd->n_keys]) == 0) {
-            cmd->n_keys++;
+        if (vault_rewrap(vault, a, rows[i].variable, &cmd->keys[cmd->n_keys]) == 0) {
+            cmd->keys[cmd->n_keys++]->snapshot_id = rows[i].snapshot_id;
         } else {
             result->failed++;
         }
@@ -49,14 +79,14 @@ int rewrap_all(struct store *store, struct turn *turn, struct vault *vault, cons
                struct rewrap_result *ret)
 {
     struct rewrap_result result = {0};
-    struct key at = {.n = 0};
-    int r = 1;
+    struct walk w = {.held = false};
+    int r = 0;
 
-    while (r > 0) {
+    while (r >= 0 && !w.over) {
         struct post *post = post_new("davitd");
         struct reply reply;
         r = stop != NULL && atomic_load(stop) ? -E_SHUTDOWN
-                                              : fill(store, turn, vault, post, &at, &result);
+                                              : fill(store, turn, vault, post, &w, &result);
         const size_t n = r > 0 ? post_command(post)->variables_rewrap->n_keys : 0;
         if (n == 0) {
             post_free(post);
@@ -67,7 +97,7 @@ int rewrap_all(struct store *store, struct turn *turn, struct vault *vault, cons
         result.done += sent < 0 ? 0 : n;
     }
     *ret = result;
-    return r;
+    return r < 0 ? r : 0;
 }
 
 struct counting {
@@ -96,22 +126,21 @@ static void count_one(struct counting *c, struct str id)
 int rewrap_count(struct store *store, struct turn *turn, const struct vault_key *keys, size_t count,
                  uint64_t *ret_counts, uint64_t *ret_others)
 {
-    const Pb__StoredVariableRecord *rows[LIMIT_REWRAP_BATCH];
+    struct held_variable rows[LIMIT_REWRAP_BATCH];
     struct counting c = {.keys = keys, .count = count, .counts = ret_counts};
-    struct key at = {.n = 0};
-    size_t n = LIMIT_REWRAP_BATCH;
+    struct walk w = {.held = false};
     int r = 0;
 
     memset(ret_counts, 0, count * sizeof(*ret_counts));
-    while (r == 0 && n == LIMIT_REWRAP_BATCH) {
+    while (r == 0 && !w.over) {
         struct tx *tx; /* a new one for each batch: none is held for long */
         r = begin(store, turn, &tx);
         if (r < 0) {
             break;
         }
-        n = stored_wrapped_by_others(tx, STR_NULL, &at, LIMIT_REWRAP_BATCH, rows);
+        const size_t n = next(tx, STR_NULL, &w, rows);
         for (size_t i = 0; i < n; i++) {
-            count_one(&c, pb_str(rows[i]->variable->master_key_id));
+            count_one(&c, pb_str(rows[i].variable->master_key_id));
         }
         r = tx_error(tx);
         tx_abort(tx);

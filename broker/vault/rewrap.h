@@ -1,4 +1,5 @@
-/* Brings all stored variables under the current master key, in bounded batches, each one command.
+/* Brings all stored variables, and their copies in versions of services, under the current master
+ * key, in bounded batches, each one command.
  * May be cut off at any point: each variable names the master key that it needs, and the next call
  * goes on. Blocks; not on the turn's thread, not on one of libmicrohttpd's. Threads: all safe. */
 #ifndef DAVIT_VAULT_REWRAP_H

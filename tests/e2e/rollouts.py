@@ -225,11 +225,12 @@ def people_see_it_stop_it_and_take_it_back(build):
         listed = rollout("list")
         assert "v2  rolled_back  0.00 %" in listed and "v1  done  100.00 %" in listed, listed
         assert "no live rollout" in rollout("abort", "production/web", code=66)
-        assert "no rollout" in rollout("status", "production/other", code=66)
+        assert "nothing was ever rolled out" in rollout("status", "production/other", code=66)
 
 
 def an_older_version_comes_back_at_once(build):
     with Town(build) as town:
+        town.request("PUT", "/api/v1/variables?project=e2e", {"variables": [{"name": "SECRET", "value": "of a version"}]})
         town.deployed("v1")
         assert "no version before" in town.rollout("undo", "production/web", code=66)
         town.deployed("v2")
@@ -245,6 +246,10 @@ def an_older_version_comes_back_at_once(build):
         history = town.rollout("history", "production/web")
         assert "production/web  v1  stable since" in history and ", an undo" in history, history
         assert "production/web  v1" in town.rollout("history")
+        town.post("/master-keys/rotate")
+        keys = town.get("/master-keys")
+        assert [k["variables"] for k in keys["items"][1:]] == [0] * (len(keys["items"]) - 1), keys
+        assert keys["items"][0]["variables"] == 3 and keys["unknown"] == 0, keys  # stored, v1, v2
         diff = town.rollout("diff", "production/web", "--from", "v1", "--to", "v2")
         assert "~ version: v1 -> v2" in diff and "command" not in diff, diff
         town.rollout("undo", "production/web", "--to", "v2")

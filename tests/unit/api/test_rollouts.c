@@ -249,6 +249,106 @@ static void developers_do_not_undo_and_others_see_no_service(void **state)
     json_decref(o);
 }
 
+/* What lint says of a rollout of that spec in that environment; the first diagnostic's text. */
+static void assert_linted(struct fixture *x, const char *environment, const char *spec, bool valid,
+                          const char *says)
+{
+    struct buf yaml = BUF_INIT;
+    buf_addf(&yaml, "deploy:\n  environment: %s\n  rollout: %s\n", environment, spec);
+    json_t *body = json_pack("{s:s, s:{s:s}}", "project", "group/test", "files", ".gitlab-ci.yml",
+                             buf_cstr(&yaml));
+    char *text = json_dumps(body, 0);
+    json_t *o = post_json(x, 200, text, "/api/v1/lint");
+    const json_t *list = json_object_get(o, "diagnostics");
+    const json_t *first = json_array_get(list, 0);
+    assert_int_equal(json_is_true(json_object_get(o, "valid")), valid);
+    if (!strstr(text_of(first, "message"), says)) {
+        fail_msg("`%s` says: %s", spec, text_of(first, "message"));
+    }
+    assert_int_equal(json_integer_value(json_object_get(first, "line")), 3);
+    free(text);
+    json_decref(o);
+    json_decref(body);
+    buf_release(&yaml);
+}
+
+static void lint_asks_the_target(void **state)
+{
+    struct fixture *x = *state;
+    declare(x);
+    assert_linted(x, "production", "{target: web}", true, "no worker that is connected has");
+    assert_linted(x, "production", "{target: api}", false,
+                  "no target api is declared for environment production");
+    assert_linted(x, "production",
+                  "{target: web, analysis: [{metric: error_rate, tolerance: 1.2}]}", false,
+                  "error_rate");
+    assert_linted(x, "production", "{target: web, strategy: blue_green, steps: [{weight: 5}]}",
+                  false, "blue_green moves all traffic at once");
+    assert_linted(x, "production", "{target: web, on_thin: synthetic}", false, "`synthetic` load");
+}
+
+static void what_the_target_cannot_do_is_not_submitted(void **state)
+{
+    struct fixture *x = *state;
+    declare(x);
+    json_t *o = post_json(x, 422,
+                          "{\"project\":\"group/test\",\"files\":{\".gitlab-ci.yml\":"
+                          "\"d: {environment: e, rollout: {target: none}}\"}}",
+                          "/api/v1/pipelines");
+    const json_t *first = json_array_get(json_object_get(o, "diagnostics"), 0);
+    assert_string_equal(text_of(first, "code"), "rollout-target");
+    json_decref(o);
+}
+
+static void why_a_job_waits_for_its_rollout(void **state)
+{
+    struct fixture *x = *state;
+    json_t *o = get_json(x, 200, "/api/v1/rollouts/%" PRIu64, begin(x));
+    const uint64_t job = id_of(o, "job_id");
+    json_decref(o);
+    o = get_json(x, 200, "/api/v1/jobs/%" PRIu64 "/why", job);
+    assert_non_null(strstr(text_of(o, "summary"), "of v1 is gated: 0 of 2 approvals"));
+    json_decref(o);
+}
+
+/* A rollout that has begun asks a driver to start instances: that is no job of anybody's list. */
+static void actions_are_listed_only_when_asked_for(void **state)
+{
+    struct fixture *x = *state;
+    const uint64_t id = begin(x);
+    json_t *o;
+    size_t shown = 0;
+    json_decref(post_json(x, 202, "{}", "/api/v1/rollouts/%" PRIu64 "/approve", id));
+    o = post_json(x, 201, "{\"name\":\"boss\",\"role\":\"user\"}", "/api/v1/tokens");
+    char path[80];
+    struct answer a;
+    snprintf(path, sizeof(path), "/api/v1/rollouts/%" PRIu64 "/approve", id);
+    call(x, &(struct call){.path = path, .token = text_of(o, "token"), .body = "{}"}, &a);
+    assert_int_equal(a.status, 202);
+    answer_release(&a);
+    json_decref(o);
+    for (unsigned tries = 0; shown < 2 && tries < 500; tries++) {
+        o = get_json(x, 200, "/api/v1/jobs?actions=true");
+        shown = json_array_size(json_object_get(o, "items"));
+        json_decref(o);
+        os_sleep_ms(10);
+    }
+    assert_true(shown >= 2);
+    o = get_json(x, 200, "/api/v1/jobs");
+    assert_int_equal(json_array_size(json_object_get(o, "items")), 1);
+    json_decref(o);
+    json_decref(get_json(x, 400, "/api/v1/jobs?actions=some"));
+    call(x, &(struct call){.path = "/metrics"}, &a);
+    assert_non_null(strstr(buf_cstr(&a.body), "\ndavit_rollouts{state=\"provision\"} 1\n"));
+    assert_non_null(
+        strstr(buf_cstr(&a.body), "\ndavit_rollout_states_total{state=\"provision\"} 1\n"));
+    assert_non_null(
+        strstr(buf_cstr(&a.body), "\ndavit_rollout_rollbacks_total{why=\"metric\"} 0\n"));
+    assert_non_null(
+        strstr(buf_cstr(&a.body), "\ndavit_rollout_verdicts_total{verdict=\"bad\"} 0\n"));
+    answer_release(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -257,6 +357,10 @@ int main(void)
         TEST(approvals_need_the_role_and_another_person),
         TEST(tokens_of_other_projects_see_none),
         TEST(services_show_what_stood_and_go_back),
+        TEST(lint_asks_the_target),
+        TEST(what_the_target_cannot_do_is_not_submitted),
+        TEST(why_a_job_waits_for_its_rollout),
+        TEST(actions_are_listed_only_when_asked_for),
         TEST(developers_do_not_undo_and_others_see_no_service),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,7 @@
 #include "common/base.h"
 
 #include "broker/core/query.h"
+#include "broker/core/rollout.h"
 #include "broker/core/state.h"
 #include "common/limits.h"
 #include "common/os.h"
@@ -55,6 +56,30 @@ static void add_matrix(struct buf *b, enum status_machine m)
     buf_addz(b, "\n");
 }
 
+static void add_rollouts(struct buf *b)
+{
+    buf_addz(b, "\n## Rollouts\n\nWhat happens in each: [rollouts.md](rollouts.md#the-way). "
+                "Whatever is not on its way back may go there\nuntil it is stable.\n\n"
+                "```mermaid\nstateDiagram-v2\n    [*] --> queued\n");
+    for (int from = ROLLOUT_QUEUED; from <= (int)ROLLOUT_REFUSED; from++) {
+        for (int to = ROLLOUT_QUEUED; to <= (int)ROLLOUT_REFUSED; to++) {
+            if (rollout_may_move((Pb__RolloutState)from, (Pb__RolloutState)to)) {
+                buf_addf(b, "    %s --> %s\n", rollout_state_text((Pb__RolloutState)from),
+                         rollout_state_text((Pb__RolloutState)to));
+            }
+        }
+    }
+    buf_addz(b,
+             "```\n\n| state | ended | something may stand outside | weight may rise | on its way "
+             "back |\n| --- | --- | --- | --- | --- |\n");
+    for (int i = ROLLOUT_QUEUED; i <= (int)ROLLOUT_REFUSED; i++) {
+        const uint32_t f = rollout_state_flags((Pb__RolloutState)i);
+        buf_addf(b, "| %s | %s | %s | %s | %s |\n", rollout_state_text((Pb__RolloutState)i),
+                 f & ROLLOUT_ENDED ? "yes" : "", f & ROLLOUT_MOVED ? "yes" : "",
+                 f & ROLLOUT_UP ? "yes" : "", f & ROLLOUT_BACK ? "yes" : "");
+    }
+}
+
 static void add_reasons(struct buf *b)
 {
     static const char *const classes[] = {"", "script", "infrastructure", "decision"};
@@ -69,7 +94,7 @@ static void add_reasons(struct buf *b)
 static void write_doc(struct buf *b)
 {
     buf_addz(b, "# States\n\nMade from the tables in broker/core (`job_state.def`, `status.def`, "
-                "`reason.def`); a test compares.\n\n");
+                "`rollout_state.def`,\n`reason.def`); a test compares.\n\n");
     add_jobs(b);
     buf_addz(b,
              "\n## Pipelines\n\nStatuses follow from the jobs, so nearly every move is possible. "
@@ -78,6 +103,7 @@ static void write_doc(struct buf *b)
     add_matrix(b, MACHINE_PIPELINE);
     buf_addz(b, "\n## Stages\n");
     add_matrix(b, MACHINE_STAGE);
+    add_rollouts(b);
     add_reasons(b);
 }
 

@@ -418,6 +418,84 @@ static void instances_get_the_variables_and_files_of_their_version(void **state)
         "serve --color red"));
 }
 
+static char old_key[60] = {1};
+static char new_key[60] = {2};
+
+/* A stored variable of the project, its key wrapped by that of "12345678". */
+static void store_secret(struct fixture *f)
+{
+    Pb__VariablesSet set = PB__VARIABLES_SET__INIT;
+    Pb__SealedVariable v = PB__SEALED_VARIABLE__INIT;
+    Pb__SealedVariable *all[] = {&v};
+
+    v.level = VARIABLE_PROJECT;
+    v.owner = (char *)"demo";
+    v.name = (char *)"SECRET";
+    v.environment_scope = (char *)"*";
+    v.sealed = pb_bytes_ref(STR("twenty-eight bytes of overhead, and a value"));
+    v.wrapped_key = pb_bytes_ref(str_of(old_key, sizeof(old_key)));
+    v.master_key_id = pb_bytes_ref(STR("12345678"));
+    set.variables = all;
+    set.n_variables = 1;
+    assert_int_equal(WORLD_APPLY(&f->w, "admin", VARIABLES_SET, &set), 0);
+}
+
+static int wrap_anew(struct fixture *f, uint64_t snapshot_id, const char *old)
+{
+    Pb__VariablesRewrap cmd = PB__VARIABLES_REWRAP__INIT;
+    Pb__RewrappedKey key = PB__REWRAPPED_KEY__INIT;
+    Pb__RewrappedKey *keys[] = {&key};
+
+    key.level = VARIABLE_PROJECT;
+    key.owner = (char *)"demo";
+    key.name = (char *)"SECRET";
+    key.environment_scope = (char *)"*";
+    key.old_wrapped_key = pb_bytes_ref(str_of(old, sizeof(old_key)));
+    key.wrapped_key = pb_bytes_ref(str_of(new_key, sizeof(new_key)));
+    key.master_key_id = pb_bytes_ref(STR("abcdefgh"));
+    key.snapshot_id = snapshot_id;
+    cmd.keys = keys;
+    cmd.n_keys = 1;
+    return WORLD_APPLY(&f->w, "davitd", VARIABLES_REWRAP, &cmd);
+}
+
+/* So that an old master key is needed by nothing. The version stays the same one. */
+static void keys_of_versions_are_wrapped_anew(void **state)
+{
+    struct fixture *f = *state;
+    struct held_variable held[4];
+    struct key at = {.n = 0};
+    uint64_t id;
+    bool more;
+
+    store_secret(f);
+    first(f);
+    id = service(f)->stable_snapshot_id;
+    assert_int_equal(
+        snapshots_wrapped_by_others(f->w.tx, STR("abcdefgh"), &at, ARRAY_LEN(held), held, &more),
+        1);
+    assert_false(more);
+    assert_int_equal(held[0].snapshot_id, id);
+    assert_string_equal(held[0].variable->name, "SECRET");
+    assert_int_equal(wrap_anew(f, id, new_key), 0); /* of another time */
+    at.n = 0;
+    assert_int_equal(
+        snapshots_wrapped_by_others(f->w.tx, STR("abcdefgh"), &at, ARRAY_LEN(held), held, &more),
+        1);
+    assert_int_equal(wrap_anew(f, id, old_key), 0);
+    assert_int_equal(wrap_anew(f, id + 1000, old_key), 0);
+    at.n = 0;
+    assert_int_equal(
+        snapshots_wrapped_by_others(f->w.tx, STR("abcdefgh"), &at, ARRAY_LEN(held), held, &more),
+        0);
+    at.n = 0;
+    assert_int_equal(snapshots_wrapped_by_others(f->w.tx, STR("12345678"), &at, 1, held, &more), 1);
+    assert_int_equal(wrap_anew(f, 0, old_key), 0); /* the stored one itself */
+    assert_true(rig_until(&f->rig, rig_rollout_of(&f->rig, rig_submit(&f->rig, "v1")), ROLLOUT_DONE,
+                          HOUR_MS));
+    assert_int_equal(service(f)->stable_snapshot_id, id);
+}
+
 /* Whatever fails or is lost on the way, and whenever the broker starts anew: the end is that of an
  * undisturbed one. */
 static void disturbed(struct fixture *f, bool goes_back)
@@ -525,6 +603,7 @@ int main(void)
         TEST(a_target_is_declared_rightly_or_not_at_all),
         TEST(a_target_is_for_its_projects),
         TEST(instances_get_the_variables_and_files_of_their_version),
+        TEST(keys_of_versions_are_wrapped_anew),
         TEST(starts_failures_and_losses_change_no_good_end),
         TEST(starts_failures_and_losses_change_no_way_back),
         TEST(a_router_that_does_not_obey_needs_a_human),
