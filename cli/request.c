@@ -205,6 +205,7 @@ static void compile_children(struct request *r, const struct pipeline_input *par
         }
         in.file = arena_printf(&r->arena, "child of %s", job->name);
         in.text = pb_str(job->trigger->config);
+        in.overlay = STR_NULL; /* it is of the root file's jobs */
         in.input_count = child_inputs(r, job->trigger, &in.inputs);
         in.predefined = predefined.items;
         in.predefined_count = predefined.count;
@@ -241,6 +242,10 @@ static int compile(struct repo *repo, const struct pipeline_facts *facts,
     }
     if (res < 0) {
         return res;
+    }
+    in->overlay_file = PIPELINE_OVERLAY;
+    if (strcmp(in->file, PIPELINE_OVERLAY) != 0) {
+        files_read(&r->files, PIPELINE_OVERLAY, &in->overlay); /* there may be none */
     }
     in->include = files_include;
     in->include_ctx = &r->files;

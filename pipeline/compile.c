@@ -36,6 +36,7 @@ static int compile(struct compile *c, Pb__Plan **ret_plan)
     c->written = c->root;
     c->root = reference_resolve(c, c->root);
     c->root = extends_resolve(c, c->root);
+    c->root = overlay_apply(c);
     config_read(c);
     jobs_read(c);
     explain_merged(c);

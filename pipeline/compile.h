@@ -338,6 +338,9 @@ void environment_check_stop(struct compile *c, const struct job *job, const stru
 void trigger_read(struct compile *c, const struct node *n, struct job *job);
 void trigger_check(struct compile *c, const struct job *job); /* what stands beside it */
 bool trigger_allows(const char *keyword);
+/* The root with what .davit.yml says of its jobs (overlay.c). */
+const struct node *overlay_apply(struct compile *c);
+
 void rollout_read(struct compile *c, const struct node *n, struct job *job);
 void rollout_select(struct compile *c, struct job *job, const struct vars *env);
 void rollout_check(struct compile *c, const struct job *job); /* what stands beside it */

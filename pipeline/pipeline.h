@@ -71,9 +71,14 @@ typedef void (*pipeline_rollout_fn)(void *ctx, const char *environment, const Pb
 
 struct explain;
 
+/* Beside the root file, at the root of the repository. */
+#define PIPELINE_OVERLAY ".davit.yml"
+
 struct pipeline_input {
     const char *file; /* path of the root file, for messages */
     struct str text;
+    const char *overlay_file;    /* what jobs are to Davit alone: PIPELINE_OVERLAY, for messages */
+    struct str overlay;          /* its text; empty: there is none */
     pipeline_include_fn include; /* NULL: there are no other files */
     void *include_ctx;
     const struct pipeline_value *inputs;

@@ -239,6 +239,7 @@ static int read_files(struct submit *s)
 {
     bool known;
     struct included root;
+    struct included overlay;
     int r = files_read(s->rq, s->body, &s->arena, &s->files);
     if (r < 0) {
         return r;
@@ -250,6 +251,11 @@ static int read_files(struct submit *s)
                             s->facts.config_path);
     }
     s->in.text = root.text;
+    s->in.overlay_file = PIPELINE_OVERLAY;
+    if (strcmp(s->facts.config_path, PIPELINE_OVERLAY) != 0 &&
+        files_find(&s->files, PIPELINE_OVERLAY, &overlay)) {
+        s->in.overlay = overlay.text;
+    }
     if ((r = read_list(s, "paths", LIMIT_HTTP_PATHS, &s->in.paths, &s->in.path_count, &known)) <
             0 ||
         (r = read_list(s, "only", LIMIT_PIPELINE_JOBS, &s->in.only, &s->in.only_count, &known)) <

@@ -176,6 +176,8 @@ void case_input_prepare(struct case_input *c)
     pipeline_predefined(&c->predefined, &c->facts);
     c->in.file = c->files[0].path;
     c->in.text = c->files[0].text;
+    c->in.overlay_file = PIPELINE_OVERLAY;
+    c->in.overlay = case_text_of(c, PIPELINE_OVERLAY);
     c->in.include = include;
     c->in.include_ctx = c;
     c->in.paths = c->paths;
