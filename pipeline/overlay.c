@@ -11,12 +11,12 @@
 #include "pipeline/compile.h"
 #include "pipeline/yaml.h"
 
-static const char *const keywords[] = {"executor", "on_worker_lost", "priority", "rollout"};
+static const char *const davits[] = {"executor", "on_worker_lost", "priority", "rollout"};
 
 static bool is_davits(struct str keyword)
 {
-    for (size_t i = 0; i < ARRAY_LEN(keywords); i++) {
-        if (str_eqz(keyword, keywords[i])) {
+    for (size_t i = 0; i < ARRAY_LEN(davits); i++) {
+        if (str_eqz(keyword, davits[i])) {
             return true;
         }
     }
@@ -76,7 +76,7 @@ static bool job_is_good(struct compile *c, const struct pair *p)
     for (uint32_t i = 0; i < p->value->count; i++) {
         const struct node *key = p->value->pairs[i].key;
         if (!is_davits(key->text)) {
-            report(c, key, "overlay-keyword", suggest(c, key->text, keywords, ARRAY_LEN(keywords)),
+            report(c, key, "overlay-keyword", suggest(c, key->text, davits, ARRAY_LEN(davits)),
                    "`" STR_FMT "` is no keyword of %s: executor, on_worker_lost, priority, rollout",
                    STR_ARG(key->text), c->in->overlay_file);
             good = false;
@@ -92,7 +92,7 @@ static const struct node *read_jobs(struct compile *c)
     const struct node *jobs = NULL;
     c->text_bytes += c->in->overlay.n;
     if (c->text_bytes > LIMIT_YAML_TOTAL) {
-        report(c, NULL, "too-big", NULL, "all files together have more than %u bytes",
+        report(c, NULL, "include-limit", NULL, "all files together have more than %u bytes",
                LIMIT_YAML_TOTAL);
         return NULL;
     }

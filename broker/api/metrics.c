@@ -115,7 +115,7 @@ static void read_process(struct process *p, uint64_t start_ms)
     p->start_seconds = (double)start_ms / 1000;
 }
 
-/* Counts that are kept, sizes of indexes, and rollouts that live: nothing here grows with history. */
+/* Counts that are kept, sizes of indexes, rollouts that live: nothing here grows with history. */
 static int take_sample(struct api *a, struct sample *m)
 {
     struct tx *tx;

@@ -1,12 +1,12 @@
 /* `targets:` of the configuration file: where services run that are rolled out, by
  * ENVIRONMENT/NAME. What a rollout may ask of one is said in the pipeline file (docs/pipeline.md).
  */
-#include "common/approver.h"
 #include "common/base.h"
 
 #include "broker/config/file.h"
 
 #include "broker/core/query.h"
+#include "common/approver.h"
 #include "common/cron.h"
 #include "common/drivers.h"
 #include "common/limits.h"

@@ -63,8 +63,8 @@ size_t stored_of(struct tx *tx, Pb__VariableLevel level, const char *owner, size
                  const Pb__StoredVariableRecord **ret);
 /* Those whose keys are wrapped by another master key, from behind *at on (n 0: from the first),
  * which moves on. */
-/* Copies of stored variables that versions of services hold, likewise; *ret_more: it has not come to
- * the end, even if it found few. */
+/* Copies of stored variables that versions of services hold, likewise; *ret_more: it has not come
+ * to the end, even if it found few. */
 struct held_variable {
     uint64_t snapshot_id;
     const Pb__SealedVariable *variable;

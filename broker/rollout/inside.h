@@ -1,4 +1,5 @@
-/* What the files of the decider share: decide.c (the states), looks.c (what is seen), acts.c (what
+/* What the files of the decider share: decide.c (the states), machine.c (what they have in
+ * common), stepping.c (the steps), back.c (the way back), looks.c (what is seen), acts.c (what
  * is begun), gates.c (freezes and approvals), judge.c (metrics). For nobody else. Pure. */
 #ifndef DAVIT_ROLLOUT_INSIDE_H
 #define DAVIT_ROLLOUT_INSIDE_H
@@ -34,6 +35,37 @@ void rollout_look_at(struct decision *d, uint64_t at_ms);
 void rollout_note(struct decision *d, const char *kind, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* Why it goes no further; the same text twice is no change. */
 void rollout_holds(struct decision *d, const char *text);
+
+/* machine.c: what all states do. */
+#define BACK_MS 30000u /* a way back that takes longer needs a person */
+uint64_t machine_progress_ms(const struct decision *d); /* how long a state may take */
+void machine_phase(struct decision *d, Pb__RolloutPhase phase);
+void machine_enter(struct decision *d, Pb__RolloutState to, uint64_t within_ms);
+uint32_t *machine_counts(const struct decision *d, uint32_t each); /* by place */
+void machine_want(struct decision *d, uint32_t *by_place); /* instances of the new version */
+void machine_want_old(struct decision *d, uint32_t *by_place);
+void machine_because(struct decision *d, Pb__RolloutWhy why, const char *text);
+void machine_back(struct decision *d);
+/* It is not good: back, or it is held. */
+void machine_fail(struct decision *d, Pb__RolloutWhy why, const char *text);
+bool machine_is_good(struct decision *d);
+bool machine_is_bad(struct decision *d);                    /* then it has failed */
+bool machine_is_late(struct decision *d, const char *what); /* likewise */
+
+/* stepping.c */
+void state_stepping(struct decision *d);
+/* So many of the new version, ready; so much traffic, verified. */
+bool step_scaled(struct decision *d, uint32_t *by_place);
+bool step_weighed(struct decision *d, uint32_t bp);
+
+/* back.c */
+void state_retire(struct decision *d);
+void state_rollback(struct decision *d);
+void state_drain(struct decision *d);
+void state_remove(struct decision *d);
+bool back_is_possible(Pb__RolloutState s);
+/* A member of its group that goes back takes it along. */
+void back_with_group(struct decision *d);
 
 /* looks.c. An observation counts for `from_ms` when it was begun then or later, under the present
  * epoch. */
