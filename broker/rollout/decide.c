@@ -48,6 +48,11 @@ static void gated(struct decision *d)
     if (!gate_is_open(d)) {
         return;
     }
+    const char *missing = gate_metrics(d);
+    if (missing != NULL) {
+        rollout_holds(d, missing);
+        return;
+    }
     const Pb__RolloutPlanRecord *p = d->v->plan;
     const bool all = d->r->undo || d->v->stable == NULL || p->n_steps == 0;
 

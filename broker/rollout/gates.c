@@ -2,6 +2,8 @@
 
 #include "broker/rollout/inside.h"
 
+#include "proto/rollout.h"
+
 #include "common/cron.h"
 
 static bool window_holds(const struct decision *d, const Pb__FreezeWindow *w,
@@ -65,4 +67,101 @@ uint32_t gate_approvals(const struct decision *d, uint32_t step, char *const *ro
         count += again ? 0 : 1;
     }
     return count;
+}
+
+/* --- what is compared must be known of the stable version, before anything moves --- */
+
+static bool is_compared(const struct metric_rule *rule)
+{
+    return rule->target != NULL && rule->metric != NULL &&
+           rule->metric->rule == ROLLOUT_RULE_COMPARE && !rule->metric->dry_run;
+}
+
+/* The newest of the kind that has ended since the gate was reached; NULL: none has. */
+static const Pb__RolloutActionRecord *newest_ended(const struct decision *d,
+                                                   Pb__RolloutActionKind kind, uint32_t metric,
+                                                   uint64_t from_ms)
+{
+    const Pb__RolloutActionRecord *found = NULL;
+
+    for (size_t i = 0; i < d->v->action_count; i++) {
+        const Pb__RolloutActionRecord *a = d->v->actions[i];
+        if (a->kind == kind && a->metric == metric && a->epoch == d->r->epoch &&
+            a->state != ROLLOUT_ACTION_RUNNING && !a->stale && a->begun_ms >= from_ms &&
+            (kind != ROLLOUT_ACTION_STATUS || a->slot == other_slot(d->r->slot)) &&
+            (found == NULL || a->seq > found->seq)) {
+            found = a;
+        }
+    }
+    return found;
+}
+
+static bool knows_stable(const struct decision *d, const Pb__RolloutActionRecord *sample)
+{
+    Pb__MetricAnswer *answer;
+
+    if (PB_UNPACK(d->a, metric_answer, sample->answer.data, sample->answer.len, sample->answer.len,
+                  &answer) < 0) {
+        return false;
+    }
+    for (size_t i = 0; i < answer->n_series; i++) {
+        if (answer->series[i]->slot == other_slot(d->r->slot)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *metric_missing(const struct decision *d, const struct metric_rule *rule,
+                                  uint64_t from_ms)
+{
+    const Pb__RolloutActionRecord *a = newest_ended(d, ROLLOUT_ACTION_SAMPLE, rule->target_index,
+                                                    from_ms);
+
+    if (a == NULL) {
+        return "";
+    }
+    if (a->state == ROLLOUT_ACTION_BAD) {
+        return arena_printf(d->a, "metric %s cannot be had: %s", rule->metric->metric, a->error);
+    }
+    return knows_stable(d, a)
+               ? NULL
+               : arena_printf(d->a,
+                              "metric %s has nothing of the stable version that it is to be "
+                              "compared with: look at its query",
+                              rule->metric->metric);
+}
+
+const char *gate_metrics(struct decision *d)
+{
+    const Pb__RolloutActionRecord *status;
+    const char *missing = NULL;
+    struct slot_seen seen;
+    bool any = false;
+
+    for (size_t i = 0; i < d->rule_count; i++) {
+        any = any || is_compared(&d->rules[i]);
+    }
+    if (!any || d->v->stable == NULL || d->r->undo ||
+        d->v->plan->spec->on_no_data == ROLLOUT_POLICY_PASS) {
+        return NULL;
+    }
+    look_slot(d, other_slot(d->r->slot), NULL, pb_str(d->v->stable->digest), &seen);
+    if (seen.seen_ms == 0) {
+        status = newest_ended(d, ROLLOUT_ACTION_STATUS, 0, d->r->state_ms);
+        act_look(d);
+        return status != NULL && status->state == ROLLOUT_ACTION_BAD
+                   ? arena_printf(d->a, "the stable version cannot be seen: %s", status->error)
+                   : "";
+    }
+    for (size_t i = 0; i < d->rule_count && missing == NULL; i++) {
+        missing = is_compared(&d->rules[i])
+                      ? metric_missing(d, &d->rules[i], MAX(seen.seen_ms, d->r->state_ms))
+                      : NULL;
+    }
+    if (missing != NULL) {
+        act_look(d);
+        act_sample(d);
+    }
+    return missing;
 }

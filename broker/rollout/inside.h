@@ -122,6 +122,9 @@ const Pb__FreezeWindow *gate_frozen(const struct decision *d, uint64_t *ret_unti
 /* Approvals that count for a step (or the gate: UINT32_MAX), by different persons. */
 uint32_t gate_approvals(const struct decision *d, uint32_t step, char *const *roles,
                         size_t role_count);
+/* NULL: of each metric that is compared with the stable version something is known of that, or
+ * nobody minds; else what is missing, "" while it is being asked for. */
+const char *gate_metrics(struct decision *d);
 
 /* judge.c */
 void judge_begin(struct decision *d); /* rules and rows */

@@ -451,6 +451,37 @@ static void analyse_for(struct stage *s, uint64_t ms, bool until_good)
     stage_begin(s, false);
 }
 
+/* What could never be judged does not begin. */
+static void a_metric_without_the_stable_version_keeps_the_gate_shut(void **state)
+{
+    struct stage *s = *state;
+
+    measured(s, 0, 0);
+    s->metrics_mute = true;
+    canary(s);
+    assert_false(stage_run_until(s, ROLLOUT_PROVISION, 60000));
+    assert_int_equal(s->record->state, ROLLOUT_GATED);
+    assert_non_null(strstr(s->record->holds, "has nothing of the stable version"));
+    assert_int_equal(s->slots[ROLLOUT_SLOT_B].instances[0], 0);
+    s->metrics_mute = false;
+    s->metrics_dead = true;
+    assert_false(stage_run_until(s, ROLLOUT_PROVISION, 60000));
+    assert_non_null(strstr(s->record->holds, "cannot be had"));
+    s->metrics_dead = false;
+    assert_true(stage_run_until(s, ROLLOUT_PROVISION, 60000));
+}
+
+static void who_does_not_mind_missing_data_is_not_kept_waiting(void **state)
+{
+    struct stage *s = *state;
+
+    measured(s, 0, 0);
+    s->metrics_mute = true;
+    s->spec.on_no_data = ROLLOUT_POLICY_PASS;
+    canary(s);
+    assert_true(stage_run_until(s, ROLLOUT_PROVISION, 1000));
+}
+
 static void an_analysis_until_good_ends_when_it_is(void **state)
 {
     struct stage *s = *state;
@@ -478,9 +509,10 @@ static void without_data_the_policy_decides(void **state)
     struct stage *s = *state;
 
     measured(s, 0, 0);
-    s->metrics_mute = true;
     s->spec.on_no_data = ROLLOUT_POLICY_FAIL;
     analyse_for(s, 60000, false);
+    assert_true(stage_run_until(s, ROLLOUT_WARMUP, HOUR_MS));
+    s->metrics_mute = true;
     assert_true(stage_run_until(s, ROLLOUT_ROLLED_BACK, HOUR_MS));
     assert_int_equal(s->record->why, ROLLOUT_WHY_INCONCLUSIVE);
 }
@@ -490,8 +522,9 @@ static void without_data_and_policy_it_goes_on_as_nothing_was_bad(void **state)
     struct stage *s = *state;
 
     measured(s, 0, 0);
-    s->metrics_mute = true;
     analyse_for(s, 60000, false);
+    assert_true(stage_run_until(s, ROLLOUT_WARMUP, HOUR_MS));
+    s->metrics_mute = true;
     assert_true(stage_run_until(s, ROLLOUT_DONE, HOUR_MS));
 }
 
@@ -565,6 +598,8 @@ int main(void)
         TEST(a_bake_that_cannot_tell_is_asked_about),
         TEST(nothing_is_late_because_the_broker_was_away),
         TEST(an_abort_needs_no_metrics),
+        TEST(a_metric_without_the_stable_version_keeps_the_gate_shut),
+        TEST(who_does_not_mind_missing_data_is_not_kept_waiting),
         TEST(an_analysis_until_good_ends_when_it_is),
         TEST(load_that_the_target_does_not_have_is_no_policy),
         TEST(without_data_the_policy_decides),
