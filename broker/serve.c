@@ -125,9 +125,19 @@ static int open_s3(struct broker *b, const struct options *o, struct buf *why)
     }
     http_global_init();
     int r = s3_open(o->s3, o->s3_region, o->s3_key, &s3, why);
-    if (r == 0) {
-        blobs_use_s3(b->blobs, s3, (uint64_t)o->s3_keep << 30);
+    if (r < 0) {
+        return r;
     }
+    blobs_use_s3(b->blobs, s3, (uint64_t)o->s3_keep << 30);
+    struct buf reason = BUF_INIT;
+    r = s3_check(s3, &reason);
+    if (r == -E_FORBIDDEN || r == -E_NOT_FOUND || r == -E_FAILED) {
+        buf_add_str(why, buf_str(&reason));
+    } else if (r < 0) { /* it may come later */
+        log_warn("main: %s: uploads wait for it", buf_cstr(&reason));
+        r = 0;
+    }
+    buf_release(&reason);
     return r;
 }
 

@@ -80,8 +80,9 @@ static int read_key(struct s3 *s, const char *source, struct buf *why)
     struct str access;
     int r = read_source(source, &text, why);
     struct str rest = str_trim(buf_str(&text));
-    if (r == 0 && (!str_split(&rest, ':', &access) || access.n == 0 || rest.n == 0)) {
-        buf_addz(why, "the key of the S3 storage is to be ACCESS_KEY:SECRET_KEY");
+    const char between = str_chr(rest, '\n') >= 0 ? '\n' : ':';
+    if (r == 0 && (!str_split(&rest, between, &access) || access.n == 0 || rest.n == 0)) {
+        buf_addz(why, "the key of the S3 storage is to be ACCESS_KEY:SECRET_KEY, or two lines");
         r = -E_INVALID;
     }
     if (r == 0) {
@@ -194,6 +195,7 @@ struct ask {
     int out_fd;
     const char *wanted;
     struct buf *value;
+    unsigned tries; /* 0: TRIES */
 };
 
 static int try_once(struct s3 *s, const struct ask *a, int *ret_status, struct buf *out,
@@ -250,7 +252,8 @@ static int ask(struct s3 *s, const struct ask *a, struct buf *out, struct buf *w
 {
     int status = 0;
     int r = -E_UNREACHABLE;
-    for (unsigned tries = 0; tries < TRIES; tries++) {
+    const unsigned most = a->tries > 0 ? a->tries : TRIES;
+    for (unsigned tries = 0; tries < most; tries++) {
         if (tries > 0) {
             os_sleep_ms((uint64_t)PAUSE_MS << tries);
         }
@@ -398,6 +401,31 @@ static bool take_page(struct str rest, s3_object_fn fn, void *ctx)
         rest = str_sub(rest, MAX(entry.n, (size_t)1), rest.n);
     }
     return true;
+}
+
+int s3_check(struct s3 *s, struct buf *why)
+{
+    struct buf out = BUF_INIT;
+    struct buf query = BUF_INIT;
+    struct buf reason = BUF_INIT;
+    buf_addz(&query, "list-type=2&max-keys=1&prefix=");
+    sigv4_encode(str_from(s->prefix), &query);
+    struct ask a = {.method = "GET",
+                    .path = s->bucket,
+                    .query = buf_cstr(&query),
+                    .payload = EMPTY_SHA256,
+                    .body_fd = -1,
+                    .out_fd = -1,
+                    .tries = 1};
+    int r = ask(s, &a, &out, &reason);
+    if (r < 0) {
+        buf_addf(why, "%s%s: %s", s->server, s->bucket,
+                 reason.n > 0 ? buf_cstr(&reason) : err_text(r));
+    }
+    buf_release(&reason);
+    buf_release(&query);
+    buf_release(&out);
+    return r;
 }
 
 int s3_list(struct s3 *s, s3_object_fn fn, void *ctx, struct buf *why)

@@ -12,14 +12,18 @@
 
 struct s3;
 
-/* `url` is http(s)://HOST[:PORT]/BUCKET[/PREFIX]. `source` says where ACCESS_KEY:SECRET_KEY is:
- * file:PATH (mode 0600 at most), env:NAME (removed from the environment), command:TEXT (what sh
- * prints). -E_INVALID and others with a line in `why`. Whether the server answers is not asked. */
+/* `url` is http(s)://HOST[:PORT]/BUCKET[/PREFIX]. `source` says where ACCESS_KEY:SECRET_KEY is, or
+ * the two in two lines where the first has a colon: file:PATH (mode 0600 at most), env:NAME
+ * (removed from the environment), command:TEXT (what sh prints). -E_INVALID and others with a line
+ * in `why`. Whether the server answers is not asked. */
 int s3_open(const char *url, const char *region, const char *source, struct s3 **ret,
             struct buf *why);
 void s3_close(struct s3 *s); /* NULL is fine */
 
 /* Each puts a line into `why` on failure. */
+/* Whether the bucket is there and the key opens it, asked once, by the list of it. -E_FORBIDDEN,
+ * -E_NOT_FOUND, -E_FAILED: it does not, and will not by itself. */
+int s3_check(struct s3 *s, struct buf *why);
 /* What fd holds from its start. When it returns 0 the server has said that it has these bytes, and
  * so many. */
 int s3_put(struct s3 *s, const uint8_t digest[SHA256_BYTES], int fd, uint64_t size,

@@ -34,6 +34,11 @@ static const char *real_url(void)
     return getenv("DAVIT_TEST_S3");
 }
 
+static const char *region(void)
+{
+    return real_url() ? "us-east-1" : "eu-test-1";
+}
+
 static void open_blobs(struct fixture *x, uint64_t keep_bytes)
 {
     struct buf why = BUF_INIT;
@@ -45,7 +50,7 @@ static void open_blobs(struct fixture *x, uint64_t keep_bytes)
     assert_int_equal(os_write_file(path, key, strlen(key), 0600), 0);
     snprintf(source, sizeof(source), "file:%s", path);
     assert_int_equal(blobs_open(dir, &x->blobs, &why), 0);
-    assert_int_equal(s3_open(x->url, real_url() ? "us-east-1" : "eu-test-1", source, &s3, &why), 0);
+    assert_int_equal(s3_open(x->url, region(), source, &s3, &why), 0);
     blobs_use_s3(x->blobs, s3, keep_bytes);
     free(path);
     free(dir);
@@ -303,9 +308,12 @@ static void a_wrong_key_stores_nothing(void **state)
     uint8_t digest[SHA256_BYTES] = {1};
     uint64_t size;
     setenv("S3_TEST_KEY", "AKTEST:wrong", 1);
-    assert_int_equal(s3_open(x->url, "eu-test-1", "env:S3_TEST_KEY", &s3, &why), 0);
+    assert_int_equal(s3_open(x->url, region(), "env:S3_TEST_KEY", &s3, &why), 0);
     assert_null(getenv("S3_TEST_KEY"));
     assert_int_equal(s3_size(s3, digest, &size, &why), -E_FORBIDDEN);
+    buf_clear(&why);
+    assert_int_equal(s3_check(s3, &why), -E_FORBIDDEN);
+    assert_non_null(strstr(buf_cstr(&why), "HTTP status 403 "));
     s3_close(s3);
     buf_release(&why);
 }
