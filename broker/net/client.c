@@ -140,6 +140,13 @@ static void hash_key(struct fleet *f, const struct client *c, const char *projec
     job->body_hash = pb_bytes_ref(str_of(hashes + SHA256_BYTES, SHA256_BYTES));
 }
 
+/* What changes a target comes from rollouts alone, which know what is under way there. */
+static bool is_driver_action(const Pb__EnqueueJob *job)
+{
+    return job->plan != NULL && job->plan->action != NULL &&
+           job->plan->action->what_case == PB__ACTION_SPEC__WHAT_DRIVER;
+}
+
 /* 0, or why the request cannot be. */
 static int prepare(struct fleet *f, struct session *s, const Pb__ClientEnqueue *m,
                    const char **ret_text)
@@ -163,6 +170,10 @@ static int prepare(struct fleet *f, struct session *s, const Pb__ClientEnqueue *
         if (job->plan != NULL && job->plan->priority > LIMIT_PRIORITY && !s->client->admin) {
             *ret_text = arena_printf(
                 &f->arena, "jobs[%zu].priority: above %d is for administrators", i, LIMIT_PRIORITY);
+            return -E_FORBIDDEN;
+        }
+        if (is_driver_action(job)) {
+            *ret_text = arena_printf(&f->arena, "jobs[%zu].action: drivers are for rollouts", i);
             return -E_FORBIDDEN;
         }
         if (job->idempotency_key.len > 0) {

@@ -111,8 +111,9 @@ struct driver_ask {
 };
 void driver_ask(struct driver_call *call, const struct driver_ask *ask, driver_fn fn);
 
-/* A program, in a session of its own that is killed with the call. Its environment is the worker's
- * PATH, HOME and LANG, the job's variables, and `env`. */
+/* A program, in a session of its own that is killed with the call, and so is what it started in
+ * others when the call ends before it does. Its environment is the worker's PATH, HOME and LANG,
+ * the job's variables, `env`, and DAVIT_DRIVER_CALL, by which all of it is found. */
 struct driver_exec {
     const char *const *argv; /* argv[0] is searched in PATH; NULL at the end */
     const char *const *env;  /* NULL, or NAME=VALUE, NULL at the end */

@@ -134,10 +134,21 @@ static int open_pipes(struct driver_op *op, struct str in, struct ends *e)
     return n == (ssize_t)in.n ? 0 : -E_IO;
 }
 
-static char **environment(struct driver_call *call, const struct driver_exec *exec)
+/* By which what leaves the program's session and its parent is still known. */
+static const char *new_mark(struct driver_call *call)
+{
+    uint8_t id[16];
+    char hex[2 * sizeof(id) + 1];
+    os_random(id, sizeof(id));
+    str_to_hex(id, sizeof(id), hex);
+    return arena_printf(call->arena, "DAVIT_DRIVER_CALL=%s", hex);
+}
+
+static char **environment(struct driver_call *call, const struct driver_exec *exec,
+                          const char *mark)
 {
     static const char *const kept[] = OP_KEPT_NAMES;
-    size_t count = ARRAY_LEN(kept) + call->job->n_variables + 1;
+    size_t count = ARRAY_LEN(kept) + call->job->n_variables + 2;
     size_t n = 0;
     for (const char *const *e = exec->env; e != NULL && *e != NULL; e++) {
         count++;
@@ -157,6 +168,7 @@ static char **environment(struct driver_call *call, const struct driver_exec *ex
     for (const char *const *e = exec->env; e != NULL && *e != NULL; e++) {
         env[n++] = arena_strdup(call->arena, str_from(*e));
     }
+    env[n++] = arena_strdup(call->arena, str_from(mark));
     return env;
 }
 
@@ -164,9 +176,10 @@ static int start(struct driver_call *call, const struct driver_exec *exec, struc
 {
     struct ends e = {-1, -1, -1};
     int r = open_pipes(op, exec->in, &e);
+    op->mark = new_mark(call);
     if (r == 0) {
         struct os_spawn spawn = {.argv = exec->argv,
-                                 .envp = (const char *const *)environment(call, exec),
+                                 .envp = (const char *const *)environment(call, exec, op->mark),
                                  .cwd = exec->cwd != NULL ? exec->cwd : call->state_dir,
                                  .stdin_fd = e.in,
                                  .stdout_fd = e.out,

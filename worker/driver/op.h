@@ -29,6 +29,7 @@ struct driver_op {
     struct loop_watch *err_watch;
     pid_t child; /* 0: none, or it has been reaped */
     struct loop_watch *child_watch;
+    const char *mark; /* in the program's environment, and of all that it starts: "NAME=VALUE" */
     bool exited;
     bool connects; /* and no more */
     int status;

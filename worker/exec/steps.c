@@ -177,7 +177,8 @@ static int add_steps(struct preparation *p)
 static int prepare_all(struct preparation *p)
 {
     const struct exec_context *cx = p->cx;
-    int r = workspace_make(cx->builds_dir, cx->slot, p->spec->project, &p->project_dir, p->why);
+    int r = workspace_make(cx->builds_dir, cx->slot, p->spec->ref_protected, p->spec->project,
+                           &p->project_dir, p->why);
     if (r < 0) {
         return r;
     }

@@ -20,8 +20,8 @@ static bool make_real(const char *path)
     return same;
 }
 
-int workspace_make(const char *builds_dir, uint32_t slot, const char *project, char **ret_path,
-                   struct buf *why)
+int workspace_make(const char *builds_dir, uint32_t slot, bool ref_protected, const char *project,
+                   char **ret_path, struct buf *why)
 {
     struct buf slot_dir = BUF_INIT;
     struct buf path = BUF_INIT;
@@ -36,7 +36,7 @@ int workspace_make(const char *builds_dir, uint32_t slot, const char *project, c
         r = builds == NULL ? err_from_errno(errno) : 0;
     }
     if (r == 0) {
-        buf_addf(&slot_dir, "%s/%" PRIu32, builds, slot);
+        buf_addf(&slot_dir, "%s/%" PRIu32 "%s", builds, slot, ref_protected ? "-protected" : "");
         buf_addf(&path, "%s/%s", slot_dir.p, project);
         if (!make_real(path.p)) {
             r = os_remove_tree(slot_dir.p);

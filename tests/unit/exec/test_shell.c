@@ -42,6 +42,27 @@ static void a_job_without_sources_starts_in_an_empty_folder(void **state)
     assert_in_log(f, "\n[]\n");
 }
 
+/* What a job of any ref leaves behind, a git hook say, is not where one of a protected ref works.
+ */
+static void a_protected_ref_has_a_tree_of_its_own(void **state)
+{
+    struct fixture *f = *state;
+    SCRIPT(f, "mkdir -p .git/hooks; touch .git/hooks/post-checkout");
+    run_job(f);
+    char *theirs = run_command(f, "find builds -name post-checkout");
+    assert_string_equal(
+        theirs, arena_printf(&f->arena, "builds/3/%s/.git/hooks/post-checkout", f->spec.project));
+    fixture_new_job(f);
+    f->spec.ref_protected = true;
+    SCRIPT(f, "echo in [$PWD]; touch kept");
+    run_job(f);
+    assert_outcome(f, JOB_SUCCESS, REASON_NONE, 0);
+    assert_in_log(
+        f, arena_printf(&f->arena, "\nin [%s/builds/3-protected/%s]\n", f->root, f->spec.project));
+    assert_not_in_log(f, "Starting in an empty folder");
+    assert_string_equal(run_command(f, "find builds -name kept | grep -c -- -protected/"), "1");
+}
+
 static void a_hook_runs_before_the_sources_in_the_builds_folder(void **state)
 {
     struct fixture *f = *state;
@@ -330,6 +351,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(each_line_is_shown_and_run_in_one_shell),
         TEST(a_job_without_sources_starts_in_an_empty_folder),
+        TEST(a_protected_ref_has_a_tree_of_its_own),
         TEST(a_hook_runs_before_the_sources_in_the_builds_folder),
         TEST(a_failing_hook_fails_the_job_before_its_sources),
         TEST(services_are_refused),

@@ -276,6 +276,52 @@ static void a_client_that_speaks_as_a_worker_is_cut_off(void **state)
     fixture_down(&f);
 }
 
+static void drivers_are_for_rollouts(void **state)
+{
+    struct fixture f;
+    struct client c;
+    struct tx *tx;
+    Pb__Envelope body = PB__ENVELOPE__INIT;
+    Pb__ClientEnqueue m = PB__CLIENT_ENQUEUE__INIT;
+    Pb__JobsEnqueue all = PB__JOBS_ENQUEUE__INIT;
+    Pb__EnqueueJob job = PB__ENQUEUE_JOB__INIT;
+    Pb__EnqueueJob *jobs = &job;
+    Pb__PlanJob plan = PB__PLAN_JOB__INIT;
+    Pb__ActionSpec action = PB__ACTION_SPEC__INIT;
+    Pb__DriverAction driver = PB__DRIVER_ACTION__INIT;
+    Pb__ActionFence fence = PB__ACTION_FENCE__INIT;
+
+    driver.driver = (char *)"haproxy";
+    driver.verb = (char *)"set_weight";
+    driver.target = (char *)"live";
+    driver.fence = &fence;
+    action.what_case = PB__ACTION_SPEC__WHAT_DRIVER;
+    action.driver = &driver;
+    plan.name = (char *)"one";
+    plan.action = &action;
+    job.plan = &plan;
+    job.keep_ms = 3600000;
+    all.project = (char *)"demo";
+    all.jobs = &jobs;
+    all.n_jobs = 1;
+    m.request = 1;
+    m.jobs = &all;
+    body.body_case = PB__ENVELOPE__BODY_CLIENT_ENQUEUE;
+    body.client_enqueue = &m;
+    fixture_up(&f, &calm);
+    join(&c, &f);
+    client_send(&c, &body);
+    const Pb__ClientEnqueued *answer = client_expect(&c, PB__ENVELOPE__BODY_CLIENT_ENQUEUED)
+                                           ->client_enqueued;
+    assert_string_equal(answer->code, "forbidden");
+    assert_string_equal(answer->text, "jobs[0].action: drivers are for rollouts");
+    fixture_read(&f, &tx);
+    assert_int_equal(tx_count(tx, T_JOB), 0);
+    tx_abort(tx);
+    client_close(&c);
+    fixture_down(&f);
+}
+
 static void a_client_whose_token_is_revoked_enqueues_no_more(void **state)
 {
     struct fixture f;
@@ -304,6 +350,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_cancel_sent_again_is_no_force),
         cmocka_unit_test(a_client_whose_token_is_revoked_enqueues_no_more),
+        cmocka_unit_test(drivers_are_for_rollouts),
         cmocka_unit_test(ends_of_jobs_do_not_count_as_answers_that_wait),
         cmocka_unit_test(a_client_that_asks_on_without_reading_is_cut_off),
         cmocka_unit_test(a_newer_session_of_a_client_ends_the_older),

@@ -13,6 +13,7 @@
 #include "common/limits.h"
 #include "common/os.h"
 #include "worker/action/state.h"
+#include "worker/shim/proc.h"
 
 static bool admits(const struct reach *r, const char *address, uint16_t port)
 {
@@ -145,12 +146,14 @@ static void on_ran(struct driver_call *call, const struct driver_reply *reply)
 static void test_act(struct driver_call *call)
 {
     static const char *const argv[] = {"sh", "-c", "echo out; echo err >&2; exit 7", NULL};
-    static const char *const slow[] = {"sleep", "60", NULL};
+    static const char *const slow[] = {
+        "sh", "-c", "setsid sh -c 'echo $$ >new; mv new pid; exec sleep 60' & sleep 60", NULL};
     bool is_slow = strcmp(call->what->verb, "slow") == 0;
     call->state = now;
     driver_exec(call,
-                &(struct driver_exec){
-                    .argv = is_slow ? slow : argv, .limit = 100, .timeout_ms = is_slow ? 50 : 9000},
+                &(struct driver_exec){.argv = is_slow ? slow : argv,
+                                      .limit = 100,
+                                      .timeout_ms = is_slow ? 2000 : 9000},
                 on_ran);
 }
 
@@ -249,6 +252,16 @@ static void a_program_that_takes_too_long_is_killed(void **state)
     assert_false(w->ok);
     assert_string_equal(w->code, "timeout");
     assert_int_equal(w->releases, 1);
+    /* With what went into a session of its own. */
+    struct buf text = BUF_INIT;
+    struct proc proc;
+    uint64_t pid, start;
+    char *path = os_path_join(w->dir, "drivers/test/pid");
+    assert_int_equal(os_read_file(path, 16, &text), 0);
+    assert_int_equal(str_to_u64(str_trim(buf_str(&text)), &pid), 0);
+    assert_true(proc_read((pid_t)pid, &proc, &start) < 0 || proc.state == 'Z');
+    buf_release(&text);
+    free(path);
 }
 
 static void a_lower_fence_never_reaches_the_driver(void **state)
