@@ -319,6 +319,7 @@ static void free_api(struct api *a)
     rate_free(a->strangers);
     rate_free(a->requests);
     quota_free(a->quota);
+    sent_free(a->sent);
     buf_release(&a->url);
     free(a);
 }
@@ -342,6 +343,7 @@ int api_start(const struct api_config *config, struct api **ret, struct buf *why
     if (config->rate > 0) {
         a->requests = rate_new(config->rate, RATE_BURST * (double)config->rate);
     }
+    a->sent = sent_new();
     a->quota = quota_new(config->job_uploads != 0 ? config->job_uploads : LIMIT_JOB_UPLOADS,
                          config->pipeline_uploads != 0 ? config->pipeline_uploads
                                                        : LIMIT_PIPELINE_UPLOADS);

@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "broker/api/api.h"
+#include "broker/core/core.h"
 #include "broker/core/query.h"
 #include "broker/core/rollout.h"
 #include "common/os.h"
@@ -184,12 +185,10 @@ static bool is_source_of(const Pb__PipelineRecord *p, struct str digest)
            str_eq(pb_str(p->source->snapshot->digest), digest);
 }
 
-/* What a job needs of other pipelines was looked up when it was sent: the newest good one may be
- * another by now. It was told the digest, and nobody else was. */
 static bool needs_others(struct tx *tx, const Pb__JobRecord *job, struct str digest)
 {
     const Pb__PlanJob *plan = plan_job_get(tx, job->pipeline_id, job->index);
-    return plan && plan->n_outer_needs > 0 && blob_referenced(tx, digest);
+    return plan && plan->n_outer_needs > 0 && core_job_takes(tx, job->id, digest);
 }
 
 bool auth_job_may_read(struct tx *tx, uint64_t job_id, const uint8_t digest[SHA256_BYTES])

@@ -32,7 +32,7 @@ bool principal_sees_group(const struct principal *p, const char *group);
 int auth_idempotency(const char *token_name, struct str key, uint8_t ret[SHA256_BYTES]);
 
 /* May the job read the blob? The source and the artifacts of its own pipeline; with needs outside
- * of it, whatever the store still refers to. */
+ * of it, the artifacts of the jobs that they name. */
 bool auth_job_may_read(struct tx *tx, uint64_t job_id, const uint8_t digest[SHA256_BYTES]);
 
 #endif

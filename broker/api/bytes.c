@@ -26,6 +26,9 @@ static int commit_upload(struct request *rq)
     int r = blob_upload_commit(u, digest, &size);
     if (r == 0) {
         rq->booked = 0; /* it stays booked */
+        if (rq->who.role == ROLE_JOB) {
+            sent_note(rq->api->sent, rq->who.job_id, digest);
+        }
         str_to_hex(digest, sizeof(digest), hex);
         rq->extra = json_pack("{s:s, s:I}", "digest", hex, "size", (json_int_t)size);
     }

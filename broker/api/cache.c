@@ -76,6 +76,24 @@ int get_job_cache(struct request *rq)
     return answer_response(rq, status, response);
 }
 
+/* The job had these bytes: it has uploaded them, or they are what it reads under that key, so that
+ * one that asks a second time is answered as the first time. Of other digests it learns nothing,
+ * not even whether they are here. */
+static int check_had(struct request *rq, const char *key, const uint8_t digest[SHA256_BYTES])
+{
+    uint8_t now[SHA256_BYTES];
+    if (sent_has(rq->api->sent, rq->args.id, digest)) {
+        return 0;
+    }
+    int r = find_cache(rq, key, now);
+    if (r == 0 && crypto_equal(now, digest, sizeof(now))) {
+        return 0;
+    }
+    return r == -E_FORBIDDEN
+               ? r
+               : request_fail(rq, -E_CONFLICT, "the job has not uploaded these bytes: do it first");
+}
+
 static int read_cache_set(struct request *rq, const json_t *body, struct arena *a,
                           Pb__CacheSet *ret)
 {
@@ -93,6 +111,9 @@ static int read_cache_set(struct request *rq, const json_t *body, struct arena *
     }
     if (!key || key[0] == '\0') {
         return request_fail(rq, -E_INVALID, "field `key` is missing");
+    }
+    if ((r = check_had(rq, key, digest)) < 0) {
+        return r;
     }
     /* Asking makes the blob young: no sweep takes it before the command refers to it. */
     struct blobs *blobs = rq->api->config.blobs;

@@ -11,6 +11,7 @@
 #include "broker/api/api.h"
 #include "broker/api/quota.h"
 #include "broker/api/request.h"
+#include "broker/api/sent.h"
 #include "broker/store/tx.h"
 #include "common/limits.h"
 
@@ -47,6 +48,7 @@ struct api {
     struct rate *strangers;      /* requests without a good token, by address */
     struct rate *requests;       /* of each token; NULL: unbounded */
     struct quota *quota;         /* of uploads by jobs */
+    struct sent *sent;           /* which those were */
     _Atomic uint64_t *counts;    /* answers, by route and status: metrics.c */
 
     pthread_mutex_t lock;

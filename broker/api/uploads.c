@@ -128,6 +128,9 @@ static int commit_done(struct request *rq)
     if (r == 0) {
         r = blob_partial_look(rq->api->config.blobs, rq->args.digest, owner_of(rq), &p);
     }
+    if (r == 0 && p.done && rq->who.role == ROLE_JOB) {
+        sent_note(rq->api->sent, rq->who.job_id, p.digest);
+    }
     return r < 0 ? refuse(rq, r) : answer_offset(rq, MHD_HTTP_NO_CONTENT, &p, NULL);
 }
 

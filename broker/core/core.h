@@ -144,6 +144,9 @@ int core_job_spec(struct tx *tx, uint64_t job_id, const char *token, Pb__JobSpec
 
 /* All variables of a job as its spec would have them now, a later one of the same name wins; of
  * trigger jobs, too. In tx_arena(tx). -E_NOT_FOUND, -E_CORRUPT. */
+/* Whether the blob is an artifact that the job's needs outside of its pipeline name: of what it was
+ * sent, or of an older pipeline that ended as well, since there may be a newer one by now. */
+bool core_job_takes(struct tx *tx, uint64_t job_id, struct str digest);
 int core_job_variables(struct tx *tx, uint64_t job_id, Pb__Variable ***ret, size_t *ret_count);
 
 /* Checks every rule between all rows of the store: states, indexes, counters, references. Calls

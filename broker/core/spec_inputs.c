@@ -107,8 +107,10 @@ static const Pb__PipelineRecord *ancestor(struct spec *s, struct str id_text)
     return NULL;
 }
 
-/* Of the project's newest pipelines the first one that ended well on that ref. */
-static const Pb__PipelineRecord *newest_good(struct spec *s, struct str project, struct str ref)
+/* Of the project's newest pipelines those that ended well on that ref, until `fn` says true. */
+typedef bool (*good_fn)(struct spec *s, const Pb__PipelineRecord *p, void *ctx);
+static const Pb__PipelineRecord *find_good(struct spec *s, struct str project, struct str ref,
+                                           good_fn fn, void *ctx)
 {
     const Pb__ProjectRecord *of = project_by_name(s->tx, arena_strdup(s->arena, project));
     const struct key prefix = key_u64(of != NULL ? of->id : 0);
@@ -122,13 +124,19 @@ static const Pb__PipelineRecord *newest_good(struct spec *s, struct str project,
     for (unsigned i = 0; cur.valid && found == NULL && i < LIMIT_OUTER_NEED_SEARCH; i++) {
         const Pb__PipelineRecord *p = pipeline_get(s->tx, key_read_u64(cur.key, sizeof(uint64_t)));
         if (p != NULL && p->status == STATUS_SUCCESS && p->parent_job_id == 0 &&
-            str_eqz(ref, p->ref)) {
+            str_eqz(ref, p->ref) && fn(s, p, ctx)) {
             found = p;
         }
         tx_prev(&cur);
     }
     cursor_end(&cur);
     return found;
+}
+
+static bool is_any(struct spec *s, const Pb__PipelineRecord *p, void *ctx)
+{
+    (void)s, (void)p, (void)ctx;
+    return true;
 }
 
 static const Pb__JobRecord *job_by_name(struct spec *s, const Pb__PipelineRecord *p,
@@ -169,7 +177,8 @@ static const Pb__JobRecord *outer_job(struct spec *s, const Pb__OuterNeed *need,
     }
     project = need->project.len > 0 ? spec_expand(s, need->project) : str_from(s->project);
     return reaches(s, project)
-               ? job_by_name(s, newest_good(s, project, spec_expand(s, need->ref)), name)
+               ? job_by_name(s, find_good(s, project, spec_expand(s, need->ref), is_any, NULL),
+                             name)
                : NULL;
 }
 
@@ -194,4 +203,57 @@ void spec_add_inputs(struct spec *s)
     }
     add_inner(s);
     add_outer(s);
+}
+
+struct taken {
+    struct str name; /* of the job */
+    struct str digest;
+};
+
+static bool has_artifact(struct spec *s, const Pb__PipelineRecord *p, void *ctx)
+{
+    const struct taken *t = ctx;
+    const Pb__ArtifactRecord *list[LIMIT_JOB_ARTIFACTS];
+    const Pb__JobRecord *from = job_by_name(s, p, t->name);
+    size_t n = 0;
+
+    if (from != NULL && from->state == JOB_SUCCESS) {
+        n = artifacts_of(s->tx, from->id, from->attempt, "archive", ARRAY_LEN(list), list);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (str_eq(pb_str(list[i]->digest), t->digest)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool was_sent(const struct spec *s, struct str digest)
+{
+    for (size_t i = 0; i < s->out->n_artifacts_in; i++) {
+        if (str_eq(pb_str(s->out->artifacts_in[i]->digest), digest)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool core_job_takes(struct tx *tx, uint64_t job_id, struct str digest)
+{
+    struct spec s;
+    bool found = false;
+
+    if (spec_gather(&s, tx, job_id) < 0 || s.pipeline == NULL) {
+        return false;
+    }
+    found = was_sent(&s, digest);
+    for (size_t i = 0; i < s.plan->n_outer_needs && !found; i++) {
+        const Pb__OuterNeed *need = s.plan->outer_needs[i];
+        struct taken t = {.name = spec_expand(&s, need->job), .digest = digest};
+        const struct str project = need->project.len > 0 ? spec_expand(&s, need->project)
+                                                         : str_from(s.project);
+        found = need->pipeline.len == 0 && reaches(&s, project) &&
+                find_good(&s, project, spec_expand(&s, need->ref), has_artifact, &t) != NULL;
+    }
+    return found;
 }

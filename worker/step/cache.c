@@ -207,6 +207,13 @@ static bool is_same(struct step *s, const struct note *note, const uint8_t *dige
     return same;
 }
 
+static int send(struct step *s, struct str key, int fd, const struct archive_info *info,
+                struct buf *why)
+{
+    int r = step_upload(s, fd, info->size, info->digest, PATIENCE_MS, why);
+    return r < 0 ? r : step_cache_set(s, key, info->digest, info->size, PATIENCE_MS, why);
+}
+
 static int keep(struct step *s, const struct note *note, const struct selection *sel,
                 struct cache_file *file, struct buf *why)
 {
@@ -222,9 +229,10 @@ static int keep(struct step *s, const struct note *note, const struct selection 
     step_say("Uploading cache " STR_FMT ": %" PRIu64 " files, %s (%s packed)...",
              STR_ARG(note->key), info.file_count, step_size_text(s, info.content_bytes),
              step_size_text(s, info.size));
-    r = step_upload(s, file->fd, info.size, info.digest, PATIENCE_MS, why);
-    if (r == 0) {
-        r = step_cache_set(s, note->key, info.digest, info.size, PATIENCE_MS, why);
+    r = send(s, note->key, file->fd, &info, why);
+    if (r == -E_CONFLICT) { /* a broker that began anew in between does not know who sent it */
+        buf_clear(why);
+        r = send(s, note->key, file->fd, &info, why);
     }
     if (r == 0) {
         cache_file_keep(file, store_dir(), info.digest, info.size);

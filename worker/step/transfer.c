@@ -117,6 +117,7 @@ static int status_error(int status)
 {
     return status == 404 || status == 410   ? -E_NOT_FOUND
            : status == 401 || status == 403 ? -E_FORBIDDEN
+           : status == 409                  ? -E_CONFLICT
            : status >= 500                  ? -E_UNREACHABLE
                                             : -E_FAILED;
 }

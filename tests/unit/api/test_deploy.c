@@ -12,14 +12,20 @@
 
 #define ONE_JOB "build:\n  script: [make]\n"
 
-/* Uploads bytes as the admin. */
-static void put_blob(struct fixture *x, const char *p, size_t n, uint8_t ret[SHA256_BYTES])
+/* Uploads bytes; NULL: as the admin. */
+static void put_blob_as(struct fixture *x, const char *token, const char *p, size_t n,
+                        uint8_t ret[SHA256_BYTES])
 {
     struct answer a;
-    call(x, &(struct call){.path = "/api/v1/blobs", .body = p, .body_size = n}, &a);
+    call(x, &(struct call){.path = "/api/v1/blobs", .token = token, .body = p, .body_size = n}, &a);
     assert_int_equal(a.status, 201);
     assert_int_equal(str_from_hex(str_from(text_of(a.json, "digest")), ret, SHA256_BYTES), 0);
     answer_release(&a);
+}
+
+static void put_blob(struct fixture *x, const char *p, size_t n, uint8_t ret[SHA256_BYTES])
+{
+    put_blob_as(x, NULL, p, n, ret);
 }
 
 static void set_artifact(struct arena *a, Pb__Outcome *o, const char *type, const uint8_t *digest)
@@ -155,6 +161,60 @@ static void assert_cache(struct fixture *x, uint64_t job_id, const char *query, 
     free(path);
 }
 
+static void assert_blob(struct fixture *x, const char *token, const uint8_t *digest, int status)
+{
+    struct answer a;
+    struct buf path = BUF_INIT;
+    char hex[2 * SHA256_BYTES + 1];
+    str_to_hex(digest, SHA256_BYTES, hex);
+    buf_addf(&path, "/api/v1/blobs/%s", hex);
+    call(x, &(struct call){.path = buf_cstr(&path), .token = token}, &a);
+    assert_int_equal(a.status, status);
+    answer_release(&a);
+    buf_release(&path);
+}
+
+/* With needs outside of its pipeline a job reads what they name, also when there is a newer one by
+ * now, and nothing else that the broker has. */
+static void a_job_reads_of_others_what_its_needs_name(void **state)
+{
+    struct fixture *x = *state;
+    struct arena a;
+    uint8_t old[SHA256_BYTES], new[SHA256_BYTES], unnamed[SHA256_BYTES], other[SHA256_BYTES];
+    const char *const texts[] = {"old", "new"};
+    uint8_t *const digests[] = {old, new};
+    uint64_t first;
+    uint64_t job_id;
+    arena_init(&a, 0);
+    worker_hello(x);
+    put_blob(x, "of nobody", 9, other);
+    put_blob(x, "unnamed", 7, unnamed);
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        Pb__Outcome made = PB__OUTCOME__INIT;
+        Pb__Outcome more = PB__OUTCOME__INIT;
+        submit(x, "make: {script: [x]}\nmore: {script: [x]}\n", &first);
+        put_blob(x, texts[i], 3, digests[i]);
+        set_artifact(&a, &made, "archive", digests[i]);
+        set_artifact(&a, &more, "archive", unnamed);
+        job_start(x, first);
+        job_finish_with(x, first, &made);
+        job_start(x, first + 1);
+        job_finish_with(x, first + 1, &more);
+    }
+    submit(x,
+           "use:\n  script: [x]\n  needs: [{project: group/test, job: make, ref: main, "
+           "artifacts: true}]\n",
+           &job_id);
+    job_start(x, job_id);
+    char *mine = token_of_job(x, job_id);
+    assert_blob(x, mine, new, 200);
+    assert_blob(x, mine, old, 200);
+    assert_blob(x, mine, unnamed, 403);
+    assert_blob(x, mine, other, 403);
+    free(mine);
+    arena_release(&a);
+}
+
 static void a_cache_is_set_by_its_job_and_found_by_the_next(void **state)
 {
     struct fixture *x = *state;
@@ -174,6 +234,11 @@ static void a_cache_is_set_by_its_job_and_found_by_the_next(void **state)
     buf_addf(&body, "{\"key\":\"k/1 x\",\"digest\":\"%s\",\"size\":6}", hex);
     json_decref(put_cache(x, 403, job_id, other, buf_cstr(&body)));
     json_decref(put_cache(x, 403, job_id, NULL, buf_cstr(&body))); /* the admin runs no job */
+    /* That somebody else uploaded it is not enough, nor that another job of the pipeline did. */
+    json_decref(put_cache(x, 409, job_id, mine, buf_cstr(&body)));
+    put_blob_as(x, other, "cached", 6, digest);
+    json_decref(put_cache(x, 409, job_id, mine, buf_cstr(&body)));
+    put_blob_as(x, mine, "cached", 6, digest);
     json_t *set = put_cache(x, 200, job_id, mine, buf_cstr(&body));
     assert_string_equal(text_of(set, "digest"), hex);
     json_decref(set);
@@ -214,11 +279,14 @@ static void a_cache_of_protected_refs_is_closed_to_other_branches(void **state)
     char *topic_token = token_of_job(x, of_topic);
     buf_addf(&body, "{\"key\":\"k-protected\",\"digest\":\"%s\",\"size\":6}", hex);
     json_decref(put_cache(x, 403, of_topic, topic_token, buf_cstr(&body)));
+    put_blob_as(x, main_token, "cached", 6, digest);
     json_decref(put_cache(x, 200, of_main, main_token, buf_cstr(&body)));
     assert_cache(x, of_main, "/cache?key=k-protected", main_token, 200, "cached");
     assert_cache(x, of_topic, "/cache?key=k-protected", topic_token, 403, NULL);
     buf_clear(&body);
     buf_addf(&body, "{\"key\":\"k-non_protected\",\"digest\":\"%s\",\"size\":6}", hex);
+    json_decref(put_cache(x, 409, of_topic, topic_token, buf_cstr(&body)));
+    put_blob_as(x, topic_token, "cached", 6, digest);
     json_decref(put_cache(x, 200, of_topic, topic_token, buf_cstr(&body)));
     free(main_token);
     free(topic_token);
@@ -243,7 +311,8 @@ static void a_cache_that_cannot_be_is_refused(void **state)
     job_start(x, job_id);
     char *mine = token_of_job(x, job_id);
     for (size_t i = 0; i < ARRAY_LEN(bodies); i++) {
-        json_decref(put_cache(x, 400, job_id, mine, bodies[i]));
+        /* Whether a digest is here is nobody's business who has not sent it. */
+        json_decref(put_cache(x, i == 3 ? 409 : 400, job_id, mine, bodies[i]));
     }
     free(mine);
 }
@@ -260,6 +329,7 @@ static void caches_are_listed_page_by_page(void **state)
     worker_hello(x);
     job_start(x, job_id);
     char *mine = token_of_job(x, job_id);
+    put_blob_as(x, mine, "cached", 6, digest);
     for (int i = 0; i < 5; i++) {
         struct buf body = BUF_INIT;
         buf_addf(&body, "{\"key\":\"k%d\",\"digest\":\"%s\"}", i, hex);
@@ -308,6 +378,7 @@ static void caches_go_when_somebody_wants_that(void **state)
     worker_hello(x);
     job_start(x, job_id);
     char *mine = token_of_job(x, job_id);
+    put_blob_as(x, mine, "cached", 6, digest);
     for (int i = 0; i < 3; i++) {
         struct buf body = BUF_INIT;
         buf_addf(&body, "{\"key\":\"k %d\",\"digest\":\"%s\"}", i, hex);
@@ -611,6 +682,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(artifacts_are_fetched_by_type),
         TEST(coverage_is_shown_of_jobs_and_averaged_of_pipelines),
+        TEST(a_job_reads_of_others_what_its_needs_name),
         TEST(a_cache_is_set_by_its_job_and_found_by_the_next),
         TEST(a_cache_of_protected_refs_is_closed_to_other_branches),
         TEST(a_cache_that_cannot_be_is_refused),
