@@ -87,14 +87,23 @@ static int fill_tcp(const struct cli *c, const struct action_options *o, json_t 
     return 0;
 }
 
+static int fill_prefork(const struct cli *c, const struct action_options *o, json_t *prefork)
+{
+    int r = set_text(c, prefork, "name", o->prefork);
+    return r < 0 ? r : set_text(c, prefork, "input", o->input);
+}
+
 int action_from_options(const struct cli *c, const struct action_options *o, json_t **ret)
 {
-    int count = (o->http != NULL) + (o->tcp != NULL) + (o->wait != NULL);
+    int count = (o->http != NULL) + (o->tcp != NULL) + (o->wait != NULL) + (o->prefork != NULL);
     if (count > 1 || (o->http == NULL && any_of_http(o))) {
         return cli_fail(c, -E_USAGE,
-                        count > 1 ? "one of --http, --tcp and --wait"
+                        count > 1 ? "one of --http, --tcp, --wait and --prefork"
                                   : "--method, --header, --body, --expect, --expect-body and "
                                     "--redirects are for --http");
+    }
+    if (o->input != NULL && o->prefork == NULL) {
+        return cli_fail(c, -E_USAGE, "--input is for --prefork");
     }
     if (count == 0) {
         return 0;
@@ -106,8 +115,14 @@ int action_from_options(const struct cli *c, const struct action_options *o, jso
         r = set_text(c, action, "wait", o->wait);
         json_decref(what);
     } else {
-        json_object_set_new(action, o->http != NULL ? "http" : "tcp", what);
-        r = o->http != NULL ? fill_http(c, o, what) : fill_tcp(c, o, what);
+        json_object_set_new(action,
+                            o->http != NULL  ? "http"
+                            : o->tcp != NULL ? "tcp"
+                                             : "prefork",
+                            what);
+        r = o->http != NULL  ? fill_http(c, o, what)
+            : o->tcp != NULL ? fill_tcp(c, o, what)
+                             : fill_prefork(c, o, what);
     }
     if (r < 0) {
         json_decref(action);

@@ -14,6 +14,8 @@ struct action_options {
     uint64_t redirects;
     const char *tcp;
     const char *wait;
+    const char *prefork;
+    const char *input;
 };
 
 /* *ret is the action of the request, which is the caller's; NULL: none is asked for. */

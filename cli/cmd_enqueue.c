@@ -368,7 +368,7 @@ static int collect(const struct cli *c, struct enqueue *e, const char **args, si
         json_decref(action);
         return cli_fail(c, -E_USAGE,
                         "which command? CMD..., or --file FILE with one a line, or one of --http, "
-                        "--tcp and --wait");
+                        "--tcp, --wait and --prefork");
     }
     if (e->count == 0 || e->count > COUNT_MAX) {
         json_decref(action);
@@ -413,6 +413,8 @@ int cmd_enqueue(struct cli *c, int argc, char **argv)
         {"redirects", 0, OPT_NUMBER, &e.action.redirects, "N", "of --http that are followed (0)"},
         {"tcp", 0, OPT_TEXT, &e.action.tcp, "HOST:PORT", "no command: somebody listens there"},
         {"wait", 0, OPT_TEXT, &e.action.wait, "TIME", "no command: only time goes by"},
+        {"prefork", 0, OPT_TEXT, &e.action.prefork, "POOL", "no command: a process that is there"},
+        {"input", 0, OPT_TEXT, &e.action.input, "TEXT", "what --prefork gives it"},
         {"name", 0, OPT_TEXT, &e.name, "NAME", "of the job (its command)"},
         {"tags", 0, OPT_TEXT, &e.tags, "TAG,...", "that its worker must have"},
         {"executor", 0, OPT_TEXT, &e.executor, "NAME", "that its worker must have"},

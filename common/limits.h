@@ -155,6 +155,11 @@
 #define LIMIT_ACTION_RESULT (16u * KIB)   /* of an answer's body that comes back */
 #define LIMIT_ACTION_DATA (64u * KIB)     /* of a driver's answer */
 #define LIMIT_ACTION_TEXT 500u            /* one line for people */
+#define LIMIT_PREFORK_NAME 64u            /* of a pool of processes */
+#define LIMIT_PREFORK_POOLS 32u           /* in one worker */
+#define LIMIT_PREFORK_PROCESSES 1024u     /* in one pool */
+#define LIMIT_PREFORK_ANSWER (1u * MIB)   /* one line of a process */
+#define LIMIT_PREFORK_LOG (64u * KIB)     /* of one job; what is behind is left out */
 #define LIMIT_ACTION_CA (64u * KIB)       /* certificates of authorities, PEM */
 #define LIMIT_FENCES 10000u               /* targets that one worker remembers */
 

@@ -150,16 +150,24 @@ static void set_actions(struct agent *a)
     const struct name_list *names = &a->config->executors;
     size_t count;
     const struct driver *const *drivers = driver_list(&count);
-    if (!worker_config_has_executor(a->config, "action")) {
+    const bool drives = worker_config_has_executor(a->config, "action");
+    if (!drives && a->config->prefork_count == 0) {
         return;
     }
     a->actions = actions_new(a->loop, &a->config->reach, a->state_dir);
-    a->executors = arena_array(&a->arena, names->count + count, sizeof(char *));
+    a->executors = arena_array(&a->arena, names->count + count + a->config->prefork_count,
+                               sizeof(char *));
     for (size_t i = 0; i < names->count; i++) {
         a->executors[a->executor_count++] = names->names[i];
     }
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && drives; i++) {
         a->executors[a->executor_count++] = arena_printf(&a->arena, "action/%s", drivers[i]->name);
+    }
+    prefork_sweep(a->state_dir);
+    for (size_t i = 0; i < a->config->prefork_count; i++) {
+        const struct prefork_config *pool = &a->config->preforks[i];
+        actions_add_pool(a->actions, pool, a->config->prefork_jobs);
+        a->executors[a->executor_count++] = arena_printf(&a->arena, "prefork/%s", pool->name);
     }
 }
 

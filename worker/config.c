@@ -10,6 +10,10 @@
 #include "worker/exec/exec.h"
 #include "worker/link.h"
 
+#define NOT_SAID UINT64_MAX
+#define ACTIONS  256u
+#define AT_HAND  4u /* jobs a process */
+
 const char worker_usage[] =
     "Usage: davit-worker join URL --token TOKEN --state DIR     once, with a broker elsewhere\n"
     "       davit-worker --state DIR [options]                  afterwards\n"
@@ -36,10 +40,16 @@ const char worker_usage[] =
     "                        sandbox, docker, action (default: shell)\n"
     "  --allow-local-git     jobs may have their sources from repositories on this machine "
     "(file://)\n"
-    "  --actions N           of the executor action: how many at a time (default: 256)\n"
+    "  --actions N           of the executor action, and jobs of prefork: how many at a time\n"
+    "                        (default: 256; with prefork alone 4 a process)\n"
     "  --action-allow ADDRESS[/BITS][:PORT]\n"
     "                        where actions may connect to; may be given again (default: all but\n"
     "                        link-local and multicast addresses)\n"
+    "  --prefork NAME[:N]=COMMAND\n"
+    "                        N processes (default: one a processor) of the command, started now, "
+    "for\n"
+    "                        the jobs of prefork/NAME; may be given again\n"
+    "  --prefork-jobs N      after which a process is replaced (default: 0, never)\n"
     "  --cancel-grace-ms N   between SIGTERM and SIGKILL of a canceled job (default: 10000)\n"
     "  --min-free-mb N       take no work with less free disk space (default: 500)\n"
     "  --log-level LEVEL     error, warn, info or debug (default: info)\n"
@@ -147,6 +157,7 @@ struct option {
     struct name_list *list;
     struct name_list *more;
     struct reach *reach;
+    struct worker_config *prefork;
     bool *flag; /* takes no value */
     bool flag_value;
 };
@@ -156,15 +167,33 @@ static int parse_reach(struct reach *reach, const char *text)
     return reach->count < LIMIT_ENGINE_OPTIONS ? reach_add(reach, text) : -E_USAGE;
 }
 
+static int parse_prefork(struct worker_config *c, const char *text)
+{
+    struct prefork_config one;
+    if (c->prefork_count >= LIMIT_PREFORK_POOLS || prefork_parse(text, &one) < 0) {
+        return -E_USAGE;
+    }
+    for (size_t i = 0; i < c->prefork_count; i++) {
+        if (strcmp(c->preforks[i].name, one.name) == 0) {
+            prefork_config_release(&one);
+            return -E_USAGE;
+        }
+    }
+    c->preforks = xrealloc(c->preforks, (c->prefork_count + 1) * sizeof(one));
+    c->preforks[c->prefork_count++] = one;
+    return 0;
+}
+
 static int set_option(const struct option *o, const char *value)
 {
-    return o->text != NULL     ? parse_text(o->text, value)
-           : o->number != NULL ? parse_number(o->number, value)
-           : o->size != NULL   ? parse_size(o->size, value)
-           : o->cpu != NULL    ? parse_cpu(o->cpu, value)
-           : o->list != NULL   ? parse_list(o->list, value)
-           : o->reach != NULL  ? parse_reach(o->reach, value)
-                               : parse_more(o->more, value);
+    return o->text != NULL      ? parse_text(o->text, value)
+           : o->number != NULL  ? parse_number(o->number, value)
+           : o->size != NULL    ? parse_size(o->size, value)
+           : o->cpu != NULL     ? parse_cpu(o->cpu, value)
+           : o->list != NULL    ? parse_list(o->list, value)
+           : o->reach != NULL   ? parse_reach(o->reach, value)
+           : o->prefork != NULL ? parse_prefork(o->prefork, value)
+                                : parse_more(o->more, value);
 }
 
 /* `value` is NULL when the argument is the last one. Sets *ret_taken when it used the value. */
@@ -184,6 +213,8 @@ static int parse_option(struct worker_config *c, const char *name, const char *v
         {"--slots", .number = &c->slots},
         {"--actions", .number = &c->actions},
         {"--action-allow", .reach = &c->reach},
+        {"--prefork", .prefork = c},
+        {"--prefork-jobs", .number = &c->prefork_jobs},
         {"--cancel-grace-ms", .number = &c->cancel_grace_ms},
         {"--min-free-mb", .number = &c->min_free_mb},
         {"--cpu", .cpu = &c->cpu_millis},
@@ -394,10 +425,22 @@ static void usual_list(struct name_list *list, const char *text)
     }
 }
 
+/* Jobs of pools are to be at hand when a process is free, and no more: others could have them. */
+static uint64_t usual_actions(const struct worker_config *c)
+{
+    uint64_t processes = 0;
+    for (size_t i = 0; i < c->prefork_count; i++) {
+        processes += c->preforks[i].processes;
+    }
+    return worker_config_has_executor(c, "action") || processes == 0 ? ACTIONS
+                                                                     : processes * AT_HAND;
+}
+
 /* What was not said. */
 static void set_usual(struct worker_config *c)
 {
     struct docker_config *d = &c->docker;
+    c->actions = c->actions == NOT_SAID ? usual_actions(c) : c->actions;
     usual_list(&c->executors, "shell");
     usual_list(&d->pull, "always");
     bool said = d->allow_pull.count > 0;
@@ -412,7 +455,7 @@ static void set_usual(struct worker_config *c)
 int worker_config_parse(struct worker_config *c, int argc, char **argv, struct buf *why)
 {
     *c = (struct worker_config){.slots = 1,
-                                .actions = 256,
+                                .actions = NOT_SAID,
                                 .cancel_grace_ms = 10000,
                                 .min_free_mb = 500,
                                 .docker.service_wait_s = 30,
@@ -454,6 +497,10 @@ void worker_config_release(struct worker_config *c)
     list_release(&c->tags);
     list_release(&c->executors);
     reach_release(&c->reach);
+    for (size_t i = 0; i < c->prefork_count; i++) {
+        prefork_config_release(&c->preforks[i]);
+    }
+    free(c->preforks);
     free(c->docker.socket);
     free(c->docker.image);
     free(c->docker.auth);

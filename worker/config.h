@@ -6,6 +6,7 @@
 #include "common/buf.h"
 #include "common/err.h"
 #include "common/log.h"
+#include "worker/action/prefork.h"
 #include "worker/action/reach.h"
 #include "worker/identity.h"
 
@@ -26,6 +27,9 @@ struct worker_config {
     uint64_t slots;
     uint64_t actions; /* at a time, of the executor action */
     struct reach reach;
+    struct prefork_config *preforks;
+    size_t prefork_count;
+    uint64_t prefork_jobs; /* then a process is replaced; 0: never */
     uint64_t cancel_grace_ms;
     uint64_t min_free_mb;
     uint32_t cpu_millis; /* what its jobs may take together; 0 in all three: it was not said, and */

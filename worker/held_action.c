@@ -25,13 +25,15 @@ static void leave_quiet(struct held *h)
     h->quiet = false;
 }
 
-static void end(struct held *h, Pb__Outcome *outcome)
+static void end(struct held *h, Pb__Outcome *outcome, struct str said)
 {
     struct buf note = BUF_INIT;
     outcome->detail = held_text(&h->arena, outcome->detail);
     log_debug(WHERE_FMT " ended: %s", WHERE(h), outcome->detail);
+    buf_add_str(&note, said);
     if (outcome->detail[0] != '\0') {
-        buf_addf(&note, "davit: %s\n", outcome->detail);
+        buf_addf(&note, "%sdavit: %s\n", said.n > 0 && said.p[said.n - 1] != '\n' ? "\n" : "",
+                 outcome->detail);
     }
     h->outcome = (Pb__Outcome *)pb_copy(&h->arena, &outcome->base);
     h->phase = HELD_ENDED;
@@ -51,13 +53,14 @@ static void on_end(void *ctx, Pb__ActionResult *result, Pb__Reason reason)
 {
     struct held *h = ctx;
     Pb__Outcome outcome = PB__OUTCOME__INIT;
+    const struct str said = action_log(h->action);
     h->action = NULL; /* it goes by itself */
     outcome.result = result->ok ? JOB_SUCCESS : JOB_FAILED;
     outcome.reason = reason;
     outcome.exit_code = result->ok ? 0 : 1;
     outcome.detail = result->text;
     outcome.action = result;
-    end(h, &outcome);
+    end(h, &outcome, said);
 }
 
 /* It never began. */
@@ -67,7 +70,7 @@ static void refuse(struct held *h, Pb__Reason reason, const char *why)
     outcome.result = JOB_FAILED;
     outcome.reason = reason;
     outcome.detail = (char *)(uintptr_t)why;
-    end(h, &outcome);
+    end(h, &outcome, STR_NULL);
 }
 
 void held_accept_action(struct agent *a, const Pb__JobSpec *spec)
@@ -80,7 +83,7 @@ void held_accept_action(struct agent *a, const Pb__JobSpec *spec)
     h->ran = true;
     if (a->actions == NULL || h->spec->action == NULL) {
         refuse(h, REASON_UNMET_PREREQUISITES,
-               a->actions == NULL ? "this worker has no executor `action`"
+               a->actions == NULL ? "this worker has no actions and no pools"
                                   : "a job of the executor `action` says what to do in `action`");
     } else if (held_lacks(h, &why)) {
         refuse(h, REASON_CONFIG_ERROR, buf_cstr(&why));
@@ -104,7 +107,7 @@ void held_cancel_action(struct held *h)
         Pb__Outcome outcome = PB__OUTCOME__INIT;
         outcome.result = JOB_CANCELED;
         stop(h);
-        end(h, &outcome);
+        end(h, &outcome, STR_NULL);
     }
 }
 

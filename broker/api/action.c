@@ -180,11 +180,36 @@ static int read_wait(const struct reader *in, const json_t *action, Pb__ActionSp
     return r;
 }
 
+static int read_prefork(const struct reader *in, const json_t *object, Pb__ActionSpec *spec)
+{
+    Pb__PreforkAction *p = arena_alloc(in->arena, sizeof(*p));
+    const char *name = NULL, *input = NULL;
+    int64_t keep = DEFAULT_KEEP_BYTES;
+    int r;
+
+    pb__prefork_action__init(p);
+    if ((r = body_fields(in->rq, object, "", "name input keep")) < 0 ||
+        (r = body_text(in->rq, object, "name", LIMIT_PREFORK_NAME, &name)) < 0 ||
+        (r = body_text(in->rq, object, "input", LIMIT_ACTION_BODY, &input)) < 0 ||
+        (r = body_i64(in->rq, object, "keep", 0, LIMIT_ACTION_RESULT, &keep)) < 0) {
+        return r;
+    }
+    if (name == NULL || name[0] == '\0') {
+        return request_fail(in->rq, -E_INVALID, "`%sname` is missing", in->rq->where);
+    }
+    p->name = arena_strdup(in->arena, str_from(name));
+    p->input = bytes_of(in, input);
+    p->keep_bytes = (uint32_t)keep;
+    spec->what_case = PB__ACTION_SPEC__WHAT_PREFORK;
+    spec->prefork = p;
+    return 0;
+}
+
 int action_read(struct request *rq, const json_t *job, size_t index, struct arena *arena,
                 Pb__ActionSpec **ret)
 {
     const struct reader in = {.rq = rq, .arena = arena};
-    const json_t *action, *http, *tcp;
+    const json_t *action, *http, *tcp, *prefork;
     Pb__ActionSpec *spec;
     int r = body_object(rq, job, "action", &action);
 
@@ -194,19 +219,28 @@ int action_read(struct request *rq, const json_t *job, size_t index, struct aren
     spec = arena_alloc(arena, sizeof(*spec));
     pb__action_spec__init(spec);
     body_at(rq, "jobs[%zu].action.", index);
-    if ((r = body_fields(rq, action, "", "http tcp wait")) < 0 ||
+    if ((r = body_fields(rq, action, "", "http tcp wait prefork")) < 0 ||
         (r = body_object(rq, action, "http", &http)) < 0 ||
-        (r = body_object(rq, action, "tcp", &tcp)) < 0) {
+        (r = body_object(rq, action, "tcp", &tcp)) < 0 ||
+        (r = body_object(rq, action, "prefork", &prefork)) < 0) {
         return r;
     }
-    if ((http != NULL) + (tcp != NULL) + (json_object_get(action, "wait") != NULL) != 1) {
-        return request_fail(rq, -E_INVALID, "`jobs[%zu].action` is one of `http`, `tcp` and `wait`",
+    if ((http != NULL) + (tcp != NULL) + (prefork != NULL) +
+            (json_object_get(action, "wait") != NULL) !=
+        1) {
+        return request_fail(rq, -E_INVALID,
+                            "`jobs[%zu].action` is one of `http`, `tcp`, `prefork` and `wait`",
                             index);
     }
-    body_at(rq, "jobs[%zu].action.%s", index, http != NULL ? "http." : tcp != NULL ? "tcp." : "");
-    r = http != NULL  ? read_http(&in, http, spec)
-        : tcp != NULL ? read_tcp(&in, tcp, spec)
-                      : read_wait(&in, action, spec);
+    body_at(rq, "jobs[%zu].action.%s", index,
+            http != NULL      ? "http."
+            : tcp != NULL     ? "tcp."
+            : prefork != NULL ? "prefork."
+                              : "");
+    r = http != NULL      ? read_http(&in, http, spec)
+        : tcp != NULL     ? read_tcp(&in, tcp, spec)
+        : prefork != NULL ? read_prefork(&in, prefork, spec)
+                          : read_wait(&in, action, spec);
     body_at(rq, "jobs[%zu].", index);
     if (r == 0) {
         *ret = spec;
@@ -241,6 +275,8 @@ char *action_name(struct arena *arena, const Pb__ActionSpec *spec)
     case PB__ACTION_SPEC__WHAT_TCP:
         return clean(arena, arena_printf(arena, "tcp " STR_FMT ":%u",
                                          STR_ARG(pb_str(spec->tcp->host)), spec->tcp->port));
+    case PB__ACTION_SPEC__WHAT_PREFORK:
+        return clean(arena, arena_printf(arena, "prefork %s", spec->prefork->name));
     default:
         return arena_printf(arena, "wait %" PRIu64 " ms", spec->wait->ms);
     }

@@ -11,7 +11,9 @@
 
 bool executor_is_action(const char *executor)
 {
-    return strcmp(executor, "action") == 0 || str_starts(str_from(executor), STR("action/"));
+    const struct str s = str_from(executor);
+
+    return str_eqz(s, "action") || str_starts(s, STR("action/")) || str_starts(s, STR("prefork/"));
 }
 
 bool class_is_action(const Pb__ClassRecord *class)
@@ -29,23 +31,37 @@ bool worker_runs_processes(const Pb__WorkerRecord *w)
     return false;
 }
 
-static const char *driver_of(const Pb__ActionSpec *spec)
+/* Which workers have it: "action", or a kind and one of that kind. */
+struct wanted {
+    const char *kind;
+    const char *name; /* "": any */
+};
+
+static struct wanted wanted_by(const Pb__ActionSpec *spec)
 {
-    return spec != NULL && spec->what_case == PB__ACTION_SPEC__WHAT_DRIVER ? spec->driver->driver
-                                                                           : "";
+    switch (spec != NULL ? (int)spec->what_case : 0) {
+    case PB__ACTION_SPEC__WHAT_DRIVER:
+        return (struct wanted){"action", spec->driver->driver};
+    case PB__ACTION_SPEC__WHAT_PREFORK:
+        return (struct wanted){"prefork", spec->prefork->name};
+    default:
+        return (struct wanted){"action", ""};
+    }
 }
 
 char *action_executor(struct arena *arena, const Pb__ActionSpec *spec)
 {
     static char plain[] = "action";
-    const char *driver = driver_of(spec);
+    const struct wanted w = wanted_by(spec);
 
-    return driver[0] != '\0' ? arena_printf(arena, "%s/%s", plain, driver) : plain;
+    return w.name[0] != '\0' ? arena_printf(arena, "%s/%s", w.kind, w.name) : plain;
 }
 
 bool action_same_executor(const Pb__ActionSpec *a, const Pb__ActionSpec *b)
 {
-    return (a != NULL) == (b != NULL) && strcmp(driver_of(a), driver_of(b)) == 0;
+    const struct wanted x = wanted_by(a), y = wanted_by(b);
+
+    return (a != NULL) == (b != NULL) && strcmp(x.kind, y.kind) == 0 && strcmp(x.name, y.name) == 0;
 }
 
 /* One that is to wait for longer than jobs may take is not cut off for that. */
@@ -147,6 +163,15 @@ static const char *driver_wrong(const Pb__DriverAction *d)
     return good ? NULL : "action: a driver without a name, verb, target or fence";
 }
 
+static const char *prefork_wrong(const Pb__PreforkAction *p)
+{
+    const bool good = name_ok(p->name) && strlen(p->name) <= LIMIT_PREFORK_NAME &&
+                      p->input.len <= LIMIT_ACTION_BODY && p->keep_bytes <= LIMIT_ACTION_RESULT &&
+                      str_is_utf8(pb_str(p->input), NULL);
+
+    return good ? NULL : "action: a pool without a name, or too much to bring or to keep";
+}
+
 static const char *what_wrong(const Pb__ActionSpec *spec)
 {
     switch ((int)spec->what_case) {
@@ -159,6 +184,8 @@ static const char *what_wrong(const Pb__ActionSpec *spec)
                                                                   : "action: too long a wait";
     case PB__ACTION_SPEC__WHAT_DRIVER:
         return driver_wrong(spec->driver);
+    case PB__ACTION_SPEC__WHAT_PREFORK:
+        return prefork_wrong(spec->prefork);
     default:
         return "action: it does nothing";
     }

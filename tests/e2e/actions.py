@@ -1,9 +1,11 @@
 """Jobs without a process: what they bring, and what becomes of them when their worker is killed."""
+import contextlib
 import http.server
+import os
 import threading
 
 from enqueue import enqueue, job, wait_status
-from stack import Stack, main
+from stack import Stack, main, wait_for
 
 FLIGHT = 1000
 
@@ -74,5 +76,44 @@ def none_is_lost_or_ends_twice_when_its_worker_is_killed(build):
         stack.fsck()
 
 
+def processes_do_one_job_after_the_other(build):
+    loop = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples", "prefork", "loop.py")
+    with Stack(build, workers=1) as stack:
+        early = enqueue(stack, {"action": {"prefork": {"name": "words", "input": "a b c"}}})[0]
+        why = stack.patient(lambda: stack.get(f"/jobs/{early}/why"))
+        assert "no executor prefork/words" in str(why), why
+        stack.workers[0].argv += ["--prefork", f"words:2=python3 {loop}"]
+        stack.workers[0].kill()
+        stack.workers[0].start()
+        done = wait_status(stack, early, "success")
+        assert done["attempts"][-1]["action"]["body"] == "3", done
+        assert b"of this process" in stack.log(early), stack.log(early)
+        ids = enqueue(stack, *[{"action": {"prefork": {"name": "words", "input": "w " * (i % 50)}}} for i in range(FLIGHT)])
+        stack.workers[0].kill()  # in the middle: what was lost is begun anew
+        stack.workers[0].start()
+        for i, ident in enumerate(ids):
+            done = wait_status(stack, ident, "success", "failed")
+            assert done["status"] == "success" and done["attempts"][-1]["action"]["body"] == str(i % 50), done
+        left = processes_of(stack)
+        assert len(left) == 2, left
+        stack.workers[0].kill()
+        wait_for("the end of the processes", lambda: not processes_of(stack))  # their stdin has ended
+        stack.stop()
+        stack.fsck()
+
+
+def processes_of(stack):
+    """The interpreters in pools of this stack's workers."""
+    mark = b"DAVIT_PREFORK_STATE=" + os.fsencode(stack.dir)
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as env, \
+                open(f"/proc/{pid}/cmdline", "rb") as argv:
+            if mark in env.read() and argv.read().startswith(b"python3"):
+                found.append(int(pid))
+    return found
+
+
 if __name__ == "__main__":
-    main([an_action_brings_its_answer, none_is_lost_or_ends_twice_when_its_worker_is_killed])
+    main([an_action_brings_its_answer, none_is_lost_or_ends_twice_when_its_worker_is_killed,
+          processes_do_one_job_after_the_other])

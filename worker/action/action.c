@@ -102,10 +102,20 @@ void actions_free(struct actions *as)
     while (as->list != NULL) {
         action_cancel(as->list);
     }
+    for (size_t i = 0; i < as->pool_count; i++) {
+        prefork_free(as->pools[i]);
+    }
+    free(as->pools);
     http_multi_free(as->http);
     loop_timer_clear(as->loop, &as->http_timer);
     fences_release(&as->fences);
     free(as);
+}
+
+void actions_add_pool(struct actions *as, const struct prefork_config *config, uint64_t recycle)
+{
+    as->pools = xrealloc(as->pools, (as->pool_count + 1) * sizeof(struct prefork *));
+    as->pools[as->pool_count++] = prefork_new(as, config, recycle);
 }
 
 /* ---- the end ---- */
@@ -120,6 +130,7 @@ static void stop_work(struct action *a)
         a->http = NULL;
     }
     action_drive_end(a);
+    action_prefork_end(a);
 }
 
 static void action_free(struct action *a)
@@ -157,6 +168,7 @@ static void hide_secrets(struct action *a)
         if (v->masked && mask_add_secret(mask, pb_str(v->value)) < 0) {
             a->result.body = pb_bytes_ref(STR_NULL); /* rather nothing than a secret */
             a->result.text = arena_strdup(&a->arena, STR("the masked variables are too long"));
+            a->log = STR_NULL;
             mask_free(mask);
             return;
         }
@@ -166,6 +178,7 @@ static void hide_secrets(struct action *a)
         a->result.body = hide(a, once, pb_str(a->result.body));
         ProtobufCBinaryData text = hide(a, once, str_from(a->result.text));
         a->result.text = arena_strdup(&a->arena, pb_str(text));
+        a->log = pb_str(hide(a, once, a->log));
     }
     mask_free(mask);
 }
@@ -308,6 +321,12 @@ static void on_job_timeout(void *ctx)
                    a->spec->timeout_ms);
 }
 
+void action_time_begins(struct action *a)
+{
+    loop_timer_set(a->all->loop, &a->job_timer, os_monotonic_ms() + a->spec->timeout_ms,
+                   on_job_timeout, a);
+}
+
 static void begin(struct action *a)
 {
     const Pb__ActionSpec *what = a->spec->action;
@@ -323,6 +342,9 @@ static void begin(struct action *a)
         break;
     case PB__ACTION_SPEC__WHAT_DRIVER:
         action_drive(a, what->driver);
+        break;
+    case PB__ACTION_SPEC__WHAT_PREFORK:
+        action_prefork(a, what->prefork);
         break;
     default: /* of a newer broker */
         action_end_bad(a, REASON_UNMET_PREREQUISITES, "invalid",
@@ -342,13 +364,18 @@ struct action *action_begin(struct actions *as, const Pb__JobSpec *spec, action_
     pb__action_result__init(&a->result);
     arena_init_small(&a->arena, ARENA_FIRST);
     DL_APPEND(as->list, a);
-    loop_timer_set(as->loop, &a->job_timer, os_monotonic_ms() + spec->timeout_ms, on_job_timeout,
-                   a);
+    action_time_begins(a);
     begin(a);
     return a;
 }
 
+struct str action_log(const struct action *a)
+{
+    return a->log;
+}
+
 bool action_is_executor(const char *name)
 {
-    return strcmp(name, "action") == 0 || str_starts(str_from(name), STR("action/"));
+    const struct str s = str_from(name);
+    return str_eqz(s, "action") || str_starts(s, STR("action/")) || str_starts(s, STR("prefork/"));
 }

@@ -6,6 +6,7 @@
 #include "common/http_multi.h"
 #include "worker/action/action.h"
 #include "worker/action/fence.h"
+#include "worker/action/prefork.h"
 #include "worker/driver/driver.h"
 
 struct actions {
@@ -16,10 +17,13 @@ struct actions {
     struct loop_timer http_timer;
     struct fences fences;
     const struct driver *const *drivers; /* NULL at the end */
+    struct prefork **pools;
+    size_t pool_count;
     struct action *list;
 };
 
 struct driver_op; /* worker/driver/call.c */
+struct process;   /* worker/action/prefork.c */
 
 struct action {
     struct actions *all;
@@ -37,6 +41,11 @@ struct action {
     struct loop_timer job_timer; /* the job's time is over */
     struct http_call *http;
     struct vars *vars; /* made when they are asked for */
+    struct str log;    /* what a process of a pool wrote */
+
+    struct prefork *pool; /* while it waits for one of its processes, in this list */
+    struct action *pool_prev, *pool_next;
+    struct process *process; /* that has it */
 
     const struct driver *driver; /* begun */
     struct driver_call call;
@@ -56,6 +65,9 @@ char *action_line(struct arena *arena, struct str text);
  * or holds a NUL; the action has ended. */
 bool action_expand(struct action *a, ProtobufCBinaryData text, size_t limit, struct str *ret);
 const struct var *action_variable(struct action *a, const char *name); /* NULL: none */
+
+/* The job's time counts from now on. */
+void action_time_begins(struct action *a);
 
 void action_http(struct action *a, const Pb__HttpAction *what); /* http.c */
 void action_tcp(struct action *a, const Pb__TcpAction *what);

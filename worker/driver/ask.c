@@ -107,7 +107,7 @@ static void on_socket(void *ctx, unsigned events)
         }
     }
     if ((events & LOOP_READ) != 0) {
-        int r = op_read(op->fd, &op->out, op->limit);
+        int r = pipe_read(op->fd, &op->out, op->limit);
         if (r < 0) {
             op_fail(op, r, "the answer is too big");
         } else if (r == 1) {

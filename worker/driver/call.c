@@ -3,7 +3,6 @@
 
 #include "worker/driver/op.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -169,24 +168,6 @@ static void on_late(void *ctx)
 void op_set_end(struct driver_op *op, uint64_t timeout_ms)
 {
     loop_timer_set(op->action->all->loop, &op->timer, os_monotonic_ms() + timeout_ms, on_late, op);
-}
-
-int op_read(int fd, struct buf *out, size_t limit)
-{
-    char bytes[16384];
-    for (;;) {
-        ssize_t n = read(fd, bytes, sizeof(bytes));
-        if (n > 0) {
-            buf_add(out, bytes, (size_t)n);
-            if (out->n > limit) {
-                return -E_TOO_BIG;
-            }
-        } else if (n == 0) {
-            return 1;
-        } else if (errno != EINTR) {
-            return errno == EAGAIN ? 0 : 1; /* a reset is an end, too */
-        }
-    }
 }
 
 /* ---- helpers ---- */

@@ -294,7 +294,7 @@ static const struct verb *verb_of(const struct driver_call *call)
 static void ended(struct driver_call *call, const struct driver_reply *reply)
 {
     const struct verb *verb = verb_of(call);
-    const struct str said = op_last_line(reply->err);
+    const struct str said = last_line(reply->err);
     json_error_t error;
     const char *why;
     json_t *root;

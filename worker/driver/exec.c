@@ -1,8 +1,6 @@
 /* A program of the user's own. */
 #include "common/base.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,24 +16,13 @@ static int exit_code(int status)
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-struct str op_last_line(struct str s)
-{
-    s = str_trim(s);
-    for (size_t i = s.n; i > 0; i--) {
-        if (s.p[i - 1] == '\n') {
-            return str_sub(s, i, s.n);
-        }
-    }
-    return s;
-}
-
 /* Both pipes are at their end and the program has ended, whichever comes last. What it left in the
  * background and holds a pipe open goes with the program. */
 static void look(struct driver_op *op)
 {
     if (op->exited) {
-        (void)op_read(op->fd, &op->out, op->limit);
-        (void)op_read(op->err_fd, &op->err, SIZE_MAX);
+        (void)pipe_read(op->fd, &op->out, op->limit);
+        (void)pipe_read(op->err_fd, &op->err, SIZE_MAX);
         if (op->err.n > OP_ERR_BYTES) {
             buf_drop_front(&op->err, op->err.n - OP_ERR_BYTES);
         }
@@ -46,7 +33,7 @@ static void look(struct driver_op *op)
 static void on_out(void *ctx, unsigned events)
 {
     struct driver_op *op = ctx;
-    int r = op_read(op->fd, &op->out, op->limit);
+    int r = pipe_read(op->fd, &op->out, op->limit);
     (void)events;
     if (r < 0) {
         op_fail(op, r, "it says more than is allowed");
@@ -59,7 +46,7 @@ static void on_out(void *ctx, unsigned events)
 static void on_err(void *ctx, unsigned events)
 {
     struct driver_op *op = ctx;
-    int r = op_read(op->err_fd, &op->err, SIZE_MAX);
+    int r = pipe_read(op->err_fd, &op->err, SIZE_MAX);
     (void)events;
     if (op->err.n > 2u * OP_ERR_BYTES) {
         buf_drop_front(&op->err, op->err.n - OP_ERR_BYTES);
@@ -84,16 +71,6 @@ struct ends {
     int in, out, err; /* the program's */
 };
 
-static int make_pipe(int ret[2], bool our_end_reads)
-{
-    if (pipe2(ret, O_CLOEXEC) != 0) {
-        return err_from_errno(errno);
-    }
-    int ours = our_end_reads ? ret[0] : ret[1];
-    check(fcntl(ours, F_SETFL, O_NONBLOCK) == 0);
-    return 0;
-}
-
 static void close_ends(struct ends *e)
 {
     int *const fds[] = {&e->in, &e->out, &e->err};
@@ -108,13 +85,13 @@ static void close_ends(struct ends *e)
 static int open_pipes(struct driver_op *op, struct str in, struct ends *e)
 {
     int out[2], err[2], into[2];
-    int r = make_pipe(out, true);
+    int r = pipe_make(out, true);
     if (r < 0) {
         return r;
     }
     op->fd = out[0];
     e->out = out[1];
-    if ((r = make_pipe(err, true)) < 0) {
+    if ((r = pipe_make(err, true)) < 0) {
         return r;
     }
     op->err_fd = err[0];
@@ -125,7 +102,7 @@ static int open_pipes(struct driver_op *op, struct str in, struct ends *e)
     if (in.n > IN_MAX) {
         return -E_TOO_BIG;
     }
-    if ((r = make_pipe(into, false)) < 0) {
+    if ((r = pipe_make(into, false)) < 0) {
         return r;
     }
     e->in = into[0];

@@ -120,7 +120,7 @@ static void reloaded(struct driver_call *call, const struct driver_reply *reply)
     struct route *r = call->state;
 
     if (reply->error < 0 || reply->status != 0) {
-        const struct str said = op_last_line(reply->err);
+        const struct str said = last_line(reply->err);
         put_back(r);
         if (reply->error < 0) {
             driver_fail(call, "failed", "nginx: reload: %s", reply->why);

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include "worker/action/pipes.h"
 #include "worker/action/state.h"
 
 #define OP_ERR_BYTES 4096u
@@ -45,9 +46,5 @@ void op_fail(struct driver_op *op, int error, const char *why);
 void op_fail_soon(struct driver_op *op, int error);
 /* Ends with -E_TIMEOUT. */
 void op_set_end(struct driver_op *op, uint64_t timeout_ms);
-/* Reads what there is of a descriptor that does not block. 1: its end; 0: not yet; -E_TOO_BIG. */
-int op_read(int fd, struct buf *out, size_t limit);
-/* What a program said last, of all it wrote. */
-struct str op_last_line(struct str s);
 
 #endif

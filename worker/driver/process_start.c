@@ -163,7 +163,7 @@ static const char *complaint(struct driver_call *call, const char *folder)
 
     if (os_read_file(arena_printf(call->arena, "%s/errors", folder), ERRORS_MAX, &text) == 0 &&
         text.n > 0) {
-        line = arena_strdup(call->arena, op_last_line(buf_str(&text)));
+        line = arena_strdup(call->arena, last_line(buf_str(&text)));
     }
     buf_release(&text);
     return line;
