@@ -19,6 +19,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 import blobs  # noqa: E402
+import executors  # noqa: E402
 import generate  # noqa: E402
 import peer_compile  # noqa: E402
 import queue_bench  # noqa: E402
@@ -245,6 +246,7 @@ BENCHES = {
     "backlog": queue_bench.backlog,
     "fleet": queue_bench.fleet,
     "fairness": queue_bench.fairness,
+    "executors": executors.executors,
     "rollout-stats": rollout_stats,
     "tls": tls_bench.tls,
 }
