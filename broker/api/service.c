@@ -112,6 +112,7 @@ static int open_service(struct request *rq, struct tx **ret_tx, const Pb__Servic
 {
     struct tx *tx;
     int r = api_read(rq->api, &tx);
+    *ret_tx = NULL;
     if (r < 0) {
         return r;
     }
