@@ -23,6 +23,7 @@ import executors  # noqa: E402
 import generate  # noqa: E402
 import peer_compile  # noqa: E402
 import queue_bench  # noqa: E402
+import rollout_bench  # noqa: E402
 import tls_bench  # noqa: E402
 from stack import Stack, wait_for  # noqa: E402
 
@@ -247,6 +248,7 @@ BENCHES = {
     "fleet": queue_bench.fleet,
     "fairness": queue_bench.fairness,
     "executors": executors.executors,
+    "rollouts": rollout_bench.rollouts,
     "rollout-stats": rollout_stats,
     "tls": tls_bench.tls,
 }
