@@ -144,7 +144,8 @@ static int open_s3(struct broker *b, const struct options *o, struct buf *why)
 static int open_folders(struct broker *b, const struct options *o, struct buf *why)
 {
     const char *data = o->data;
-    struct store_options options = {.read_only = false};
+    struct store_options options = {.may_migrate = turn_may_migrate,
+                                    .migrate_ctx = b->journal_path};
     char *store_dir = os_path_join(data, "store");
     char *blobs_dir = os_path_join(data, "blobs");
     char *logs_dir = os_path_join(data, "logs");
@@ -428,13 +429,13 @@ static int broker_open(struct broker *b, const struct options_source *source,
     }
     b->bus = bus_new();
     b->inbox = inbox_new();
+    b->journal_path = os_path_join(o->data, "journal");
     r = open_folders(b, o, why);
     r = r < 0 ? r : open_authority(b, o, why);
     r = r < 0 ? r : open_https(b, o, why);
     if (r < 0) {
         return r;
     }
-    b->journal_path = os_path_join(o->data, "journal");
     b->endpoints_path = os_path_join(o->data, "endpoints.json");
     unlink(b->endpoints_path); /* of a broker that did not end cleanly */
     b->has_includes = set_includes(b, o);

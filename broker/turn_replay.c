@@ -161,3 +161,30 @@ int turn_open_journal(struct turn *t, struct buf *why)
     }
     return r;
 }
+
+static int skip(void *ctx, uint64_t index, struct str packed)
+{
+    (void)ctx, (void)index, (void)packed;
+    return 0;
+}
+
+int turn_may_migrate(void *journal_dir, const Pb__MetaRecord *meta, struct buf *why)
+{
+    const struct journal_options o = {.dir = journal_dir,
+                                      .store_id = meta->store_id.data,
+                                      .secret = pb_str(meta->job_token_key),
+                                      .command_version = COMMAND_VERSION,
+                                      .read_only = true};
+    struct journal *j;
+
+    if (meta->store_id.len != JOURNAL_STORE_ID_BYTES) {
+        return 0; /* it knows nothing yet */
+    }
+    int r = journal_open(&o, &j, why);
+    if (r < 0) {
+        return r;
+    }
+    r = journal_replay(j, meta->applied_index, skip, NULL, why);
+    journal_close(j);
+    return r;
+}

@@ -36,6 +36,9 @@ struct turn_config {
 /* Applies what the journal has and the store has not, recovers the holders and the trigger jobs
  * from the store, and starts the thread. `why` gets a line for people on failure. */
 int turn_start(const struct turn_config *config, struct turn **ret, struct buf *why);
+/* For store_options.may_migrate, with the path of the journal's folder: whether this program can
+ * apply what the journal has and a store with that first row has not. Changes nothing. */
+int turn_may_migrate(void *journal_dir, const Pb__MetaRecord *meta, struct buf *why);
 /* Ends in order: what is acknowledged and what is stored are the same after it. */
 void turn_stop(struct turn *t);
 /* Stopped, or NULL, or one without a thread: that may be freed at any moment between two steps,

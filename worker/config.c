@@ -35,6 +35,9 @@ const char worker_usage[] =
     "                        what its jobs may ask for together, as 4 or 1500m, 8Gi, 100G "
     "(default:\n"
     "                        the machine's processors and memory, what is free on the disk)\n"
+    "  --cache-size SIZE     of its own copies of caches; what was not used for longest goes "
+    "first\n"
+    "                        (default: 8Gi; never more than a quarter of the disk's room)\n"
     "  --executors A,B       ways to run jobs, of which the first one that takes a job does: "
     "shell,\n"
     "                        sandbox, docker, action (default: shell)\n"
@@ -220,6 +223,7 @@ static int parse_option(struct worker_config *c, const char *name, const char *v
         {"--cpu", .cpu = &c->cpu_millis},
         {"--memory", .size = &c->memory_bytes},
         {"--disk", .size = &c->disk_bytes},
+        {"--cache-size", .size = &c->cache_bytes},
         {"--tags", .list = &c->tags},
         {"--executors", .list = &c->executors},
         {"--docker-socket", .text = &d->socket},

@@ -35,6 +35,7 @@ struct worker_config {
     uint32_t cpu_millis; /* what its jobs may take together; 0 in all three: it was not said, and */
     uint64_t memory_bytes; /* is what the machine has */
     uint64_t disk_bytes;
+    uint64_t cache_bytes; /* of its copies of caches; 0: LIMIT_WORKER_CACHE_BYTES */
     struct docker_config {
         char *socket;
         char *image; /* NULL: none */

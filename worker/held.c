@@ -28,6 +28,7 @@ static struct exec_context context_of(const struct held *h)
         .tags = a->tags_text,
         .builds_dir = a->builds_dir,
         .cache_dir = a->cache_dir,
+        .cache_bytes = a->config->cache_bytes,
         .job_dir = h->dir,
         /* Where it has joined is where it can reach the broker. */
         .api_url = a->tls != NULL ? a->config->identity->api_url : a->session.api_url,

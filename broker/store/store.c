@@ -257,7 +257,8 @@ static int judge_version(const struct store *s, const char *dir, uint32_t versio
 }
 
 /* The one row of T_META says which schema wrote the store; an empty store has none yet. */
-static int check_version(struct store *s, const char *dir, struct buf *why)
+static int check_version(struct store *s, const char *dir, const struct store_options *opt,
+                         struct buf *why)
 {
     struct tx *tx;
     struct cursor c;
@@ -276,6 +277,10 @@ static int check_version(struct store *s, const char *dir, struct buf *why)
             r = -E_CORRUPT;
         } else {
             r = judge_version(s, dir, meta->schema_version, why);
+        }
+        if (r == IS_OLDER && opt && opt->may_migrate) {
+            int allowed = opt->may_migrate(opt->migrate_ctx, meta, why);
+            r = allowed < 0 ? allowed : r;
         }
     } else if (!tx_ok(tx)) {
         r = tx_error(tx);
@@ -310,7 +315,7 @@ int store_open(const char *dir, const struct store_options *opt, struct store **
         r = open_tables(s, dir, why);
     }
     if (r == 0) {
-        r = check_version(s, dir, why);
+        r = check_version(s, dir, opt, why);
     }
     if (r == 0) {
         *ret = s;

@@ -13,6 +13,7 @@
 
 #include "common/buf.h"
 #include "common/err.h"
+#include "proto/pb.h"
 
 #define STORE_SCHEMA_VERSION 3u
 #define STORE_SCHEMA_OLDEST  1u /* from which migrations.def leads to it */
@@ -31,6 +32,10 @@ struct store;
 struct store_options {
     bool read_only;     /* for fsck and backup beside a running broker: takes no folder lock */
     uint64_t map_bytes; /* 0: LIMIT_MAP_BYTES */
+    /* NULL, or asked before a store of an older schema is changed, with its first row: below 0, and
+     * a line in `why`, it stays as it is. */
+    int (*may_migrate)(void *ctx, const Pb__MetaRecord *meta, struct buf *why);
+    void *migrate_ctx;
 };
 
 /* Opens DIR (made if needed, unless read_only), locks it, refuses network filesystems, opens all

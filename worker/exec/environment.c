@@ -242,9 +242,9 @@ int environment_variables(const struct exec_context *cx, const Pb__JobSpec *spec
  * environment, programs differ in which one they take. */
 static bool is_ours(struct str name)
 {
-    static const char *const names[] = {"DAVIT_API_URL",    "DAVIT_CA_FILE",    "DAVIT_CACHE_DIR",
-                                        "DAVIT_JOB_FOLDER", "DAVIT_JOB_STATUS", "DAVIT_JOB_TAIL",
-                                        "DAVIT_LOCAL_GIT"};
+    static const char *const names[] = {"DAVIT_API_URL",   "DAVIT_CACHE_BYTES", "DAVIT_CA_FILE",
+                                        "DAVIT_CACHE_DIR", "DAVIT_JOB_FOLDER",  "DAVIT_JOB_STATUS",
+                                        "DAVIT_JOB_TAIL",  "DAVIT_LOCAL_GIT"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         if (str_eqz(name, names[i])) {
             return true;

@@ -27,7 +27,8 @@ struct exec_context {
     const char *tags;       /* "linux, gcc" */
     const char *builds_dir; /* working trees: builds/SLOT/PROJECT */
     const char *cache_dir;
-    const char *job_dir; /* this job's folder, holding spec.pb */
+    uint64_t cache_bytes; /* that the folder may hold; 0: LIMIT_WORKER_CACHE_BYTES */
+    const char *job_dir;  /* this job's folder, holding spec.pb */
     const char *api_url;
     const char *ca_file; /* whom to trust there; NULL: whom the machine does */
     const char *shim_program;

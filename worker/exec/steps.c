@@ -2,6 +2,7 @@
 
 #include "worker/exec/steps.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/limits.h"
@@ -36,6 +37,11 @@ void steps_add_own(struct preparation *p, const char *name, const char *kind, ui
     }
     shim_conf_env(p->conf, STR("DAVIT_API_URL"), str_from(p->cx->api_url));
     shim_conf_env(p->conf, STR("DAVIT_CACHE_DIR"), str_from(p->cx->cache_dir));
+    if (p->cx->cache_bytes > 0) {
+        char number[24];
+        snprintf(number, sizeof(number), "%" PRIu64, p->cx->cache_bytes);
+        shim_conf_env(p->conf, STR("DAVIT_CACHE_BYTES"), str_from(number));
+    }
     if (p->cx->local_git) {
         shim_conf_env(p->conf, STR("DAVIT_LOCAL_GIT"), STR("yes"));
     }

@@ -2,8 +2,9 @@
  *
  * The copies are files CACHE/DIGEST, one a content, whatever key it has. Jobs run as the worker's
  * user and can write there, so a copy counts only after its digest was seen to be right. The folder
- * holds LIMIT_WORKER_CACHE_BYTES at most, and a quarter of what its disk would have free without
- * it; what was not used for longest goes first. Any number of processes may use it at once. */
+ * holds what --cache-size says at most (LIMIT_WORKER_CACHE_BYTES), and a quarter of what its disk
+ * would have free without it; what was not used for longest goes first. Any number of processes may
+ * use it at once. */
 #ifndef DAVIT_STEP_CACHE_H
 #define DAVIT_STEP_CACHE_H
 
@@ -27,6 +28,8 @@ struct cache_file {
 int cache_file_new(const char *dir, struct cache_file *ret);
 /* Makes it a copy, where there is room for it. Its descriptor stays open. */
 void cache_file_keep(struct cache_file *f, const char *dir, const uint8_t *digest, uint64_t size);
+/* What the worker said that the folder may hold. */
+uint64_t cache_store_limit(void);
 void cache_file_release(struct cache_file *f); /* closes, removes what was not kept */
 
 #endif

@@ -91,6 +91,14 @@ static int compare_used(const void *a, const void *b)
     return x->tv_nsec < y->tv_nsec ? -1 : x->tv_nsec > y->tv_nsec;
 }
 
+uint64_t cache_store_limit(void)
+{
+    const char *text = getenv("DAVIT_CACHE_BYTES");
+    uint64_t bytes;
+    return text != NULL && str_to_u64(str_from(text), &bytes) == 0 ? bytes
+                                                                   : LIMIT_WORKER_CACHE_BYTES;
+}
+
 /* Makes the folder fit: all in it counts, the new file too. True when it does. */
 static bool make_room(const char *dir)
 {
@@ -100,7 +108,7 @@ static bool make_room(const char *dir)
     if (os_list_dir(dir, add_copy, &copies) < 0 || os_disk_free(dir, &free_bytes, &total) < 0) {
         copies.bytes = UINT64_MAX;
     }
-    uint64_t most = MIN(LIMIT_WORKER_CACHE_BYTES, (copies.bytes + free_bytes) / FREE_SHARE);
+    uint64_t most = MIN(cache_store_limit(), (copies.bytes + free_bytes) / FREE_SHARE);
     if (copies.count > 1) {
         qsort(copies.items, copies.count, sizeof(*copies.items), compare_used);
     }
@@ -149,7 +157,7 @@ int cache_file_new(const char *dir, struct cache_file *ret)
 void cache_file_keep(struct cache_file *f, const char *dir, const uint8_t *digest, uint64_t size)
 {
     int lock_fd;
-    if (size > LIMIT_WORKER_CACHE_BYTES || lock(dir, &lock_fd) < 0) {
+    if (size > cache_store_limit() || lock(dir, &lock_fd) < 0) {
         return;
     }
     if (make_room(dir)) {

@@ -153,6 +153,38 @@ static void a_content_is_downloaded_once(void **state)
                         "0");
 }
 
+static void assert_restored_from(struct fixture *f, const char *key, const char *where)
+{
+    new_job(f, key)->policy = pb_bytes(&f->arena, STR("pull"));
+    SCRIPT(f, "test -s deps/x");
+    run_well(f);
+    assert_in_log(f, where);
+}
+
+/* Room for two: of three the one that was not used for longest goes. */
+static void the_folder_of_copies_has_a_size(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const keys[] = {"k1", "k2", "k3"};
+    f->cx.cache_bytes = 100 * 1000;
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        new_job(f, keys[i]);
+        SCRIPT(f, "mkdir -p deps", "head -c 40000 /dev/urandom > deps/x");
+        run_well(f);
+        if (i == 1) {
+            assert_restored_from(f, "k1", "from this worker's own copy");
+        }
+    }
+    assert_string_equal(run_command(f, "ls cache | grep -cE '^[0-9a-f]{64}$'"), "2");
+    assert_restored_from(f, "k1", "from this worker's own copy");
+    assert_restored_from(f, "k3", "from this worker's own copy");
+    assert_restored_from(f, "k2", "from the broker");
+    /* One that is larger than all of it is not kept at all. */
+    f->cx.cache_bytes = 1000;
+    assert_restored_from(f, "k1", "from the broker");
+    assert_restored_from(f, "k1", "from the broker");
+}
+
 static void a_copy_that_somebody_changed_is_not_used(void **state)
 {
     struct fixture *f = *state;
@@ -399,6 +431,7 @@ int main(void)
         TEST(variables_are_expanded_wherever_they_stand),
         TEST(an_unchanged_cache_is_not_uploaded_again),
         TEST(a_content_is_downloaded_once),
+        TEST(the_folder_of_copies_has_a_size),
         TEST(a_copy_that_somebody_changed_is_not_used),
         TEST(a_policy_says_which_way_it_goes),
         TEST(when_says_after_which_end_it_is_kept),

@@ -156,6 +156,14 @@ static void another_schema_version_is_refused(void **state)
     assert_refused(f->dir, NULL, -E_VERSION, "it is of a newer davitd");
 }
 
+static int say_no(void *ctx, const Pb__MetaRecord *meta, struct buf *why)
+{
+    assert_non_null(ctx);
+    assert_int_equal(meta->schema_version, STORE_SCHEMA_OLDEST);
+    buf_addz(why, "not now");
+    return -E_CONFLICT;
+}
+
 static void an_older_schema_waits_for_who_may_write(void **state)
 {
     struct fixture *f = *state;
@@ -168,6 +176,10 @@ static void an_older_schema_waits_for_who_may_write(void **state)
     tx_put_msg(tx, T_META, &k, &meta.base);
     commit(tx);
     fixture_close(f);
+    assert_refused(f->dir, &read_only, -E_VERSION, "start davitd to bring it to");
+    /* Nobody has changed it where somebody said no. */
+    const struct store_options guarded = {.may_migrate = say_no, .migrate_ctx = f};
+    assert_refused(f->dir, &guarded, -E_CONFLICT, "not now");
     assert_refused(f->dir, &read_only, -E_VERSION, "start davitd to bring it to");
     fixture_open(f);
     tx = begin(f, true);

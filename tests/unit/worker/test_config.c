@@ -61,7 +61,10 @@ static void resources_are_said_with_units(void **state)
 {
     (void)state;
     struct worker_config c;
-    assert_int_equal(PARSE(&c, NEEDED, "--cpu=1500m", "--memory", "2Gi", "--disk", "10G"), 0);
+    assert_int_equal(
+        PARSE(&c, NEEDED, "--cpu=1500m", "--memory", "2Gi", "--disk", "10G", "--cache-size", "2G"),
+        0);
+    assert_int_equal(c.cache_bytes, 2000000000);
     assert_int_equal(c.cpu_millis, 1500);
     assert_int_equal(c.memory_bytes, 2ull << 30);
     assert_int_equal(c.disk_bytes, 10000000000ull);
@@ -70,6 +73,7 @@ static void resources_are_said_with_units(void **state)
     assert_refused("--cpu", "many");
     assert_refused("--memory", "2 pounds");
     assert_refused("--disk", "0");
+    assert_refused("--cache-size", "0");
 }
 
 static void containers_have_options_of_their_own(void **state)
