@@ -127,7 +127,7 @@ def rollouts(bench):
     if not shutil.which("haproxy", path=os.environ["PATH"] + ":/usr/sbin"):
         print("rollouts: no haproxy here")
         return
-    runs = 5 if bench.quick else 30
+    runs = bench.runs or (5 if bench.quick else 30)
     with Town(bench.build) as town:
         town.deployed("v1", 120)
         changes(bench, town)

@@ -31,9 +31,10 @@ EVERY_STEP = "each step on disk before its answer"
 
 
 class Bench:
-    def __init__(self, build, quick):
+    def __init__(self, build, quick, runs=0):
         self.build = build
         self.quick = quick
+        self.runs = runs  # of each line of `rollouts`; 0: what it likes
         self.rounds = 3 if quick else 5
         self.rows = []
 
@@ -286,17 +287,22 @@ def main():
     parser.add_argument("build")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument("--only", help="of " + ", ".join(BENCHES))
+    parser.add_argument("--runs", type=int, help="rollouts of each line of `rollouts`: 1 to 1000")
     parser.add_argument("names", nargs="*", metavar="NAME", help="the same as --only")
     args = parser.parse_intermixed_args()
     wanted = args.names + (args.only.split(",") if args.only else []) or list(BENCHES)
     for name in wanted:
         if name not in BENCHES:
             parser.error(f"there is no benchmark {name}")
+    if args.runs is not None and not 1 <= args.runs <= 1000:
+        parser.error("--runs: 1 to 1000")
+    if args.runs and "rollouts" not in wanted:
+        parser.error("--runs is for `rollouts`")
     # Not /tmp: it may live in memory, where nothing is durable.
     directory = tempfile.mkdtemp(prefix="bench-", dir=os.path.abspath(args.build))
     os.chmod(directory, 0o755)
     tempfile.tempdir = os.environ["TMPDIR"] = directory
-    bench = Bench(os.path.abspath(args.build), args.quick)
+    bench = Bench(os.path.abspath(args.build), args.quick, args.runs or 0)
     try:
         for name in wanted:
             print(f"{name}: {BENCHES[name].__doc__}", file=sys.stderr)
