@@ -19,7 +19,6 @@
 #define READY_MS     60000u /* for a start */
 #define PAUSE_MS     100u   /* before the second start, doubled to: */
 #define PAUSE_MAX_MS 30000u
-#define KILL_ROUNDS  5u /* while it still starts others */
 #define FAILED_MAX   3u /* starts in a row: then jobs do not wait for the next one */
 
 struct process {
@@ -98,24 +97,11 @@ void prefork_config_release(struct prefork_config *c)
 
 /* ---- the end of a process ---- */
 
-static void kill_marked(const char *entry)
-{
-    size_t left = 1;
-    for (uint32_t round = 0; round < KILL_ROUNDS && left > 0; round++) {
-        struct proc_list list;
-        proc_list_load(&list);
-        proc_list_mark_environment(&list, entry);
-        proc_list_spread(&list);
-        left = proc_list_signal(&list, SIGKILL, getpid());
-        proc_list_release(&list);
-    }
-}
-
 void prefork_sweep(const char *state_dir)
 {
     struct buf entry = BUF_INIT;
     buf_addf(&entry, PREFORK_MARK "=%s", state_dir);
-    kill_marked(buf_cstr(&entry));
+    proc_kill_marked(buf_cstr(&entry), 0);
     buf_release(&entry);
 }
 
@@ -142,7 +128,7 @@ static void stop(struct process *p)
     close_end(&p->err);
     if (p->pid > 0) {
         (void)kill(-p->pid, SIGKILL);
-        kill_marked(p->mark);
+        proc_kill_marked(p->mark, p->pid);
         p->pid = 0;
     }
     buf_clear(&p->to_send);

@@ -14,7 +14,6 @@
 #include "worker/shim/proc.h"
 
 #define DRIVER_HTTP_MS   10000u
-#define KILL_ROUNDS      8u
 
 #define DRIVER(variable) extern const struct driver variable;
 #include "worker/driver/drivers.def"
@@ -68,24 +67,8 @@ static void close_fd(int fd)
     }
 }
 
-/* A program that is cut off goes with all that it has started, wherever that went: what descends
- * from it, or has its mark, until a look finds nothing that lives. */
-static void kill_tree(const struct driver_op *op)
-{
-    size_t living = 1;
-    for (unsigned round = 0; living > 0 && round < KILL_ROUNDS; round++) {
-        struct proc_list list = {0};
-        proc_list_load(&list);
-        proc_list_mark_descendants(&list, op->child);
-        proc_list_mark_environment(&list, op->mark);
-        proc_list_spread(&list);
-        living = proc_list_signal(&list, SIGKILL, 0);
-        proc_list_release(&list);
-    }
-}
-
-/* Nothing of it goes on. What a program leaves behind when it ends by itself, in a session of its
- * own, is what it was to start. */
+/* Nothing of it goes on: a program that is cut off goes with all that it has started. What one
+ * leaves behind when it ends by itself, in a session of its own, is what it was to start. */
 static void op_stop(struct driver_op *op)
 {
     struct loop *loop = op->action->all->loop;
@@ -100,7 +83,7 @@ static void op_stop(struct driver_op *op)
     op->watch = op->err_watch = op->child_watch = NULL;
     if (op->child > 0) {
         if (!op->exited) {
-            kill_tree(op);
+            proc_kill_marked(op->mark, op->child);
         }
         (void)kill(-op->child, SIGKILL);
         op->child = 0;

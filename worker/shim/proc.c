@@ -16,6 +16,7 @@
 /* The kernel's own bound is the space for arguments and environment: at most 6 MiB. */
 #define ENVIRONMENT_MAX ((size_t)8 * MIB)
 #define STAT_MAX        ((size_t)1024)
+#define KILL_LOOKS      8u
 
 /* Takes the fields from the state (the third) to the start time (the 22nd) of a line of
  * /proc/PID/stat. The name before may hold any character, so it counts from the last ')'. */
@@ -171,4 +172,21 @@ size_t proc_list_signal(const struct proc_list *list, int signal_number, pid_t e
         }
     }
     return count;
+}
+
+void proc_kill_marked(const char *entry, pid_t ancestor)
+{
+    size_t living = 1;
+
+    for (uint32_t look = 0; living > 0 && look < KILL_LOOKS; look++) {
+        struct proc_list list;
+        proc_list_load(&list);
+        if (ancestor > 0) {
+            proc_list_mark_descendants(&list, ancestor);
+        }
+        proc_list_mark_environment(&list, entry);
+        proc_list_spread(&list);
+        living = proc_list_signal(&list, SIGKILL, getpid());
+        proc_list_release(&list);
+    }
 }

@@ -33,5 +33,8 @@ void proc_list_mark_environment(struct proc_list *list, const char *entry);
 /* Sends to all that are marked and not zombies; returns how many those are. `except` is left out
  * (0: nobody). */
 size_t proc_list_signal(const struct proc_list *list, int signal_number, pid_t except);
+/* SIGKILL for all that carry the entry, descend from one of them or from `ancestor` (0: nobody), in
+ * looks at the machine until one finds none that lives; never for the caller itself. */
+void proc_kill_marked(const char *entry, pid_t ancestor);
 
 #endif
