@@ -3,8 +3,10 @@ import collections
 import contextlib
 import http.client
 import os
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -106,15 +108,36 @@ class Load:
         return [s for s in self.seen if s[0] >= when]
 
 
+def block_of_ports():
+    """A socket that keeps the 59 ports after its own for whoever has it: below those that the kernel
+    gives to clients, where an instance that is started later might find its port taken."""
+    for first in random.sample(range(12000, 32000, 200), 100):
+        taken = []
+        block = socket.socket()
+        try:
+            block.bind(("127.0.0.1", first))
+            for port in range(first + 1, first + 60):
+                taken.append(socket.socket())
+                taken[-1].bind(("127.0.0.1", port))
+            return block
+        except OSError:
+            block.close()
+        finally:
+            for s in taken:
+                s.close()
+    raise AssertionError("no 60 ports in a row are free")
+
+
 class Town(Configured):
     """A stack with a router in front of a service, and one worker that acts."""
 
     def __init__(self, build, **kw):
         super().__init__(build, "{}\n", workers=1, worker=["--executors", "shell,action"], **kw)
         self.port = free_port()
+        self.block = block_of_ports()
         self.instances = os.path.join(self.dir, "instances")
         os.makedirs(os.path.join(self.instances, "faults"))
-        self.write(CONFIG.format(python=sys.executable, here=HERE, dir=self.dir, first=free_port() // 200 * 200 + 100))
+        self.write(CONFIG.format(python=sys.executable, here=HERE, dir=self.dir, first=self.block.getsockname()[1] + 1))
         with open(os.path.join(self.dir, "haproxy.cfg"), "w", encoding="ascii") as f:
             f.write(HAPROXY.format(dir=self.dir, port=self.port))
         with open(os.path.join(self.dir, "weights.map"), "w", encoding="ascii") as f:
@@ -132,6 +155,7 @@ class Town(Configured):
             with contextlib.suppress(OSError, ValueError, IndexError):
                 with open(os.path.join(self.instances, name), encoding="ascii") as f:
                     os.kill(int(f.read().split('"pid": ')[1].split(",")[0]), signal.SIGKILL)
+        self.block.close()
         super().__exit__(*args)
 
     def fault(self, version, what):
