@@ -10,7 +10,7 @@ import sys
 import time
 
 from rollouts import HERE, Load, Town, versions
-from stack import SKIP, free_port, main, wait_for
+from stack import SKIP, main, wait_for
 
 CONFIG = """
 targets:
@@ -60,7 +60,7 @@ class Host(Town):
 
     def __init__(self, build):
         super().__init__(build)
-        first = free_port() // 200 * 200 + 100
+        first = self.block.getsockname()[1] + 1
         self.write(CONFIG.format(python="/usr/bin/python3", here=HERE, dir=self.dir, first=first, last=first + 19))
 
     def keeps(self):
