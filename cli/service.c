@@ -26,8 +26,8 @@ static int find(struct cli *c, const struct client *cl, const char *project, con
                 uint64_t *ret)
 {
     struct buf filter = BUF_INIT;
-    const char *target;
-    char *environment;
+    const char *target = NULL;
+    char *environment = NULL;
     json_t *list = NULL;
     json_t *o;
     size_t i;
