@@ -124,7 +124,7 @@ def process_jobs(folder, executor, url):
     return jobs
 
 
-def models(folder, url):
+def models(folder, url, quick):
     cores = os.cpu_count()
     wide = 64
     pools = []
@@ -135,7 +135,7 @@ def models(folder, url):
     prefork = {kind: {"action": {"prefork": {"name": kind, "input": url if kind == "io" else "x"}}}
                for kind in ("nothing", "cpu", "io")}
     yield Model("process a job (shell)", ["--slots", str(wide)], process_jobs(folder, "shell", url))
-    if shutil.which("bwrap"):
+    if shutil.which("bwrap") and not quick:
         read = ["--sandbox-read", os.path.realpath(folder)]
         if not os.path.realpath(sys.executable).startswith("/usr/"):
             read += ["--sandbox-read", sys.prefix]
@@ -149,12 +149,12 @@ def models(folder, url):
 def executors(bench):
     """What a job costs by itself, and jobs a second of CPU-bound and I/O-bound work, by executor."""
     url = f"http://127.0.0.1:{start_slow_server()}/"
-    counts = {"nothing": 300, "bare": 300, "cpu": 200, "io": 300} if bench.quick else \
+    counts = {"nothing": 60, "bare": 100, "cpu": 60, "io": 100} if bench.quick else \
         {"nothing": 1000, "bare": 1000, "cpu": 600, "io": 1000}
     what = {"bare": "/bin/true", "nothing": "an empty job", "cpu": f"{HASHES} hashes in Python",
             "io": f"a request that takes {ANSWER_S * 1000:.0f} ms"}
     folder = bench.folder("executors")
-    for model in models(folder, url):
+    for model in models(folder, url, bench.quick):
         with Stack(bench.build, workers=1, heartbeat_ms=3000, lease_ms=10000, worker=model.options) as stack:
             for kind, job in model.jobs.items():
                 job = {**job, "keep": "10m"}
@@ -162,6 +162,6 @@ def executors(bench):
                 if kind != "io":
                     bench.row(f"{model.name}: {what[kind]}, alone", "ms",
                               [alone(stack, job) for _ in range(10 if bench.quick else 30)], "-")
-                count = counts[kind] * (10 if model.name.startswith("event") and kind == "nothing" else 1)
+                count = counts[kind] * (1 if model.name.startswith("process") else 10)
                 bench.row(f"{model.name}: {what[kind]}", "jobs/s",
                           [flood(stack, job, count) for _ in range(bench.rounds)], "queue durable")
