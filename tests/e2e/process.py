@@ -12,6 +12,8 @@ import time
 from rollouts import HERE, Load, Town, versions
 from stack import SKIP, main, wait_for
 
+LONG = bool(os.environ.get("DAVIT_E2E_LONG"))
+
 CONFIG = """
 targets:
   production/web:
@@ -164,8 +166,6 @@ if __name__ == "__main__":
     if not shutil.which("haproxy"):
         print("skipped: no haproxy")
         sys.exit(SKIP)
-    main([
-        a_killed_worker_changes_nothing_and_a_bad_version_goes,
-        what_crashes_gets_no_traffic,
-        the_example_plays,
-    ])
+    tests = [a_killed_worker_changes_nothing_and_a_bad_version_goes, the_example_plays]
+    more = [what_crashes_gets_no_traffic]
+    main(tests + more if LONG or sys.argv[2:] else tests)
